@@ -1,0 +1,297 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The bounds of the limits. Envoy takes at most 100 headers and 60 KiB in one request; what is left over is for the
+// headers that the fan-out sends itself.
+const (
+	maxHeaders    = 80
+	maxTotalBytes = 48 << 10
+	maxRules      = 48
+)
+
+// checker looks for what is well-formed but not allowed.
+type checker struct {
+	*recorder
+	places map[string]Position
+}
+
+func (c *checker) at(format string, args ...any) Position {
+	return c.places[fmt.Sprintf(format, args...)]
+}
+
+func (c *checker) document(doc *Document) {
+	if _, ok := c.places["version"]; !ok {
+		c.fault(Position{}, "add the line: version: 1", "the policy has no version")
+	} else if doc.Version != Version {
+		c.fault(c.at("version"), "write version: 1", "version %d is not known", doc.Version)
+	}
+	if _, ok := c.places["fanout"]; ok && !validLabel(doc.Fanout) {
+		c.fault(c.at("fanout"), labelMend, "%q cannot be the name of a fan-out", doc.Fanout)
+	}
+	c.forward(doc)
+	c.backends(doc.Backends)
+	c.destinations(doc)
+	c.limits(doc.Limits)
+	c.ticket(doc)
+}
+
+func (c *checker) forward(doc *Document) {
+	if len(doc.Forward) == 0 {
+		c.fault(c.at("forward"), "list under forward: the headers that may be carried", "the policy carries no header")
+	}
+	if len(doc.Forward) > maxRules {
+		c.fault(c.at("forward[%d]", maxRules), "carry fewer headers; Envoy takes at most 100 changes in one answer, and a rule can need two",
+			"%d rules are more than the %d allowed", len(doc.Forward), maxRules)
+	}
+	for i, rule := range doc.Forward {
+		path := fmt.Sprintf("forward[%d]", i)
+		c.name(path, rule.Name)
+		if rule.As != rule.Name {
+			c.headerName(c.at("%s.as", path), rule.As, "as")
+		}
+		if !ValidValue(rule.Prefix) {
+			c.fault(c.at("%s.prefix", path), "take out line breaks and other control characters", "prefix holds a byte that no header value may have")
+		}
+		c.to(path, rule, doc)
+		c.sensitive(path, rule)
+		c.hide(i, doc.Forward)
+	}
+}
+
+func (c *checker) name(path, name string) {
+	at, ok := c.places[path+".name"]
+	if !ok {
+		c.fault(c.at("%s", path), "add name: with the header that clients send", "the rule has no name")
+		return
+	}
+	if name != "" || !c.faulted(at) {
+		c.headerName(at, name, "name")
+	}
+}
+
+// faulted reports whether the value at a place could not be read, so that one fault is not reported as two.
+func (c *checker) faulted(at Position) bool {
+	return slices.ContainsFunc(c.findings, func(f Finding) bool { return f.Position == at })
+}
+
+func (c *checker) headerName(at Position, name, field string) {
+	switch row, found := restricted(name); {
+	case found:
+		c.fault(at, "choose another header; no policy can carry this one", "%s: %q is restricted (%s): %s", field, name, row.Pattern, row.Reason)
+	case strings.HasSuffix(name, "*"):
+		c.fault(at, "list each header by its name", "%s: %q is a family of headers, which this version does not know", field, name)
+	case !validName(name):
+		c.fault(at, "a header name has letters, digits and hyphens only, such as x-mcp-api-key", "%s: %q is not a header name", field, name)
+	}
+}
+
+func (c *checker) to(path string, rule Rule, doc *Document) {
+	if _, ok := c.places[path+".to"]; ok && len(rule.To) == 0 {
+		c.fault(c.at("%s.to", path), "name at least one backend, or take the line out for every declared one", "the rule goes to no backend")
+	}
+	for i, name := range rule.To {
+		at := c.at("%s.to[%d]", path, i)
+		switch {
+		case !slices.ContainsFunc(doc.Backends, func(b Backend) bool { return b.Name == name }):
+			c.fault(at, "declare it under backends:, or correct the name ("+declared(doc.Backends)+")", "backend %q is not declared", name)
+		case slices.Contains(rule.To[:i], name):
+			c.fault(at, "keep one of the two", "backend %q stands twice", name)
+		}
+	}
+}
+
+// sensitive asks for an explicit word where a rule carries the credential that the fan-out itself may live by.
+func (c *checker) sensitive(path string, rule Rule) {
+	_, to := c.places[path+".to"]
+	_, hide := c.places[path+".hide"]
+	if sensitive(rule.Name) {
+		at := c.at("%s.name", path)
+		if !to || !hide {
+			c.fault(at, "write {name: "+rule.Name+", to: [BACKEND], hide: true} (or hide: false, where the fan-out itself needs it)",
+				"%q carries the client's own credential: it needs an explicit to: and an explicit hide:", rule.Name)
+		} else {
+			c.warn(at, "carry it only where the token was issued for that backend; better: a header of its own",
+				"MCP forbids passing on the access token that a client got for the gateway itself")
+		}
+	}
+	if sensitive(rule.As) && rule.As != rule.Name && !to {
+		c.fault(c.at("%s.as", path), "add to: with the backends that may have it", "as: %q needs an explicit to:", rule.As)
+	}
+}
+
+// hide is one decision for one name: the fan-out either sees the header or does not.
+func (c *checker) hide(i int, rules []Rule) {
+	for j, earlier := range rules[:i] {
+		if earlier.Name != "" && earlier.Name == rules[i].Name && earlier.Hide != rules[i].Hide {
+			c.fault(c.at("forward[%d]", i), "give both rules the same hide:", "%q is hidden by one rule and shown by the one in line %d",
+				earlier.Name, c.at("forward[%d]", j).Line)
+			return
+		}
+	}
+}
+
+func (c *checker) backends(backends []Backend) {
+	if backends != nil && len(backends) == 0 {
+		c.fault(c.at("backends"), "declare at least one, or take the line out to mean every backend behind the filter", "backends is empty: no backend would get anything")
+	}
+	owner := make(map[string]string)
+	for _, backend := range backends {
+		path := "backends." + backend.Name
+		if !validLabel(backend.Name) {
+			c.fault(c.at("%s", path), labelMend, "%q cannot be the name of a backend", backend.Name)
+		}
+		for i, cluster := range backend.Clusters {
+			at := c.at("%s.clusters[%d]", path, i)
+			if cluster == "" {
+				c.fault(at, "write the cluster's name as Envoy has it", "an empty cluster name")
+			} else if other, taken := owner[cluster]; taken {
+				c.fault(at, "a cluster is one backend only", "cluster %q already belongs to backend %q", cluster, other)
+			}
+			owner[cluster] = backend.Name
+		}
+		c.discovery(path, backend.Discovery)
+	}
+}
+
+func (c *checker) discovery(path string, identities []Identity) {
+	for i, identity := range identities {
+		at := fmt.Sprintf("%s.discovery[%d]", path, i)
+		if _, ok := c.places[at+".name"]; !ok {
+			c.fault(c.at("%s", at), "add name: with the header that the backend reads", "the discovery header has no name")
+		} else {
+			c.headerName(c.at("%s.name", at), identity.Name, "name")
+		}
+		if identity.File == "" {
+			c.fault(c.at("%s", at), "add file: with the path of a file that holds the value", "the discovery header has no file")
+		}
+		if !ValidValue(identity.Prefix) {
+			c.fault(c.at("%s.prefix", at), "take out line breaks and other control characters", "prefix holds a byte that no header value may have")
+		}
+		if slices.ContainsFunc(identities[:i], func(other Identity) bool { return other.Name == identity.Name }) {
+			c.fault(c.at("%s", at), "keep one of the two", "the discovery header %q stands twice", identity.Name)
+		}
+	}
+}
+
+// destinations finds two rules that would write one header of one backend.
+func (c *checker) destinations(doc *Document) {
+	for i, rule := range doc.Forward {
+		for j, earlier := range doc.Forward[:i] {
+			if rule.As == "" || rule.As != earlier.As {
+				continue
+			}
+			if backend, both := meet(rule.To, earlier.To); both {
+				c.fault(c.at("forward[%d]", i), "send one of them elsewhere with to:, or under another name with as:",
+					"this rule and the one in line %d both write %q at %s", c.at("forward[%d]", j).Line, rule.As, backend)
+				break
+			}
+		}
+	}
+}
+
+// meet says which backend, in words, two lists of backends have in common; an empty list means all.
+func meet(a, b []string) (string, bool) {
+	if len(a) == 0 && len(b) == 0 {
+		return "every backend", true
+	}
+	if len(a) == 0 {
+		a, b = b, a
+	}
+	for _, name := range a {
+		if len(b) == 0 || slices.Contains(b, name) {
+			return "backend " + name, true
+		}
+	}
+	return "", false
+}
+
+func (c *checker) limits(limits Limits) {
+	c.within("limits.headers", limits.Headers, maxHeaders)
+	c.within("limits.total_bytes", limits.TotalBytes, maxTotalBytes)
+	c.within("limits.value_bytes", limits.ValueBytes, maxTotalBytes)
+	if _, ok := c.places["limits.value_bytes"]; ok && limits.ValueBytes > limits.TotalBytes {
+		c.fault(c.at("limits.value_bytes"), "raise total_bytes too, or lower this", "value_bytes is above total_bytes (%d)", limits.TotalBytes)
+	}
+}
+
+func (c *checker) within(path string, value, most int) {
+	if value < 1 || value > most {
+		c.fault(c.at("%s", path), fmt.Sprintf("write a number from 1 to %d: Envoy takes 100 headers and 60 KiB in one request, its own included", most), "%s: %d is out of range", path, value)
+	}
+}
+
+func (c *checker) ticket(doc *Document) {
+	ticket := &doc.Ticket
+	c.carriers(ticket.Carriers)
+	baggage := ticket.uses(CarrierBaggage)
+	_, explicit := c.places["ticket.rotate"]
+	switch {
+	case !explicit && baggage:
+		ticket.Rotate = maxBaggageRotate
+	case !explicit:
+		ticket.Rotate = defaultRotate
+	case baggage && ticket.Rotate > maxBaggageRotate:
+		c.fault(c.at("ticket.rotate"), "write rotate: 5m or less, or carry tickets in the header", "with baggage, rotate must be at most 5m: fan-outs copy baggage into the body of calls")
+	}
+	c.atLeast("ticket.rotate", ticket.Rotate, time.Second)
+	c.atLeast("ticket.lifetime", ticket.Lifetime, time.Second)
+	if !baggage {
+		return
+	}
+	c.warn(c.at("ticket.carriers"), "use carriers: [header] where the fan-out can pass on one header",
+		"baggage is the weaker carrier: a client's _meta.baggage can replace the ticket, and vMCP shows the ticket to backends and one user another's tool list")
+	for _, backend := range doc.Backends {
+		if len(backend.Discovery) > 0 {
+			c.fault(c.at("backends.%s.discovery", backend.Name), "carry tickets in the header, or take the discovery identity out",
+				"a discovery identity cannot be used with baggage: a client can take the ticket off its own request and would then be given it")
+		}
+	}
+}
+
+func (c *checker) carriers(carriers []Carrier) {
+	if len(carriers) == 0 {
+		c.fault(c.at("ticket.carriers"), "write carriers: [header]", "no carrier: the ticket could not cross the fan-out")
+	}
+	for i, carrier := range carriers {
+		at := c.at("ticket.carriers[%d]", i)
+		switch {
+		case carrier != CarrierHeader && carrier != CarrierBaggage:
+			c.fault(at, "the carriers are header and baggage", "carrier %q is not known", carrier)
+		case slices.Contains(carriers[:i], carrier):
+			c.fault(at, "keep one of the two", "carrier %q stands twice", carrier)
+		}
+	}
+}
+
+func (c *checker) atLeast(path string, value, least time.Duration) {
+	if value < least {
+		c.fault(c.at("%s", path), "write "+least.String()+" or more", "%s: %s is too short", path, value)
+	}
+}
+
+const labelMend = "use 1 to 63 letters, digits, '.', '_' or '-', and begin with a letter or digit"
+
+// validLabel reports whether name can stand in metadata, in a path and as a metric label.
+func validLabel(name string) bool {
+	if name == "" || len(name) > 63 || strings.IndexByte("._-", name[0]) >= 0 {
+		return false
+	}
+	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+}
+
+func declared(backends []Backend) string {
+	if len(backends) == 0 {
+		return "none is declared"
+	}
+	all := make([]string, len(backends))
+	for i, backend := range backends {
+		all[i] = backend.Name
+	}
+	return "declared: " + strings.Join(all, ", ")
+}

@@ -1,0 +1,341 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// decoder reads a document node by node, so that it can report every fault with its place and not only the first.
+// Its methods read what they can and leave the rest at its default.
+type decoder struct {
+	*recorder
+	places map[string]Position // of each value read, by its path: "forward[0].as"
+}
+
+// field is one key that a mapping may have, and how its value is read.
+type field struct {
+	name string
+	read func(node ast.Node, path string)
+}
+
+// decode reads the one document of source. It returns nil where there is nothing to read.
+func (d *decoder) decode(source []byte) *Document {
+	// The decoder below reports duplicate keys itself, among the other faults.
+	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		d.syntax(err)
+		return nil
+	}
+	docs := file.Docs
+	if len(docs) == 0 || docs[0].Body == nil || docs[0].Body.Type() == ast.NullType {
+		d.fault(Position{}, "the smallest policy is: version: 1, and forward: with the name of a header", "the policy is empty")
+		return nil
+	}
+	if len(docs) > 1 {
+		at := Position{}
+		if docs[1].Start != nil {
+			at = Position{Line: docs[1].Start.Position.Line, Column: docs[1].Start.Position.Column}
+		} else if docs[1].Body != nil {
+			at = place(docs[1].Body)
+		}
+		d.fault(at, "put each policy into a file of its own", "a second document begins here")
+	}
+	return d.document(docs[0].Body)
+}
+
+func (d *decoder) syntax(err error) {
+	var fault *yaml.SyntaxError
+	if errors.As(err, &fault) && fault.Token != nil && fault.Token.Position != nil {
+		at := Position{Line: fault.Token.Position.Line, Column: fault.Token.Position.Column}
+		d.fault(at, "correct the YAML here; nothing beyond it was checked", "not valid YAML: %s", fault.Message)
+		return
+	}
+	d.fault(Position{}, "correct the YAML", "not valid YAML: %s", strings.SplitN(err.Error(), "\n", 2)[0])
+}
+
+func (d *decoder) document(node ast.Node) *Document {
+	doc := &Document{Limits: defaultLimits(), Ticket: Ticket{Carriers: []Carrier{CarrierHeader}, Lifetime: defaultLifetime}}
+	d.mapping(node, "", "the policy", []field{
+		{"version", func(n ast.Node, p string) { d.integer(n, p, &doc.Version) }},
+		{"fanout", func(n ast.Node, p string) { d.text(n, p, &doc.Fanout) }},
+		{"forward", func(n ast.Node, p string) { doc.Forward = list(d, n, p, d.rule) }},
+		{"backends", func(n ast.Node, p string) { doc.Backends = d.backends(n, p) }},
+		{"limits", func(n ast.Node, p string) { d.limits(n, p, &doc.Limits) }},
+		{"ticket", func(n ast.Node, p string) { d.ticket(n, p, &doc.Ticket) }},
+	})
+	return doc
+}
+
+// rule reads the short form, a bare name, or a mapping.
+func (d *decoder) rule(node ast.Node, path string) Rule {
+	rule := Rule{Hide: true}
+	if scalar, ok := node.(ast.ScalarNode); ok {
+		d.text(scalar, path+".name", &rule.Name)
+	} else {
+		d.mapping(node, path, "a forward rule", []field{
+			{"name", func(n ast.Node, p string) { d.text(n, p, &rule.Name) }},
+			{"to", func(n ast.Node, p string) { rule.To = list(d, n, p, d.word) }},
+			{"as", func(n ast.Node, p string) { d.text(n, p, &rule.As) }},
+			{"prefix", func(n ast.Node, p string) { d.text(n, p, &rule.Prefix) }},
+			{"hide", func(n ast.Node, p string) { d.boolean(n, p, &rule.Hide) }},
+		})
+	}
+	rule.Name = strings.ToLower(rule.Name)
+	rule.As = strings.ToLower(rule.As)
+	if rule.As == "" && !d.has(path+".as") {
+		rule.As = rule.Name
+	}
+	return rule
+}
+
+func (d *decoder) backends(node ast.Node, path string) []Backend {
+	backends := []Backend{}
+	for _, entry := range d.entries(node, path, "backends") {
+		key := entry.Key.String()
+		at := path + "." + key
+		d.places[at] = place(entry.Key)
+		backend := Backend{Name: key}
+		if entry.Value.Type() != ast.NullType {
+			d.mapping(entry.Value, at, "a backend", []field{
+				{"clusters", func(n ast.Node, p string) { backend.Clusters = list(d, n, p, d.word) }},
+				{"discovery", func(n ast.Node, p string) { backend.Discovery = list(d, n, p, d.identity) }},
+			})
+		}
+		backends = append(backends, backend)
+	}
+	return backends
+}
+
+func (d *decoder) identity(node ast.Node, path string) Identity {
+	var identity Identity
+	d.mapping(node, path, "a discovery header", []field{
+		{"name", func(n ast.Node, p string) { d.text(n, p, &identity.Name) }},
+		{"prefix", func(n ast.Node, p string) { d.text(n, p, &identity.Prefix) }},
+		{"file", func(n ast.Node, p string) { d.text(n, p, &identity.File) }},
+	})
+	identity.Name = strings.ToLower(identity.Name)
+	return identity
+}
+
+func (d *decoder) limits(node ast.Node, path string, limits *Limits) {
+	d.mapping(node, path, "limits", []field{
+		{"headers", func(n ast.Node, p string) { d.integer(n, p, &limits.Headers) }},
+		{"value_bytes", func(n ast.Node, p string) { d.integer(n, p, &limits.ValueBytes) }},
+		{"total_bytes", func(n ast.Node, p string) { d.integer(n, p, &limits.TotalBytes) }},
+	})
+}
+
+func (d *decoder) ticket(node ast.Node, path string, ticket *Ticket) {
+	d.mapping(node, path, "ticket", []field{
+		{"carriers", func(n ast.Node, p string) { ticket.Carriers = list(d, n, p, d.carrier) }},
+		{"lifetime", func(n ast.Node, p string) { d.duration(n, p, &ticket.Lifetime) }},
+		{"rotate", func(n ast.Node, p string) { d.duration(n, p, &ticket.Rotate) }},
+	})
+}
+
+func (d *decoder) carrier(node ast.Node, path string) Carrier { return Carrier(d.word(node, path)) }
+
+func (d *decoder) word(node ast.Node, path string) string {
+	var word string
+	d.text(node, path, &word)
+	return word
+}
+
+// mapping reads a node's fields and reports the unknown, the repeated and the null ones.
+func (d *decoder) mapping(node ast.Node, path, what string, fields []field) {
+	for _, entry := range d.entries(node, path, what) {
+		key := entry.Key.String()
+		at := key
+		if path != "" {
+			at = path + "." + key
+		}
+		known := false
+		for _, field := range fields {
+			if field.name != key {
+				continue
+			}
+			known = true
+			d.places[at] = place(entry.Value)
+			if entry.Value.Type() == ast.NullType {
+				d.fault(place(entry.Key), "give it a value, or take the line out", "%q has no value", key)
+			} else {
+				field.read(entry.Value, at)
+			}
+		}
+		if !known {
+			d.fault(place(entry.Key), "the fields of "+what+" are "+names(fields), "unknown field %q in %s", key, what)
+		}
+	}
+}
+
+// entries returns the key-value pairs of a mapping node, each key once.
+func (d *decoder) entries(node ast.Node, path, what string) []*ast.MappingValueNode {
+	if _, ok := d.places[path]; !ok {
+		d.places[path] = place(node)
+	}
+	var all []*ast.MappingValueNode
+	switch node := node.(type) {
+	case *ast.MappingNode:
+		all = node.Values
+	case *ast.MappingValueNode:
+		all = []*ast.MappingValueNode{node}
+	default:
+		d.wrongType(node, what, "a mapping of fields")
+		return nil
+	}
+	seen := make(map[string]int)
+	var entries []*ast.MappingValueNode
+	for _, entry := range all {
+		key := entry.Key.String()
+		if _, ok := entry.Key.(*ast.StringNode); !ok {
+			d.fault(place(entry.Key), "write each field out; a name that is not text needs quotes", "%q cannot be a key in a policy", key)
+			continue
+		}
+		if text, ok := entry.Key.(*ast.StringNode); ok {
+			key = text.Value
+		}
+		if line, twice := seen[key]; twice {
+			d.fault(place(entry.Key), "keep one of the two", "%q stands twice in %s; first in line %d", key, what, line)
+			continue
+		}
+		seen[key] = place(entry.Key).Line
+		entries = append(entries, entry)
+	}
+	return entries
+}
+
+// list reads a sequence with read; anything else is a fault.
+func list[T any](d *decoder, node ast.Node, path string, read func(ast.Node, string) T) []T {
+	sequence, ok := node.(*ast.SequenceNode)
+	if !ok {
+		d.wrongType(node, path, "a list")
+		return nil
+	}
+	items := make([]T, 0, len(sequence.Values))
+	for i, value := range sequence.Values {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		d.places[at] = place(value)
+		items = append(items, read(value, at))
+	}
+	return items
+}
+
+func (d *decoder) text(node ast.Node, path string, into *string) {
+	d.places[path] = place(node)
+	switch node := node.(type) {
+	case *ast.StringNode:
+		*into = node.Value
+	case *ast.LiteralNode:
+		*into = node.Value.Value
+	default:
+		d.wrongType(node, path, "text")
+	}
+}
+
+func (d *decoder) integer(node ast.Node, path string, into *int) {
+	d.places[path] = place(node)
+	if number, ok := node.(*ast.IntegerNode); ok {
+		switch value := number.Value.(type) {
+		case uint64:
+			if value <= 1<<30 {
+				*into = int(value)
+				return
+			}
+		case int64:
+			if value >= -1<<30 {
+				*into = int(value)
+				return
+			}
+		}
+	}
+	d.wrongType(node, path, "a whole number")
+}
+
+func (d *decoder) boolean(node ast.Node, path string, into *bool) {
+	d.places[path] = place(node)
+	if value, ok := node.(*ast.BoolNode); ok {
+		*into = value.Value
+		return
+	}
+	d.wrongType(node, path, "true or false")
+}
+
+func (d *decoder) duration(node ast.Node, path string, into *time.Duration) {
+	var text string
+	before := len(d.findings)
+	d.text(node, path, &text)
+	if len(d.findings) > before {
+		return
+	}
+	value, err := time.ParseDuration(text)
+	if err != nil {
+		d.fault(place(node), "write a number with a unit: 30s, 5m, 24h", "%s: %q is not a duration", path, text)
+		return
+	}
+	*into = value
+}
+
+func (d *decoder) wrongType(node ast.Node, what, want string) {
+	mend := "write " + want
+	switch node.(type) {
+	case *ast.AliasNode, *ast.AnchorNode, *ast.TagNode:
+		mend = "write the value out; anchors, aliases and tags are not part of the policy language"
+	case ast.ScalarNode:
+		if want == "text" {
+			mend = "put it in quotes"
+		}
+	}
+	d.fault(place(node), mend, "%s: expected %s, found %s", what, want, kind(node))
+}
+
+func (d *decoder) has(path string) bool {
+	_, ok := d.places[path]
+	return ok
+}
+
+// kind names a node's type in words that an author of a policy knows.
+func kind(node ast.Node) string {
+	switch node.Type() {
+	case ast.MappingType, ast.MappingValueType:
+		return "a mapping"
+	case ast.SequenceType:
+		return "a list"
+	case ast.StringType, ast.LiteralType:
+		return "text"
+	case ast.IntegerType, ast.FloatType, ast.InfinityType, ast.NanType:
+		return "a number"
+	case ast.BoolType:
+		return "true or false"
+	case ast.NullType:
+		return "nothing"
+	default:
+		return "an anchor, alias or tag"
+	}
+}
+
+func place(node ast.Node) Position {
+	if mapping, ok := node.(*ast.MappingNode); ok && !mapping.IsFlowStyle && len(mapping.Values) > 0 {
+		return place(mapping.Values[0].Key)
+	}
+	if entry, ok := node.(*ast.MappingValueNode); ok {
+		return place(entry.Key)
+	}
+	if token := node.GetToken(); token != nil && token.Position != nil {
+		return Position{Line: token.Position.Line, Column: token.Position.Column}
+	}
+	return Position{}
+}
+
+func names(fields []field) string {
+	all := make([]string, len(fields))
+	for i, field := range fields {
+		all[i] = field.name
+	}
+	return strings.Join(all, ", ")
+}

@@ -1,0 +1,115 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severity says whether a finding keeps a policy from being used.
+type Severity string
+
+const (
+	// SeverityError is a fault: the policy is not used.
+	SeverityError Severity = "error"
+	// SeverityWarning is legal but unwise: the policy is used.
+	SeverityWarning Severity = "warning"
+)
+
+// Position is a place in a policy document. Line and Column count from 1; a column counts characters.
+type Position struct {
+	Line   int `json:"line"`
+	Column int `json:"column"`
+}
+
+// Finding is one thing that is wrong with a policy document, or unwise in it.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	File     string   `json:"file"`
+	Position
+	Message string `json:"message"` // what is wrong
+	Mend    string `json:"mend"`    // how to put it right
+	Source  string `json:"source"`  // the line of the document
+}
+
+// String renders the finding with its source line and a mark under the column, over several lines.
+func (f Finding) String() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s:%d:%d: %s: %s\n", f.File, f.Line, f.Column, f.Severity, f.Message)
+	if f.Source != "" {
+		number := fmt.Sprint(f.Line)
+		mark := strings.Repeat(" ", max(f.Column-1, 0)) + "^"
+		fmt.Fprintf(&text, "  %s | %s\n  %s | %s\n", number, f.Source, strings.Repeat(" ", len(number)), mark)
+	}
+	if f.Mend != "" {
+		fmt.Fprintf(&text, "  mend: %s\n", f.Mend)
+	}
+	return text.String()
+}
+
+// Findings are all findings of one document, in the order of their places.
+type Findings []Finding
+
+// Faulty reports whether one of them keeps the policy from being used.
+func (f Findings) Faulty() bool { return f.Count(SeverityError) > 0 }
+
+// Count returns how many findings have the given severity.
+func (f Findings) Count(severity Severity) int {
+	n := 0
+	for _, finding := range f {
+		if finding.Severity == severity {
+			n++
+		}
+	}
+	return n
+}
+
+// Error implements error with all findings, each over several lines.
+func (f Findings) Error() string {
+	parts := make([]string, len(f))
+	for i, finding := range f {
+		parts[i] = finding.String()
+	}
+	return strings.Join(parts, "\n")
+}
+
+// recorder gathers the findings of one document.
+type recorder struct {
+	file     string
+	lines    []string
+	findings Findings
+}
+
+func newRecorder(file string, source []byte) *recorder {
+	return &recorder{file: file, lines: strings.Split(string(source), "\n")}
+}
+
+func (r *recorder) fault(at Position, mend, format string, args ...any) {
+	r.add(SeverityError, at, mend, format, args...)
+}
+
+func (r *recorder) warn(at Position, mend, format string, args ...any) {
+	r.add(SeverityWarning, at, mend, format, args...)
+}
+
+func (r *recorder) add(severity Severity, at Position, mend, format string, args ...any) {
+	if at.Line == 0 {
+		at = Position{Line: 1, Column: 1}
+	}
+	finding := Finding{Severity: severity, File: r.file, Position: at, Mend: mend, Message: fmt.Sprintf(format, args...)}
+	if at.Line <= len(r.lines) {
+		finding.Source = strings.TrimRight(strings.ReplaceAll(r.lines[at.Line-1], "\t", " "), "\r")
+	}
+	r.findings = append(r.findings, finding)
+}
+
+// sorted returns the findings by place; those at one place keep the order in which they were found.
+func (r *recorder) sorted() Findings {
+	slices.SortStableFunc(r.findings, func(a, b Finding) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Column - b.Column
+	})
+	return r.findings
+}
