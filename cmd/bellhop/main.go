@@ -1,0 +1,97 @@
+// Command bellhop carries a client's own headers through an MCP gateway, as an Envoy external processing server.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"bellhop/policy"
+)
+
+// The exit codes of every command.
+const (
+	exitOK     = 0
+	exitFaults = 1 // the policy has faults
+	exitUsage  = 2 // the command line or the machine does not allow what was asked for
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole program, so that tests can call it.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	stop, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer release()
+	command := newCommand(os.LookupEnv)
+	command.SetArgs(args)
+	command.SetIn(stdin)
+	command.SetOut(stdout)
+	command.SetErr(stderr)
+	return report(command.ExecuteContext(stop), stderr)
+}
+
+// report prints what went wrong and chooses the exit code.
+func report(err error, stderr io.Writer) int {
+	var findings policy.Findings
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errFaults):
+		return exitFaults
+	case errors.As(err, &findings):
+		_, _ = fmt.Fprint(stderr, findings.Error())
+		return exitFaults
+	default:
+		_, _ = fmt.Fprintf(stderr, "bellhop: %v\n", err)
+		return exitUsage
+	}
+}
+
+// errFaults ends a command that has printed the faults it found.
+var errFaults = errors.New("the policy has faults")
+
+func newCommand(lookup func(string) (string, bool)) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "bellhop",
+		Short: "Carry a client's own headers through an MCP gateway",
+		Long: `Bellhop carries a client's own headers through an MCP gateway, as an Envoy external processing server.
+
+It takes the headers that a policy allows off the client's request, gives the gateway an opaque ticket in their
+place, and puts the headers back on exactly the backend requests that may have them.`,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return fromEnvironment(cmd.Flags(), lookup)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.AddCommand(newServe(), newCheck(), newEnvoy(), newVersion())
+	return root
+}
+
+// fromEnvironment sets each flag that was not given from BELLHOP_ and its name: --key-file is BELLHOP_KEY_FILE.
+func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var faults []error
+	flags.VisitAll(func(flag *pflag.Flag) {
+		name := "BELLHOP_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		text, ok := lookup(name)
+		if !ok || flag.Changed {
+			return
+		}
+		if err := flags.Set(flag.Name, text); err != nil {
+			faults = append(faults, fmt.Errorf("%s=%s: %w", name, text, err))
+		}
+	})
+	return errors.Join(faults...)
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bellhop/processor/server"
+)
+
+const (
+	defaultListen     = "unix:///run/bellhop/bellhop.sock"
+	defaultAdmin      = "127.0.0.1:9902"
+	defaultStoreBytes = 64 << 20
+	// defaultDrainDelay is two health check intervals of the Envoy configuration that bellhop envoy makes.
+	defaultDrainDelay = 2 * time.Second
+)
+
+func newServe() *cobra.Command {
+	var config server.Config
+	var format, level string
+	cmd := &cobra.Command{
+		Use:   "serve --policy FILE",
+		Short: "Serve Envoy's ext_proc filters",
+		Long:  "Serve Envoy's ext_proc filters under a policy. Every flag can be given as an environment variable too: --key-file as BELLHOP_KEY_FILE.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if config.Policy == "" {
+				return errors.New("serve needs a policy: bellhop serve --policy policy.yaml")
+			}
+			log, err := newLog(cmd.ErrOrStderr(), format, level)
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), config, log)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&config.Policy, "policy", "", "the policy document")
+	flags.StringVar(&config.Listen, "listen", defaultListen, "where Envoy finds Bellhop: unix:///PATH or HOST:PORT")
+	flags.StringVar(&config.Admin, "admin", defaultAdmin, "HOST:PORT of /metrics, /livez and /readyz; empty for none")
+	flags.StringVar(&config.Store, "store", "memory", "where captures are kept: memory")
+	flags.Uint64Var(&config.StoreBytes, "store-bytes", defaultStoreBytes, "the most that the memory store holds, in bytes")
+	flags.StringVar(&config.KeyFile, "key-file", "", "keys of tickets, 32 bytes in base64 a line, newest first (default: a random key that lives as long as the process)")
+	flags.StringVar(&config.TLS.Cert, "tls-cert", "", "PEM certificate for --listen beyond loopback")
+	flags.StringVar(&config.TLS.Key, "tls-key", "", "PEM private key of --tls-cert")
+	flags.StringVar(&config.TLS.ClientCA, "tls-client-ca", "", "PEM roots that sign the proxies' certificates")
+	flags.DurationVar(&config.DrainDelay, "drain-delay", defaultDrainDelay, "how long to go on serving as NOT_SERVING before a stop")
+	flags.StringVar(&format, "log-format", "text", "text or json")
+	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+// serve runs until the first signal, drains, and ends by force at the second.
+func serve(ctx context.Context, config server.Config, log *slog.Logger) error {
+	s, err := server.New(config, log)
+	if err != nil {
+		return err
+	}
+	force, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	context.AfterFunc(ctx, func() {
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		<-again
+		cancel()
+	})
+	return s.Run(ctx, force)
+}
+
+func newLog(out io.Writer, format, level string) (*slog.Logger, error) {
+	var threshold slog.Level
+	if err := threshold.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %s: write debug, info, warn or error", level)
+	}
+	options := &slog.HandlerOptions{Level: threshold}
+	switch strings.ToLower(format) {
+	case "text":
+		return slog.New(slog.NewTextHandler(out, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(out, options)), nil
+	default:
+		return nil, fmt.Errorf("--log-format %s: write text or json", format)
+	}
+}

@@ -1,0 +1,54 @@
+// Package discovery reads the backends' own credentials, which go on requests that no client caused.
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"bellhop/policy"
+)
+
+// maxBytes bounds a credential: more than this no header can hold.
+const maxBytes = 16 << 10
+
+// Read reads the discovery identity of every backend that has one, and returns them by backend. A relative path
+// counts from folder. All faults are reported at once; none of them shows what a file holds.
+func Read(backends []policy.Backend, folder string) (map[string][]policy.Header, error) {
+	identities := make(map[string][]policy.Header)
+	var faults []error
+	for _, backend := range backends {
+		for _, identity := range backend.Discovery {
+			header, err := read(identity, folder)
+			if err != nil {
+				faults = append(faults, fmt.Errorf("discovery header %s of backend %s: %w", identity.Name, backend.Name, err))
+				continue
+			}
+			identities[backend.Name] = append(identities[backend.Name], header)
+		}
+	}
+	return identities, errors.Join(faults...)
+}
+
+func read(identity policy.Identity, folder string) (policy.Header, error) {
+	path := identity.File
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(folder, path)
+	}
+	content, err := os.ReadFile(path) //nolint:gosec // the operator's own path
+	if err != nil {
+		return policy.Header{}, fmt.Errorf("%w; make the file readable, or correct file: in the policy", err)
+	}
+	text := identity.Prefix + strings.TrimRight(string(content), "\r\n")
+	switch {
+	case text == identity.Prefix:
+		return policy.Header{}, fmt.Errorf("%s is empty; write the credential into it", path)
+	case len(text) > maxBytes:
+		return policy.Header{}, fmt.Errorf("%s holds more than %d bytes, which no header can hold", path, maxBytes)
+	case !policy.ValidValue(text):
+		return policy.Header{}, fmt.Errorf("%s holds a control character, which no header may have; write one line of text into it", path)
+	}
+	return policy.Header{Name: identity.Name, Value: policy.NewValue(text)}, nil
+}

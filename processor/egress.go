@@ -1,0 +1,84 @@
+package processor
+
+import (
+	"context"
+	"slices"
+
+	"bellhop/policy"
+	"bellhop/processor/ticket"
+)
+
+// egress takes the ticket off a request to a backend and puts on what this backend may have of the client's headers.
+func (p *Processor) egress(ctx context.Context, explicit, cluster string, request []policy.Header) (change, *problem) {
+	sent := ticket.Read(request)
+	backend, declared := p.policy.Backend(explicit, cluster)
+	if !declared {
+		p.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", explicit, "cluster", cluster)
+	}
+	claim, capture, err := p.redeem(ctx, sent)
+	if err != nil {
+		p.metrics.request(egress, outcomeStoreFailed)
+		p.warnings.warn("store cannot be read; the request is refused", "error", err)
+		return change{}, storeFailed()
+	}
+	decision := p.policy.Decide(policy.Call{
+		Backend: backend, Claim: claim, Capture: capture, Identity: p.identities[backend], Request: request,
+	})
+	made := change{remove: slices.Clone(decision.Remove)}
+	made.remove = append(made.remove, policy.TicketHeader)
+	if len(sent.Member) > 0 {
+		made.setBaggage(sent.Baggage)
+	}
+	bare := made
+	made.set = append(slices.Clip(made.set), decision.Set...)
+	if !made.fits(request) {
+		return p.withoutHeaders(backend, bare), nil
+	}
+	p.metrics.delivered(backend, decision.Verdicts)
+	p.metrics.request(egress, egressOutcome(claim, declared, decision))
+	return made, nil
+}
+
+// withoutHeaders lets a request go on without any of the client's headers, where Envoy would refuse it with them.
+func (p *Processor) withoutHeaders(backend string, bare change) change {
+	p.metrics.request(egress, outcomeNoRoom)
+	p.warnings.warn("request has no room for the client's headers within Envoy's 100 headers and 60 KiB: it gets none", "backend", backend)
+	return bare
+}
+
+// redeem finds the capture that a request's ticket stands for. Whatever claims to be a ticket and is none makes the
+// claim unknown: only a request with nothing of the kind was caused by no client.
+func (p *Processor) redeem(ctx context.Context, sent ticket.Carried) (policy.Claim, policy.Capture, error) {
+	if !sent.Any() {
+		return policy.ClaimNone, nil, nil
+	}
+	text, mismatch := sent.Ticket(p.policy.Carriers())
+	if mismatch {
+		p.metrics.mismatches.Inc()
+	}
+	if !ticket.WellFormed(text) {
+		return policy.ClaimUnknown, nil, nil
+	}
+	capture, ok, err := p.store.Get(ctx, text)
+	if err != nil || !ok {
+		return policy.ClaimUnknown, nil, err
+	}
+	return policy.ClaimCapture, capture, nil
+}
+
+func egressOutcome(claim policy.Claim, declared bool, decision policy.Decision) outcome {
+	switch {
+	case !declared:
+		return outcomeUndeclared
+	case claim == policy.ClaimUnknown:
+		return outcomeUnknownTicket
+	case claim == policy.ClaimNone && len(decision.Set) > 0:
+		return outcomeDiscovery
+	case claim == policy.ClaimNone:
+		return outcomeNoTicket
+	case len(decision.Set) > 0:
+		return outcomeForwarded
+	default:
+		return outcomeEmpty
+	}
+}

@@ -1,0 +1,89 @@
+package processor
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bellhop/policy"
+)
+
+// outcome says what became of one request. Its text is stable: dashboards and alerts rely on it.
+type outcome string
+
+const (
+	outcomeCaptured      outcome = "captured"           // ingress: headers taken off, ticket given
+	outcomeEmpty         outcome = "empty"              // the client sent nothing, or nothing for this backend
+	outcomeRejected      outcome = "rejected"           // ingress: a limit was broken
+	outcomeForwarded     outcome = "forwarded"          // egress: headers put back
+	outcomeDiscovery     outcome = "discovery"          // egress: no client caused it; the backend's own identity
+	outcomeNoTicket      outcome = "no_ticket"          // egress: no client caused it; nothing
+	outcomeUnknownTicket outcome = "unknown_ticket"     // egress: expired, forged, or lost in a restart; nothing
+	outcomeUndeclared    outcome = "undeclared_backend" // egress: outside the policy's world; nothing
+	outcomeNoRoom        outcome = "no_room"            // egress: Envoy's own limits; nothing
+	outcomeStoreFailed   outcome = "store_failed"
+)
+
+// metrics are the processor's own. Labels are names from the policy and from Envoy's configuration, never from a
+// request, so clients cannot make new series.
+type metrics struct {
+	requests       *prometheus.CounterVec
+	headers        *prometheus.CounterVec
+	seconds        *prometheus.HistogramVec
+	refused        *prometheus.CounterVec
+	mismatches     prometheus.Counter
+	baggageDropped prometheus.Counter
+}
+
+func newMetrics(registerer prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_requests_total", Help: "HTTP requests, by role and by what became of them.",
+		}, []string{"role", "outcome"}),
+		headers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_headers_total", Help: "Headers of the policy, by the name clients send, backend (empty at ingress) and what became of them.",
+		}, []string{"header", "backend", "outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "bellhop_processing_seconds", Help: "Time from a request's headers to their answer, in seconds, by role.",
+			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 100e-3, 500e-3},
+		}, []string{"role"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_streams_refused_total", Help: "Streams of misconfigured filters, by the metadata at fault.",
+		}, []string{"reason"}),
+		mismatches: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bellhop_carrier_mismatches_total", Help: "Requests to backends whose two carriers held different tickets.",
+		}),
+		baggageDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bellhop_baggage_members_dropped_total", Help: "Clients' baggage members left out to make room for the ticket.",
+		}),
+	}
+	registerer.MustRegister(m.requests, m.headers, m.seconds, m.refused, m.mismatches, m.baggageDropped)
+	return m
+}
+
+func (m *metrics) request(r role, o outcome) { m.requests.WithLabelValues(string(r), string(o)).Inc() }
+
+func (m *metrics) timer(r role) *prometheus.Timer {
+	return prometheus.NewTimer(m.seconds.WithLabelValues(string(r)))
+}
+
+func (m *metrics) rejected(rejection *policy.Rejection) {
+	m.headers.WithLabelValues(rejection.Header, "", "rejected").Inc()
+}
+
+func (m *metrics) captured(capture policy.Capture) {
+	if len(capture) == 0 {
+		m.request(ingress, outcomeEmpty)
+		return
+	}
+	m.request(ingress, outcomeCaptured)
+	for i, header := range capture {
+		if i == 0 || capture[i-1].Name != header.Name {
+			m.headers.WithLabelValues(header.Name, "", "captured").Inc()
+		}
+	}
+}
+
+func (m *metrics) delivered(backend string, verdicts []policy.Verdict) {
+	for _, verdict := range verdicts {
+		m.headers.WithLabelValues(verdict.Header, backend, string(verdict.Outcome)).Inc()
+	}
+}

@@ -1,0 +1,74 @@
+package processor
+
+import (
+	"net/http"
+
+	"bellhop/policy"
+)
+
+// JSON-RPC 2.0 error codes (https://www.jsonrpc.org/specification#error_object).
+const (
+	codeInvalidRequest = -32600
+	codeInternalError  = -32603
+)
+
+// problem ends a client's request with an error. Its texts are fixed or made of header names and limits, so nothing
+// of a value can be in them.
+type problem struct {
+	status  int    // HTTP
+	code    int    // JSON-RPC
+	reason  string // stable, for machines and metrics
+	header  string // the header it is about, or empty
+	message string
+}
+
+// rejected is the problem of a request that breaks a limit of the policy.
+func rejected(rejection *policy.Rejection) *problem {
+	status := http.StatusRequestHeaderFieldsTooLarge
+	if rejection.Reason == policy.ReasonByte {
+		status = http.StatusBadRequest
+	}
+	return &problem{status: status, code: codeInvalidRequest, reason: string(rejection.Reason), header: rejection.Header, message: rejection.Error()}
+}
+
+// tooLarge is the problem of a client's request that has no room for the ticket.
+func tooLarge() *problem {
+	return &problem{
+		status: http.StatusRequestHeaderFieldsTooLarge, code: codeInvalidRequest, reason: reasonNoRoom, header: policy.TicketHeader,
+		message: "the request's headers leave no room for " + policy.TicketHeader + "; send fewer or shorter headers",
+	}
+}
+
+// storeFailed is the problem of a request whose capture cannot be written or read.
+func storeFailed() *problem {
+	return &problem{
+		status: http.StatusServiceUnavailable, code: codeInternalError, reason: reasonStore,
+		message: "the headers of this request cannot be carried right now; try again",
+	}
+}
+
+const (
+	reasonNoRoom = "no_room_for_ticket"
+	reasonStore  = "store_unavailable"
+)
+
+type rpcError struct {
+	Version string  `json:"jsonrpc"`
+	ID      *int64  `json:"id"` // null: the request's own id is in its body, which is not read
+	Error   rpcBody `json:"error"`
+}
+
+type rpcBody struct {
+	Code    int     `json:"code"`
+	Message string  `json:"message"`
+	Data    rpcData `json:"data"`
+}
+
+type rpcData struct {
+	Reason string `json:"reason"`
+	Header string `json:"header,omitempty"`
+}
+
+func (p *problem) body() rpcError {
+	return rpcError{Version: "2.0", Error: rpcBody{Code: p.code, Message: p.message, Data: rpcData{Reason: p.reason, Header: p.header}}}
+}

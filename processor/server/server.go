@@ -1,0 +1,255 @@
+// Package server runs Bellhop: it loads what a configuration names, opens the listeners, serves until it is told to
+// stop, and drains.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"bellhop/policy"
+	"bellhop/processor"
+	"bellhop/processor/admin"
+	"bellhop/processor/discovery"
+	"bellhop/processor/store"
+	"bellhop/processor/ticket"
+)
+
+// The budget of a stop: [Config.DrainDelay], then at most stopTimeout for the streams under way, then at most
+// adminTimeout for the admin server. The grace period of whatever runs Bellhop must be longer than their sum.
+const (
+	stopTimeout  = 5 * time.Second
+	adminTimeout = time.Second
+)
+
+const (
+	// maxMessage bounds one message from Envoy: at most 60 KiB of headers, and attributes.
+	maxMessage = 1 << 20
+	// minPing lets Envoy's connection_keepalive ping as often as it likes to.
+	minPing = 5 * time.Second
+)
+
+// Config is what the command line says.
+type Config struct {
+	Policy     string        // path of the policy document
+	Listen     string        // unix:///PATH, HOST:PORT or tcp://HOST:PORT
+	Admin      string        // HOST:PORT of the admin server; empty for none
+	Store      string        // memory
+	StoreBytes uint64        // the most that the memory store holds, in bytes
+	KeyFile    string        // keys of tickets; empty for a random key that lives as long as the process
+	TLS        TLS           // of Listen
+	DrainDelay time.Duration // how long to go on serving as NOT_SERVING: at least one health check interval of Envoy
+}
+
+// Server is a Bellhop whose listeners are open.
+type Server struct {
+	config  Config
+	log     *slog.Logger
+	policy  *policy.Policy
+	store   *store.Memory
+	grpc    *grpc.Server
+	health  *health.Server
+	admin   *http.Server
+	streams net.Listener
+	pages   net.Listener
+	ready   atomic.Bool
+}
+
+// New does everything that can fail: it reads the policy and all that it names, and opens the listeners. Faults of
+// the policy are returned as [policy.Findings].
+func New(config Config, log *slog.Logger) (*Server, error) {
+	s := &Server{config: config, log: log}
+	settings, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	creds, err := config.TLS.credentials()
+	if err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(usageCollectors(s.store)...)
+	settings.Metrics = registry
+	s.buildGRPC(processor.New(settings), grpc.Creds(creds))
+	s.admin = admin.New(registry, s.ready.Load)
+	if err := s.open(); err != nil {
+		s.store.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// load reads the policy, the discovery identities and the keys.
+func (s *Server) load() (processor.Settings, error) {
+	text, err := os.ReadFile(s.config.Policy)
+	if err != nil {
+		return processor.Settings{}, fmt.Errorf("--policy: %w; write one, or correct the path", err)
+	}
+	loaded, findings := policy.Load(s.config.Policy, text)
+	if loaded == nil {
+		return processor.Settings{}, findings
+	}
+	for _, finding := range findings {
+		s.log.Warn(finding.Message, "file", finding.File, "line", finding.Line, "mend", finding.Mend)
+	}
+	identities, err := discovery.Read(loaded.Backends(), filepath.Dir(s.config.Policy))
+	if err != nil {
+		return processor.Settings{}, err
+	}
+	key, err := s.key()
+	if err != nil {
+		return processor.Settings{}, err
+	}
+	if s.config.Store != "memory" {
+		return processor.Settings{}, fmt.Errorf("--store %s: this version has the memory store only; write --store memory", s.config.Store)
+	}
+	s.policy = loaded
+	if s.store, err = store.NewMemory(s.config.StoreBytes); err != nil {
+		return processor.Settings{}, fmt.Errorf("--store-bytes %d: %w", s.config.StoreBytes, err)
+	}
+	return processor.Settings{Policy: loaded, Key: key, Store: s.store, Identities: identities, Log: s.log}, nil
+}
+
+func (s *Server) key() (ticket.Key, error) {
+	if s.config.KeyFile == "" {
+		return ticket.RandomKey(), nil
+	}
+	content, err := os.ReadFile(s.config.KeyFile)
+	if err != nil {
+		return ticket.Key{}, fmt.Errorf("--key-file: %w; make one with: openssl rand -base64 32", err)
+	}
+	keys, err := ticket.ParseKeys(content)
+	if err != nil {
+		return ticket.Key{}, fmt.Errorf("--key-file %s: %w", s.config.KeyFile, err)
+	}
+	// A ticket made with an older key is found in the store as it is, so only the newest key has work.
+	return keys[0], nil
+}
+
+func (s *Server) buildGRPC(service *processor.Processor, creds grpc.ServerOption) {
+	s.grpc = grpc.NewServer(creds,
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))), //nolint:gosec // a number of processors
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		grpc.ChainStreamInterceptor(recovery.StreamServerInterceptor(recovery.WithRecoveryHandler(s.panicked))),
+	)
+	s.health = health.NewServer()
+	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
+	healthv1.RegisterHealthServer(s.grpc, s.health)
+	extprocv3.RegisterExternalProcessorServer(s.grpc, service)
+}
+
+// panicked fails one request for a fault of Bellhop's own and keeps the others. What was panicked with could hold a
+// part of a request, so it is not logged.
+func (s *Server) panicked(any) error {
+	stack := make([]byte, 16<<10)
+	s.log.Error("a fault in Bellhop; please report it", "stack", string(stack[:runtime.Stack(stack, false)]))
+	return status.Error(codes.Internal, "bellhop: internal fault")
+}
+
+func (s *Server) open() error {
+	streams, err := listen(s.config.Listen, s.config.TLS.given())
+	if err != nil {
+		return err
+	}
+	s.streams = streams
+	if s.config.Admin == "" {
+		return nil
+	}
+	pages, err := net.Listen("tcp", s.config.Admin)
+	if err != nil {
+		return errors.Join(fmt.Errorf("--admin %s: %w; choose another port, or stop what holds this one", s.config.Admin, err), streams.Close())
+	}
+	s.pages = pages
+	return nil
+}
+
+// Run serves until ctx is done, then drains: it reports NOT_SERVING, waits for Envoy to notice, lets the streams
+// under way end, and ends them by force when the budget is over. A second cancellation, of force, ends it at once.
+func (s *Server) Run(ctx, force context.Context) error {
+	failed := make(chan error, 2)
+	go func() { failed <- s.grpc.Serve(s.streams) }()
+	if s.pages != nil {
+		go func() { failed <- s.admin.Serve(s.pages) }()
+	}
+	s.serving(true)
+	s.announce()
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		s.drain(force)
+	}
+	s.stop(force)
+	return err
+}
+
+func (s *Server) announce() {
+	s.log.Info("serving", "listen", s.config.Listen, "admin", s.config.Admin, "policy", s.config.Policy,
+		"digest", s.policy.Digest(), "fanout", s.policy.Fanout(), "backends", len(s.policy.Backends()))
+	if s.pages != nil && !loopback(host(s.pages.Addr().String())) {
+		s.log.Warn("the admin server is open beyond loopback; it shows header and backend names, and no values", "admin", s.config.Admin)
+	}
+}
+
+func (s *Server) serving(yes bool) {
+	state := healthv1.HealthCheckResponse_NOT_SERVING
+	if yes {
+		state = healthv1.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", state)
+	s.health.SetServingStatus(extprocv3.ExternalProcessor_ServiceDesc.ServiceName, state)
+	s.ready.Store(yes)
+}
+
+func (s *Server) drain(force context.Context) {
+	s.serving(false)
+	s.log.Info("draining", "delay", s.config.DrainDelay, "budget", s.config.DrainDelay+stopTimeout+adminTimeout)
+	select {
+	case <-time.After(s.config.DrainDelay):
+	case <-force.Done():
+	}
+}
+
+func (s *Server) stop(force context.Context) {
+	done := make(chan struct{})
+	go func() { s.grpc.GracefulStop(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(stopTimeout):
+		s.log.Warn("streams are still open after the drain; ending them", "after", stopTimeout)
+	case <-force.Done():
+	}
+	s.grpc.Stop()
+	<-done
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(force), adminTimeout)
+	defer cancel()
+	_ = s.admin.Shutdown(ctx)
+	s.store.Close()
+	s.log.Info("stopped")
+}
+
+func host(address string) string {
+	name, _, _ := net.SplitHostPort(address)
+	return name
+}

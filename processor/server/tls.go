@@ -1,0 +1,58 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/tls/certprovider/pemfile"
+	"google.golang.org/grpc/security/advancedtls"
+)
+
+// TLS names the files of mutual TLS. All three or none are given; they are read again when they change.
+type TLS struct {
+	Cert     string // PEM certificate chain of this server
+	Key      string // PEM private key of Cert
+	ClientCA string // PEM roots that sign the certificates of the proxies
+}
+
+// refresh is how often the files are looked at for a change.
+const refresh = time.Minute
+
+func (t TLS) given() bool { return t != TLS{} }
+
+// credentials makes the server's side of mutual TLS, or nil where no files are given.
+func (t TLS) credentials() (credentials.TransportCredentials, error) {
+	if !t.given() {
+		return nil, nil //nolint:nilnil // no TLS asked for is no fault
+	}
+	if t.Cert == "" || t.Key == "" || t.ClientCA == "" {
+		return nil, errors.New("--tls-cert, --tls-key and --tls-client-ca go together; give all three")
+	}
+	// The providers below report a bad file only at the first handshake; an operator wants to know now.
+	if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
+		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	if _, err := os.Stat(t.ClientCA); err != nil {
+		return nil, fmt.Errorf("--tls-client-ca: %w", err)
+	}
+	identity, err := pemfile.NewProvider(pemfile.Options{CertFile: t.Cert, KeyFile: t.Key, RefreshDuration: refresh})
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	roots, err := pemfile.NewProvider(pemfile.Options{RootFile: t.ClientCA, RefreshDuration: refresh})
+	if err != nil {
+		return nil, fmt.Errorf("--tls-client-ca: %w", err)
+	}
+	return advancedtls.NewServerCreds(&advancedtls.Options{
+		IdentityOptions:   advancedtls.IdentityCertificateOptions{IdentityProvider: identity},
+		RootOptions:       advancedtls.RootCertificateOptions{RootProvider: roots},
+		RequireClientCert: true,
+		VerificationType:  advancedtls.CertVerification,
+		MinTLSVersion:     tls.VersionTLS12,
+		MaxTLSVersion:     tls.VersionTLS13,
+	})
+}

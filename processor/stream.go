@@ -1,0 +1,161 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// The keys of a filter's grpc_service.initial_metadata. A client cannot set them.
+const (
+	roleKey    = "bellhop-role"
+	backendKey = "bellhop-backend"
+	fanoutKey  = "bellhop-fanout"
+)
+
+// role is the side of the fan-out on which a filter stands.
+type role string
+
+const (
+	ingress role = "ingress" // client → fan-out
+	egress  role = "egress"  // fan-out → backend
+)
+
+// binding is what a filter's configuration says of itself.
+type binding struct {
+	role    role
+	backend string // empty: take the cluster's name
+}
+
+// exchange is the state of one stream, which is one HTTP request.
+type exchange struct {
+	binding
+	requestDuplex  bool // the request's body is ours to give back
+	responseDuplex bool
+}
+
+// Process serves one HTTP request. It answers each message with its own kind. A normal end, whoever makes it, is
+// nil: after the request's headers are answered, an error would fail a request that Envoy has already let go.
+func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	bound, err := p.bind(stream.Context())
+	if err != nil {
+		return err
+	}
+	x := exchange{binding: bound}
+	for {
+		request, err := stream.Recv()
+		if err != nil {
+			return ended(err)
+		}
+		reply, last := p.answer(stream.Context(), &x, request)
+		if reply == nil {
+			return status.Error(codes.Unimplemented, "bellhop: a message of a kind this version does not know")
+		}
+		if err := stream.Send(reply); err != nil {
+			return ended(err)
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// answer returns the one legal answer to a message, and whether the stream is of no further use.
+func (p *Processor) answer(ctx context.Context, x *exchange, request *extprocv3.ProcessingRequest) (reply *extprocv3.ProcessingResponse, last bool) {
+	if config := request.GetProtocolConfig(); config != nil {
+		x.requestDuplex = fullDuplex(config.GetRequestBodyMode())
+		x.responseDuplex = fullDuplex(config.GetResponseBodyMode())
+	}
+	headers := request.GetRequestHeaders()
+	if headers == nil {
+		return replyUnchanged(request, x.duplex(request)), false
+	}
+	timer := p.metrics.timer(x.role)
+	defer timer.ObserveDuration()
+
+	lines := readHeaders(headers.GetHeaders())
+	var made change
+	var trouble *problem
+	if x.role == ingress {
+		made, trouble = p.ingress(ctx, lines)
+	} else {
+		made, trouble = p.egress(ctx, x.backend, readCluster(request), lines)
+	}
+	if trouble != nil {
+		return replyProblem(trouble), true
+	}
+	return replyHeaders(made), !moreToCome(request)
+}
+
+func (x *exchange) duplex(request *extprocv3.ProcessingRequest) bool {
+	if request.GetRequestBody() != nil {
+		return x.requestDuplex
+	}
+	return x.responseDuplex
+}
+
+// bind reads who opened the stream. A filter that does not say its role, or says it twice, is misconfigured, and
+// guessing could give a client's headers away.
+func (p *Processor) bind(ctx context.Context) (binding, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	side, err := one(md, roleKey)
+	if err != nil {
+		return binding{}, p.refuse("role", err)
+	}
+	switch role(side) {
+	case ingress, egress:
+	case "":
+		return binding{}, p.refuse("role", errors.New("the filter says no role: add {key: bellhop-role, value: ingress} or {…, value: egress} to its grpc_service.initial_metadata"))
+	default:
+		return binding{}, p.refuse("role", errors.New("the filter's bellhop-role is neither ingress nor egress: correct its grpc_service.initial_metadata"))
+	}
+	fanout, err := one(md, fanoutKey)
+	if err != nil {
+		return binding{}, p.refuse("fanout", err)
+	}
+	if fanout != "" && fanout != p.policy.Fanout() {
+		return binding{}, p.refuse("fanout", errors.New("the filter's bellhop-fanout is not the fanout of the policy: make the two the same"))
+	}
+	backend, err := one(md, backendKey)
+	if err != nil {
+		return binding{}, p.refuse("backend", err)
+	}
+	return binding{role: role(side), backend: backend}, nil
+}
+
+// one returns the single value of a metadata key, or "" where there is none.
+func one(md metadata.MD, key string) (string, error) {
+	switch values := md.Get(key); len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		return values[0], nil
+	default:
+		return "", errors.New("the filter says " + key + " more than once: keep one in its grpc_service.initial_metadata")
+	}
+}
+
+// refuse ends a stream that must not be served, and says so once a minute in the log.
+func (p *Processor) refuse(reason string, err error) error {
+	p.metrics.refused.WithLabelValues(reason).Inc()
+	p.warnings.warn("stream refused, so Envoy fails the request", "reason", err.Error())
+	return status.Error(codes.InvalidArgument, "bellhop: "+err.Error())
+}
+
+// ended turns the end of a stream into the handler's result. Envoy resets the stream when it has no more to ask.
+func ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	switch status.Code(err) {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable:
+		return nil
+	default:
+		return err
+	}
+}
