@@ -21,6 +21,13 @@ type checker struct {
 	places map[string]Position
 }
 
+// fault reports a fault unless the value there could not even be read, so that one fault is not reported as two.
+func (c *checker) fault(at Position, mend, format string, args ...any) {
+	if !c.unread[at] {
+		c.recorder.fault(at, mend, format, args...)
+	}
+}
+
 func (c *checker) at(format string, args ...any) Position {
 	return c.places[fmt.Sprintf(format, args...)]
 }
@@ -70,14 +77,7 @@ func (c *checker) name(path, name string) {
 		c.fault(c.at("%s", path), "add name: with the header that clients send", "the rule has no name")
 		return
 	}
-	if name != "" || !c.faulted(at) {
-		c.headerName(at, name, "name")
-	}
-}
-
-// faulted reports whether the value at a place could not be read, so that one fault is not reported as two.
-func (c *checker) faulted(at Position) bool {
-	return slices.ContainsFunc(c.findings, func(f Finding) bool { return f.Position == at })
+	c.headerName(at, name, "name")
 }
 
 func (c *checker) headerName(at Position, name, field string) {

@@ -46,7 +46,11 @@ func (d *decoder) decode(source []byte) *Document {
 		}
 		d.fault(at, "put each policy into a file of its own", "a second document begins here")
 	}
-	return d.document(docs[0].Body)
+	doc := d.document(docs[0].Body)
+	if d.unread[place(docs[0].Body)] {
+		return nil
+	}
+	return doc
 }
 
 func (d *decoder) syntax(err error) {
@@ -163,6 +167,7 @@ func (d *decoder) mapping(node ast.Node, path, what string, fields []field) {
 			known = true
 			d.places[at] = place(entry.Value)
 			if entry.Value.Type() == ast.NullType {
+				d.unread[place(entry.Value)] = true
 				d.fault(place(entry.Key), "give it a value, or take the line out", "%q has no value", key)
 			} else {
 				field.read(entry.Value, at)
@@ -282,6 +287,7 @@ func (d *decoder) duration(node ast.Node, path string, into *time.Duration) {
 }
 
 func (d *decoder) wrongType(node ast.Node, what, want string) {
+	d.unread[place(node)] = true
 	mend := "write " + want
 	switch node.(type) {
 	case *ast.AliasNode, *ast.AnchorNode, *ast.TagNode:

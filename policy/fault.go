@@ -78,10 +78,11 @@ type recorder struct {
 	file     string
 	lines    []string
 	findings Findings
+	unread   map[Position]bool // values that were of the wrong type
 }
 
 func newRecorder(file string, source []byte) *recorder {
-	return &recorder{file: file, lines: strings.Split(string(source), "\n")}
+	return &recorder{file: file, lines: strings.Split(string(source), "\n"), unread: make(map[Position]bool)}
 }
 
 func (r *recorder) fault(at Position, mend, format string, args ...any) {

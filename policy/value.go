@@ -11,21 +11,29 @@ import (
 const redacted = "[REDACTED]"
 
 // Value is the value of one header line: a credential until proven otherwise. No formatter, encoder or logger can
-// print it; [Value.Reveal] is the one way out, and a test lists its callers.
-type Value struct{ text string }
+// print it; [Value.Reveal] is the one way out, and a test lists its callers. The zero Value is empty.
+//
+// The text is behind a pointer because fmt passes over a type's own formatter for a verb that does not fit it (%p)
+// and prints the fields instead.
+type Value struct{ text *string }
 
 // NewValue wraps the bytes of a header value, which need not be UTF-8.
-func NewValue(text string) Value { return Value{text: text} }
+func NewValue(text string) Value { return Value{text: &text} }
 
 // Reveal returns the bytes themselves. Only code that puts them on the wire or under a key may call it.
-func (v Value) Reveal() string { return v.text }
+func (v Value) Reveal() string {
+	if v.text == nil {
+		return ""
+	}
+	return *v.text
+}
 
 // Len is the length of the value in bytes.
-func (v Value) Len() int { return len(v.text) }
+func (v Value) Len() int { return len(v.Reveal()) }
 
 // Equal compares in constant time, so that a value cannot be guessed by timing.
 func (v Value) Equal(other Value) bool {
-	return subtle.ConstantTimeCompare([]byte(v.text), []byte(other.text)) == 1
+	return subtle.ConstantTimeCompare([]byte(v.Reveal()), []byte(other.Reveal())) == 1
 }
 
 // Format implements [fmt.Formatter] for every verb.

@@ -52,9 +52,14 @@ const (
 	reasonStore  = "store_unavailable"
 )
 
+// errorID stands in the error's id. The request's own is in its body, which Bellhop does not read. JSON-RPC 2.0 asks
+// for null then, but the official Go SDK (1.8.0, measured) drops an error with null and closes the session; with any
+// other id it hands the message to the caller and the session lives on.
+const errorID = "bellhop"
+
 type rpcError struct {
 	Version string  `json:"jsonrpc"`
-	ID      *int64  `json:"id"` // null: the request's own id is in its body, which is not read
+	ID      string  `json:"id"`
 	Error   rpcBody `json:"error"`
 }
 
@@ -70,5 +75,5 @@ type rpcData struct {
 }
 
 func (p *problem) body() rpcError {
-	return rpcError{Version: "2.0", Error: rpcBody{Code: p.code, Message: p.message, Data: rpcData{Reason: p.reason, Header: p.header}}}
+	return rpcError{Version: "2.0", ID: errorID, Error: rpcBody{Code: p.code, Message: p.message, Data: rpcData{Reason: p.reason, Header: p.header}}}
 }

@@ -1,0 +1,143 @@
+package policy_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bellhop/policy"
+)
+
+// Each fixture has exactly one fault; its first line says where and how it is reported.
+func TestEachFaultIsReportedAtItsPlace(t *testing.T) {
+	files, err := filepath.Glob("testdata/faults/*.yaml")
+	if err != nil || len(files) < 40 {
+		t.Fatalf("%d fixtures, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, _, _ := strings.Cut(string(text), "\n")
+			place, message, _ := strings.Cut(strings.TrimPrefix(first, "# want "), " ")
+			loaded, findings := policy.Load(file, text)
+			if loaded != nil || findings.Count(policy.SeverityError) != 1 {
+				t.Fatalf("want one fault and no policy, got %d faults:\n%s", findings.Count(policy.SeverityError), findings.Error())
+			}
+			fault := only(findings, policy.SeverityError)
+			if got := fmt.Sprintf("%d:%d", fault.Line, fault.Column); got != place || !strings.Contains(fault.Message, message) {
+				t.Errorf("got  %s %s\nwant %s %s", got, fault.Message, place, message)
+			}
+			if fault.Mend == "" || (fault.Source == "" && len(text) > 0 && place != "1:1") {
+				t.Errorf("the fault must say how to mend it and show the line: %#v", fault)
+			}
+		})
+	}
+}
+
+func only(findings policy.Findings, severity policy.Severity) policy.Finding {
+	for _, finding := range findings {
+		if finding.Severity == severity {
+			return finding
+		}
+	}
+	return policy.Finding{}
+}
+
+func TestAllFaultsAreReportedAtOnceInTheOrderOfTheirPlaces(t *testing.T) {
+	_, findings := policy.Load("p.yaml", []byte("version: 3\nforward:\n  - host\n  - {nam: x-a}\nlimits: {headers: 0}\ntickets: {}\n"))
+	if got := findings.Count(policy.SeverityError); got != 6 {
+		t.Errorf("got %d faults, want 6:\n%s", got, findings.Error())
+	}
+	for i, finding := range findings[1:] {
+		if finding.Line < findings[i].Line {
+			t.Errorf("line %d stands after line %d", finding.Line, findings[i].Line)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	tests := []struct{ name, document, want string }{
+		{"baggage", "version: 1\nforward: [x-a]\nticket: {carriers: [baggage]}\n", "baggage is the weaker carrier"},
+		{"token", "version: 1\nbackends: {a: {}}\nforward:\n  - {name: authorization, to: [a], hide: true}\n", "MCP forbids passing on the access token"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			loaded, findings := policy.Load("p.yaml", []byte(test.document))
+			if loaded == nil {
+				t.Fatalf("a warning must not keep a policy from being used: %s", findings.Error())
+			}
+			if got := only(findings, policy.SeverityWarning).Message; !strings.Contains(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	p := load(t, "version: 1\nforward: [X-MCP-API-Key]\n")
+	if got := p.Limits(); got != (policy.Limits{Headers: 64, ValueBytes: 8192, TotalBytes: 16384}) {
+		t.Errorf("limits %+v", got)
+	}
+	if got := fmt.Sprint(p.Carriers(), p.Lifetime(), p.Rotate(), p.Open(), p.Hidden()); got != "[header] 30m0s 24h0m0s true [x-mcp-api-key]" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestBaggageRotatesWithinFiveMinutesByItself(t *testing.T) {
+	if got := load(t, "version: 1\nforward: [x-a]\nticket: {carriers: [baggage]}\n").Rotate(); got.Minutes() != 5 {
+		t.Errorf("rotate %s, want 5m", got)
+	}
+}
+
+func TestFindingShowsTheLineAndTheMend(t *testing.T) {
+	_, findings := policy.Load("p.yaml", []byte("version: 1\nforward:\n  - Host\n"))
+	want := `p.yaml:3:5: error: name: "host" is restricted (host): it routes the request, so carrying it would send the request elsewhere
+  3 |   - Host
+    |     ^
+  mend: choose another header; no policy can carry this one
+`
+	if got := findings.Error(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	for _, pattern := range []string{"testdata/faults/*.yaml", "testdata/good/*.yaml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		loaded, findings := policy.Load("fuzz.yaml", text)
+		if (loaded == nil) != findings.Faulty() {
+			t.Fatalf("a policy and faults must exclude each other: %v", findings)
+		}
+		for _, finding := range findings {
+			if finding.Line < 1 || finding.Column < 1 || finding.Mend == "" {
+				t.Fatalf("a finding without a place or a mend: %#v", finding)
+			}
+		}
+	})
+}
+
+func load(t testing.TB, document string) *policy.Policy {
+	t.Helper()
+	p, findings := policy.Load("policy.yaml", []byte(document))
+	if p == nil {
+		t.Fatalf("the policy has faults:\n%s", findings.Error())
+	}
+	return p
+}
