@@ -1,0 +1,200 @@
+package processor_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"bellhop/policy"
+	"bellhop/processor"
+	"bellhop/processor/store"
+	"bellhop/processor/ticket"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bench is a processor behind a real gRPC server, without a network.
+type bench struct {
+	client   extprocv3.ExternalProcessorClient
+	registry *prometheus.Registry
+	log      *safeBuffer
+}
+
+type setup struct {
+	policy     string
+	store      processor.Store
+	identities map[string][]policy.Header
+}
+
+func start(t testing.TB, s setup) *bench {
+	t.Helper()
+	loaded, findings := policy.Load("policy.yaml", []byte(s.policy))
+	if loaded == nil {
+		t.Fatal(findings.Error())
+	}
+	if s.store == nil {
+		memory, err := store.NewMemory(1 << 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(memory.Close)
+		s.store = memory
+	}
+	b := &bench{registry: prometheus.NewRegistry(), log: &safeBuffer{}}
+	server := grpc.NewServer()
+	extprocv3.RegisterExternalProcessorServer(server, processor.New(processor.Settings{
+		Policy: loaded, Key: ticket.RandomKey(), Store: s.store, Identities: s.identities, Metrics: b.registry,
+		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}))
+	listener := bufconn.Listen(1 << 20)
+	go func() { _ = server.Serve(listener) }()
+	connection, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = connection.Close(); server.Stop() })
+	b.client = extprocv3.NewExternalProcessorClient(connection)
+	return b
+}
+
+// stream opens a stream as a filter with that metadata would.
+func (b *bench) stream(t testing.TB, pairs ...string) extprocv3.ExternalProcessor_ProcessClient {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), pairs...), 10*time.Second)
+	t.Cleanup(cancel)
+	stream, err := b.client.Process(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+// ask sends one request's headers on a stream of its own and returns the answer.
+func (b *bench) ask(t testing.TB, message *extprocv3.ProcessingRequest, pairs ...string) *extprocv3.ProcessingResponse {
+	t.Helper()
+	stream := b.stream(t, pairs...)
+	if err := stream.Send(message); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = stream.CloseSend()
+	return answer
+}
+
+// ingress sends a client's request and returns what the fan-out gets, and the ticket.
+func (b *bench) ingress(t testing.TB, lines ...string) (request []string, ticket string) {
+	t.Helper()
+	got := apply(t, lines, b.ask(t, requestHeaders(lines...), "bellhop-role", "ingress"))
+	for _, line := range got {
+		if value, ok := strings.CutPrefix(line, "x-bellhop-ticket: "); ok {
+			ticket = value
+		}
+	}
+	return got, ticket
+}
+
+// egress sends a request of the fan-out and returns what the backend gets.
+func (b *bench) egress(t testing.TB, backend string, lines ...string) []string {
+	t.Helper()
+	return apply(t, lines, b.ask(t, requestHeaders(lines...), "bellhop-role", "egress", "bellhop-backend", backend))
+}
+
+// requestHeaders writes a message as Envoy does: names in lower case, values raw.
+func requestHeaders(lines ...string) *extprocv3.ProcessingRequest {
+	headers := &corev3.HeaderMap{}
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, ": ")
+		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: name, RawValue: []byte(value)})
+	}
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
+		RequestHeaders: &extprocv3.HttpHeaders{Headers: headers},
+	}}
+}
+
+func withCluster(message *extprocv3.ProcessingRequest, filter, cluster string) *extprocv3.ProcessingRequest {
+	fields, _ := structpb.NewStruct(map[string]any{"xds.cluster_name": cluster})
+	message.Attributes = map[string]*structpb.Struct{filter: fields}
+	return message
+}
+
+// apply does with an answer what Envoy 1.40 was measured to do: removes first, then sets in order; append unset
+// replaces, append true adds a line; append_action is not looked at. What Envoy would refuse fails the test.
+func apply(t testing.TB, lines []string, answer *extprocv3.ProcessingResponse) []string {
+	t.Helper()
+	mutation := answer.GetRequestHeaders().GetResponse().GetHeaderMutation()
+	if answer.GetRequestHeaders() == nil {
+		t.Fatalf("not an answer to request headers: %v", answer)
+	}
+	if len(mutation.GetSetHeaders()) > 100 || len(mutation.GetRemoveHeaders()) > 100 {
+		t.Fatalf("Envoy refuses more than 100 operations of a kind")
+	}
+	result := append([]string(nil), lines...)
+	drop := func(name string) {
+		kept := result[:0]
+		for _, line := range result {
+			if !strings.HasPrefix(line, name+": ") {
+				kept = append(kept, line)
+			}
+		}
+		result = kept
+	}
+	for _, name := range mutation.GetRemoveHeaders() {
+		drop(name)
+	}
+	for _, option := range mutation.GetSetHeaders() {
+		header := option.GetHeader()
+		if header.GetKey() == "" || header.GetValue() != "" || strings.ContainsFunc(string(header.GetRawValue()), func(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f }) {
+			t.Fatalf("Envoy would refuse or misread header %q", header.GetKey())
+		}
+		if !option.GetAppend().GetValue() { //nolint:staticcheck // the field that Envoy's ext_proc reads
+			drop(header.GetKey())
+		}
+		result = append(result, header.GetKey()+": "+string(header.GetRawValue()))
+	}
+	return result
+}
+
+// eof reads the end of a stream that the server has ended well.
+func eof(t testing.TB, stream extprocv3.ExternalProcessor_ProcessClient) {
+	t.Helper()
+	if answer, err := stream.Recv(); err != io.EOF {
+		t.Errorf("want the end of the stream, got %v, %v", answer, err)
+	}
+}
+
+type safeBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}

@@ -1,0 +1,334 @@
+package processor_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"bellhop/policy"
+	"bellhop/processor/ticket"
+)
+
+const (
+	smallest = "version: 1\nforward: [x-mcp-api-key]\n"
+	declared = `
+version: 1
+forward:
+  - {name: x-mcp-api-key, to: [billing]}
+  - {name: x-github-token, to: [github], as: authorization, prefix: "Bearer "}
+backends:
+  github: {clusters: [mcp-github], discovery: [{name: authorization, file: f}]}
+  billing: {clusters: [mcp-billing]}
+`
+)
+
+var identity = map[string][]policy.Header{"github": {{Name: "authorization", Value: policy.NewValue("Bearer own")}}}
+
+func TestAHeaderTravelsFromClientToBackend(t *testing.T) {
+	b := start(t, setup{policy: smallest})
+	request, minted := b.ingress(t, ":path: /mcp", "x-mcp-api-key: alice", "x-mcp-api-key: second", "x-other: o")
+	if diff := cmp.Diff([]string{":path: /mcp", "x-other: o", "x-bellhop-ticket: " + minted}, request); diff != "" {
+		t.Errorf("the fan-out: %s", diff)
+	}
+	if !ticket.WellFormed(minted) {
+		t.Errorf("%q is no ticket", minted)
+	}
+	got := b.egress(t, "a", "accept: x", "x-bellhop-ticket: "+minted)
+	if diff := cmp.Diff([]string{"accept: x", "x-mcp-api-key: alice", "x-mcp-api-key: second"}, got); diff != "" {
+		t.Errorf("the backend: %s", diff)
+	}
+}
+
+func TestIngressStripsForgedTickets(t *testing.T) {
+	tests := []struct {
+		name, carriers string
+		sent           []string
+		want           func(minted string) []string
+	}{
+		{"header", "[header]", []string{"x-bellhop-ticket: forged", "x-bellhop-ticket: again"},
+			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted} }},
+		{"baggage, alone", "[header]", []string{"baggage: bellhop=forged"},
+			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted} }},
+		{"baggage, among others", "[header]", []string{"baggage: a=1,bellhop=forged", "baggage: b=2"},
+			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted, "baggage: a=1,b=2"} }},
+		{"other baggage is left alone", "[header]", []string{"baggage: a=1", "baggage: b=2"},
+			func(minted string) []string {
+				return []string{"baggage: a=1", "baggage: b=2", "x-bellhop-ticket: " + minted}
+			}},
+		{"both, into baggage", "[header, baggage]", []string{"baggage: a=1,BellHop=forged", "x-bellhop-ticket: forged"},
+			func(minted string) []string {
+				return []string{"x-bellhop-ticket: " + minted, "baggage: bellhop=" + minted + ",a=1"}
+			}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			b := start(t, setup{policy: smallest + "ticket: {carriers: " + test.carriers + "}\n"})
+			got, minted := b.ingress(t, test.sent...)
+			if diff := cmp.Diff(test.want(minted), got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestBaggageAloneCarriesATicketAndNoHeader(t *testing.T) {
+	b := start(t, setup{policy: smallest + "ticket: {carriers: [baggage]}\n"})
+	got, _ := b.ingress(t, "x-mcp-api-key: alice", "x-bellhop-ticket: forged")
+	if len(got) != 1 || !strings.HasPrefix(got[0], "baggage: bellhop=") {
+		t.Fatalf("got %q", got)
+	}
+	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.egress(t, "a", got...)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEgress(t *testing.T) {
+	b := start(t, setup{policy: declared, identities: identity})
+	_, full := b.ingress(t, "x-mcp-api-key: k", "x-github-token: g")
+	_, empty := b.ingress(t)
+	unknown := strings.Repeat("A", ticket.Length)
+	tests := []struct {
+		name, backend string
+		sent          []string
+		want          []string
+	}{
+		{"its headers only", "billing", []string{"x-bellhop-ticket: " + full}, []string{"x-mcp-api-key: k"}},
+		{"renamed", "github", []string{"x-bellhop-ticket: " + full}, []string{"authorization: Bearer g"}},
+		{"the fan-out's own goes", "github", []string{"authorization: Basic fanout", "x-bellhop-ticket: " + full}, []string{"authorization: Bearer g"}},
+		{"undeclared backend: nothing, ticket stripped", "other", []string{"x-bellhop-ticket: " + full, "authorization: own"}, []string{"authorization: own"}},
+		{"empty capture: nothing, no identity", "github", []string{"x-bellhop-ticket: " + empty, "authorization: Basic fanout"}, nil},
+		{"unknown ticket: nothing, no identity", "github", []string{"x-bellhop-ticket: " + unknown}, nil},
+		{"forged ticket: nothing, no identity", "github", []string{"x-bellhop-ticket: forged"}, nil},
+		{"two tickets: nothing", "billing", []string{"x-bellhop-ticket: " + full, "x-bellhop-ticket: " + empty}, nil},
+		{"a ticket in a carrier that is not configured: nothing, no identity, stripped", "github", []string{"baggage: bellhop=" + full + ",a=1"}, []string{"baggage: a=1"}},
+		{"no ticket: the identity", "github", []string{"accept: x"}, []string{"accept: x", "authorization: Bearer own"}},
+		{"no ticket but a tool call: nothing", "github", []string{"mcp-method: tools/call"}, []string{"mcp-method: tools/call"}},
+		{"no ticket, no identity: nothing", "billing", []string{"x-mcp-api-key: fanout"}, nil},
+		{"both carriers are stripped", "billing", []string{"x-bellhop-ticket: " + full, "baggage: bellhop=" + empty}, []string{"x-mcp-api-key: k"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := b.egress(t, test.backend, test.sent...)
+			if len(got) == 0 {
+				got = nil
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+			tickets := prefixed(test.sent, "x-bellhop-ticket: ")
+			if len(tickets) == 0 {
+				return
+			}
+			again := b.egress(t, test.backend, append(append([]string{}, got...), tickets...)...)
+			if diff := cmp.Diff(got, again, cmpopts.EquateEmpty(), cmpopts.SortSlices(strings.Compare)); diff != "" {
+				t.Errorf("applied again on its own result: %s", diff)
+			}
+		})
+	}
+}
+
+func TestTheClusterIsTheSecondSourceOfTheBackend(t *testing.T) {
+	b := start(t, setup{policy: declared})
+	_, minted := b.ingress(t, "x-mcp-api-key: k")
+	sent := []string{"x-bellhop-ticket: " + minted}
+	for _, filter := range []string{"envoy.filters.http.ext_proc", "any.other.key"} {
+		got := apply(t, sent, b.ask(t, withCluster(requestHeaders(sent...), filter, "mcp-billing"), "bellhop-role", "egress"))
+		if diff := cmp.Diff([]string{"x-mcp-api-key: k"}, got); diff != "" {
+			t.Errorf("%s: %s", filter, diff)
+		}
+	}
+	got := apply(t, sent, b.ask(t, withCluster(requestHeaders(sent...), "f", "mcp-billing"), "bellhop-role", "egress", "bellhop-backend", "github"))
+	if len(got) != 0 {
+		t.Errorf("metadata must win over the cluster: %q", got)
+	}
+}
+
+func TestACarrierMismatchIsCountedAndTheFirstWins(t *testing.T) {
+	b := start(t, setup{policy: smallest + "ticket: {carriers: [header, baggage]}\n"})
+	_, alice := b.ingress(t, "x-mcp-api-key: alice")
+	_, bob := b.ingress(t, "x-mcp-api-key: bob")
+	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.egress(t, "a", "baggage: bellhop="+bob, "x-bellhop-ticket: "+alice)); diff != "" {
+		t.Error(diff)
+	}
+	b.metric(t, "bellhop_carrier_mismatches_total", `bellhop_carrier_mismatches_total 1`)
+}
+
+func TestLimitsAnswerWithAJSONRPCErrorThatNamesTheHeader(t *testing.T) {
+	b := start(t, setup{policy: smallest + "limits: {headers: 2, value_bytes: 20, total_bytes: 60}\n"})
+	tests := []struct {
+		name   string
+		lines  []string
+		status int
+		reason string
+	}{
+		{"control byte", []string{"x-mcp-api-key: canary\x01"}, 400, "control_byte"},
+		{"too long", []string{"x-mcp-api-key: canary-canary-canary-canary"}, 431, "value_too_long"},
+		{"too many", []string{"x-mcp-api-key: canary", "x-mcp-api-key: canary", "x-mcp-api-key: canary"}, 431, "too_many_headers"},
+		{"too much", []string{"x-mcp-api-key: canary-canary-canary", "x-mcp-api-key: canary-canary-canary"}, 431, "total_too_long"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := b.ask(t, requestHeaders(test.lines...), "bellhop-role", "ingress").GetImmediateResponse()
+			if got == nil || int(got.GetStatus().GetCode()) != test.status {
+				t.Fatalf("got %v", got)
+			}
+			var body struct {
+				Version string `json:"jsonrpc"`
+				ID      any    `json:"id"`
+				Error   struct {
+					Code    int
+					Message string
+					Data    struct{ Reason, Header string }
+				}
+			}
+			if err := json.Unmarshal(got.GetBody(), &body); err != nil {
+				t.Fatal(err)
+			}
+			if body.Version != "2.0" || body.ID == nil || body.Error.Code != -32600 || body.Error.Data.Reason != test.reason ||
+				body.Error.Data.Header != "x-mcp-api-key" || !strings.Contains(body.Error.Message, "x-mcp-api-key") {
+				t.Errorf("got %s", got.GetBody())
+			}
+			if set := got.GetHeaders().GetSetHeaders(); len(set) != 1 || set[0].GetHeader().GetKey() != "content-type" || string(set[0].GetHeader().GetRawValue()) != "application/json" {
+				t.Errorf("content-type: %v", set)
+			}
+			if strings.Contains(fmt.Sprint(got), "canary") || strings.Contains(b.log.String(), "canary") {
+				t.Error("the value is in the answer or in the log")
+			}
+		})
+	}
+	if _, minted := b.ingress(t, "x-mcp-api-key: fine"); minted == "" {
+		t.Error("after the errors a good request must pass")
+	}
+	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="captured"} 1
+bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="rejected"} 4`)
+}
+
+func TestARequestWithNoRoomForTheTicketIsRefused(t *testing.T) {
+	b := start(t, setup{policy: smallest})
+	got := b.ask(t, requestHeaders(manyLines(100)...), "bellhop-role", "ingress").GetImmediateResponse()
+	if got.GetStatus().GetCode() != 431 || !strings.Contains(string(got.GetBody()), "no_room_for_ticket") {
+		t.Errorf("got %v", got)
+	}
+	if _, minted := b.ingress(t, append(manyLines(99), "x-mcp-api-key: k")...); minted == "" {
+		t.Error("a hidden header makes room for the ticket")
+	}
+}
+
+func TestARequestWithNoRoomForTheHeadersGetsNone(t *testing.T) {
+	b := start(t, setup{policy: smallest})
+	_, minted := b.ingress(t, "x-mcp-api-key: 1", "x-mcp-api-key: 2")
+	if got := b.egress(t, "a", append(manyLines(99), "x-bellhop-ticket: "+minted)...); len(got) != 99 {
+		t.Errorf("%d lines; Envoy takes 100, so none may be added", len(got))
+	}
+	if got := b.egress(t, "a", append(manyLines(98), "x-bellhop-ticket: "+minted)...); len(got) != 100 {
+		t.Errorf("%d lines; there was room for both", len(got))
+	}
+	_, long := b.ingress(t, "x-mcp-api-key: "+strings.Repeat("k", 8000))
+	if got := b.egress(t, "a", "x-bellhop-ticket: "+long, "x-big: "+strings.Repeat("b", 55<<10)); len(got) != 1 {
+		t.Errorf("%d lines; Envoy takes 60 KiB", len(got))
+	}
+	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{outcome="captured",role="ingress"} 2
+bellhop_requests_total{outcome="forwarded",role="egress"} 1
+bellhop_requests_total{outcome="no_room",role="egress"} 2`)
+}
+
+func manyLines(n int) []string {
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = fmt.Sprintf("x-filler-%d: v", i)
+	}
+	return lines
+}
+
+// brokenStore fails, as a store behind a network can.
+type brokenStore struct{ put bool }
+
+func (s brokenStore) Put(context.Context, string, policy.Capture, time.Duration) error {
+	if s.put {
+		return errors.New("store is away")
+	}
+	return nil
+}
+
+func (brokenStore) Get(context.Context, string) (policy.Capture, bool, error) {
+	return policy.Capture{{Name: "x-mcp-api-key", Value: policy.NewValue("stale")}}, true, errors.New("store is away")
+}
+
+// Invariant 10: in doubt an error, never a wrong header.
+func TestAStoreThatFailsFailsTheRequest(t *testing.T) {
+	for role, message := range map[string]*extprocv3.ProcessingRequest{
+		"ingress": requestHeaders("x-mcp-api-key: k"),
+		"egress":  requestHeaders("x-bellhop-ticket: " + strings.Repeat("A", ticket.Length)),
+	} {
+		b := start(t, setup{policy: smallest, store: brokenStore{put: true}})
+		got := b.ask(t, message, "bellhop-role", role).GetImmediateResponse()
+		if got.GetStatus().GetCode() != 503 || strings.Contains(string(got.GetBody()), "away") {
+			t.Errorf("%s: got %v", role, got)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	b := start(t, setup{policy: declared, identities: identity})
+	_, full := b.ingress(t, "x-mcp-api-key: k", "x-mcp-api-key: k2")
+	b.ingress(t)
+	b.egress(t, "billing", "x-bellhop-ticket: "+full)
+	b.egress(t, "github", "x-bellhop-ticket: "+full)
+	b.egress(t, "github")
+	b.egress(t, "billing")
+	b.egress(t, "billing", "x-bellhop-ticket: forged")
+	b.egress(t, "nowhere", "x-bellhop-ticket: "+full)
+	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{outcome="captured",role="ingress"} 1
+bellhop_requests_total{outcome="discovery",role="egress"} 1
+bellhop_requests_total{outcome="empty",role="egress"} 1
+bellhop_requests_total{outcome="empty",role="ingress"} 1
+bellhop_requests_total{outcome="forwarded",role="egress"} 1
+bellhop_requests_total{outcome="no_ticket",role="egress"} 1
+bellhop_requests_total{outcome="undeclared_backend",role="egress"} 1
+bellhop_requests_total{outcome="unknown_ticket",role="egress"} 1`)
+	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="captured"} 1
+bellhop_headers_total{backend="billing",header="x-mcp-api-key",outcome="forwarded"} 1
+bellhop_headers_total{backend="billing",header="x-mcp-api-key",outcome="unknown_ticket"} 1
+bellhop_headers_total{backend="github",header="authorization",outcome="discovery"} 1
+bellhop_headers_total{backend="github",header="x-github-token",outcome="absent"} 1
+bellhop_headers_total{backend="github",header="x-mcp-api-key",outcome="not_allowed"} 1
+bellhop_headers_total{backend="nowhere",header="x-mcp-api-key",outcome="not_allowed"} 1`)
+}
+
+// metric compares all series of one metric.
+func (b *bench) metric(t *testing.T, name, want string) {
+	t.Helper()
+	families, err := b.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			header := fmt.Sprintf("# HELP %s %s\n# TYPE %s %s\n", name, family.GetHelp(), name, strings.ToLower(family.GetType().String()))
+			if err := testutil.GatherAndCompare(b.registry, strings.NewReader(header+want+"\n"), name); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+	}
+	t.Errorf("there is no metric %s", name)
+}
+
+func prefixed(lines []string, prefix string) []string {
+	var all []string
+	for _, line := range lines {
+		if strings.HasPrefix(line, prefix) {
+			all = append(all, line)
+		}
+	}
+	return all
+}
