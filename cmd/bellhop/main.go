@@ -52,7 +52,9 @@ func report(err error, stderr io.Writer) int {
 		_, _ = fmt.Fprint(stderr, findings.Error())
 		return exitFaults
 	default:
-		_, _ = fmt.Fprintf(stderr, "bellhop: %v\n", err)
+		for line := range strings.SplitSeq(err.Error(), "\n") { // joined errors stand a line each
+			_, _ = fmt.Fprintln(stderr, "bellhop:", line)
+		}
 		return exitUsage
 	}
 }
