@@ -1,0 +1,83 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"bellhop/test/mcptest"
+	"bellhop/test/stack"
+)
+
+// Invariant 5: whatever a client sends as a ticket, in whatever carrier, it gets its own headers and nobody else's.
+// The forger here knows a live ticket of somebody else, which is more than a real one can.
+func TestAForgedTicketGetsNothing(t *testing.T) {
+	for name, options := range map[string]stack.Options{
+		"header":                 {Policy: smallest},
+		"header, vMCP with otel": {Policy: smallest, Baggage: true},
+		"both":                   carriers["both"],
+	} {
+		t.Run(name, func(t *testing.T) {
+			backends := both(t)
+			s := start(t, options, backends)
+			if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			wantKey(t, connect(t, s, mcptest.ClientOptions{Header: sends("bob")}), "old_whoami", "bob")
+			stolen := liveTicket(t, s)
+			for _, own := range [][]string{{"mallory"}, nil} {
+				for place, header := range forgeries(stolen) {
+					header[key] = own
+					for _, era := range eras {
+						client := connect(t, s, mcptest.ClientOptions{
+							Era: era, Header: func() http.Header { return header },
+							Meta: map[string]any{"baggage": "bellhop=" + stolen},
+						})
+						t.Log(place, era)
+						wantKey(t, client, "old_whoami", own...)
+						wantKey(t, client, "new_whoami", own...)
+					}
+				}
+			}
+			wantClean(t, s, backends)
+		})
+	}
+}
+
+func forgeries(ticket string) map[string]http.Header {
+	return map[string]http.Header{
+		"none but _meta":   {},
+		"header":           {"X-Bellhop-Ticket": {ticket}},
+		"two headers":      {"X-Bellhop-Ticket": {ticket, ticket}},
+		"baggage":          {"Baggage": {"bellhop=" + ticket}},
+		"baggage in cases": {"Baggage": {"a=1,BellHop = " + ticket + ";p=1", "bellhop=" + ticket}},
+		"all":              {"X-Bellhop-Ticket": {ticket}, "Baggage": {"bellhop=" + ticket}},
+	}
+}
+
+// Where baggage is the only carrier, a client's _meta.baggage replaces the ticket in vMCP (FANOUTS.md): a made-up
+// one loses the client its own headers, and gains it nothing.
+func TestAMadeUpTicketInBaggageGetsNothing(t *testing.T) {
+	backends := both(t)
+	s := start(t, carriers["baggage"], backends)
+	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	wantKey(t, connect(t, s, mcptest.ClientOptions{Header: sends("bob")}), "old_whoami", "bob")
+	client := connect(t, s, mcptest.ClientOptions{Meta: map[string]any{"baggage": "bellhop=" + strings.Repeat("A", 43)}})
+	wantKey(t, client, "old_whoami")
+	wantKey(t, client, "new_whoami")
+}
+
+// liveTicket takes a ticket off what the fan-out saw.
+func liveTicket(t *testing.T, s *stack.Stack) string {
+	t.Helper()
+	for _, request := range s.FanoutTap().Requests() {
+		if ticket := request.Header.Get("X-Bellhop-Ticket"); ticket != "" {
+			return ticket
+		}
+	}
+	t.Fatal("the fan-out saw no ticket")
+	return ""
+}
