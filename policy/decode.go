@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,12 +102,11 @@ func (d *decoder) rule(node ast.Node, path string) Rule {
 func (d *decoder) backends(node ast.Node, path string) []Backend {
 	backends := []Backend{}
 	for _, entry := range d.entries(node, path, "backends") {
-		key := entry.Key.String()
-		at := path + "." + key
-		d.places[at] = place(entry.Key)
-		backend := Backend{Name: key}
-		if entry.Value.Type() != ast.NullType {
-			d.mapping(entry.Value, at, "a backend", []field{
+		at := path + "." + entry.key
+		d.places[at] = entry.at
+		backend := Backend{Name: entry.key}
+		if entry.value.Type() != ast.NullType {
+			d.mapping(entry.value, at, "a backend", []field{
 				{"clusters", func(n ast.Node, p string) { backend.Clusters = list(d, n, p, d.word) }},
 				{"discovery", func(n ast.Node, p string) { backend.Discovery = list(d, n, p, d.identity) }},
 			})
@@ -154,63 +154,62 @@ func (d *decoder) word(node ast.Node, path string) string {
 // mapping reads a node's fields and reports the unknown, the repeated and the null ones.
 func (d *decoder) mapping(node ast.Node, path, what string, fields []field) {
 	for _, entry := range d.entries(node, path, what) {
-		key := entry.Key.String()
-		at := key
+		at := entry.key
 		if path != "" {
-			at = path + "." + key
+			at = path + "." + entry.key
 		}
-		known := false
-		for _, field := range fields {
-			if field.name != key {
-				continue
-			}
-			known = true
-			d.places[at] = place(entry.Value)
-			if entry.Value.Type() == ast.NullType {
-				d.unread[place(entry.Value)] = true
-				d.fault(place(entry.Key), "give it a value, or take the line out", "%q has no value", key)
-			} else {
-				field.read(entry.Value, at)
-			}
-		}
-		if !known {
-			d.fault(place(entry.Key), "the fields of "+what+" are "+names(fields), "unknown field %q in %s", key, what)
+		i := slices.IndexFunc(fields, func(f field) bool { return f.name == entry.key })
+		switch {
+		case i < 0:
+			d.fault(entry.at, "the fields of "+what+" are "+names(fields), "unknown field %q in %s", entry.key, what)
+		case entry.value.Type() == ast.NullType:
+			d.places[at] = place(entry.value)
+			d.unread[place(entry.value)] = true
+			d.fault(entry.at, "give it a value, or take the line out", "%q has no value", entry.key)
+		default:
+			d.places[at] = place(entry.value)
+			fields[i].read(entry.value, at)
 		}
 	}
 }
 
+// entry is one key of a mapping with its value.
+type entry struct {
+	key   string
+	at    Position // of the key
+	value ast.Node
+}
+
 // entries returns the key-value pairs of a mapping node, each key once.
-func (d *decoder) entries(node ast.Node, path, what string) []*ast.MappingValueNode {
-	if _, ok := d.places[path]; !ok {
+func (d *decoder) entries(node ast.Node, path, what string) []entry {
+	if !d.has(path) {
 		d.places[path] = place(node)
 	}
-	var all []*ast.MappingValueNode
+	var pairs []*ast.MappingValueNode
 	switch node := node.(type) {
 	case *ast.MappingNode:
-		all = node.Values
+		pairs = node.Values
 	case *ast.MappingValueNode:
-		all = []*ast.MappingValueNode{node}
+		pairs = []*ast.MappingValueNode{node}
 	default:
 		d.wrongType(node, what, "a mapping of fields")
 		return nil
 	}
-	seen := make(map[string]int)
-	var entries []*ast.MappingValueNode
-	for _, entry := range all {
-		key := entry.Key.String()
-		if _, ok := entry.Key.(*ast.StringNode); !ok {
-			d.fault(place(entry.Key), "write each field out; a name that is not text needs quotes", "%q cannot be a key in a policy", key)
+	first := make(map[string]int)
+	var entries []entry
+	for _, pair := range pairs {
+		at := place(pair.Key)
+		text, ok := pair.Key.(*ast.StringNode)
+		if !ok {
+			d.fault(at, "write each field out; a name that is not text needs quotes", "%q cannot be a key in a policy", pair.Key.String())
 			continue
 		}
-		if text, ok := entry.Key.(*ast.StringNode); ok {
-			key = text.Value
-		}
-		if line, twice := seen[key]; twice {
-			d.fault(place(entry.Key), "keep one of the two", "%q stands twice in %s; first in line %d", key, what, line)
+		if line, twice := first[text.Value]; twice {
+			d.fault(at, "keep one of the two", "%q stands twice in %s; first in line %d", text.Value, what, line)
 			continue
 		}
-		seen[key] = place(entry.Key).Line
-		entries = append(entries, entry)
+		first[text.Value] = at.Line
+		entries = append(entries, entry{key: text.Value, at: at, value: pair.Value})
 	}
 	return entries
 }

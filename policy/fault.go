@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -37,7 +38,7 @@ func (f Finding) String() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s:%d:%d: %s: %s\n", f.File, f.Line, f.Column, f.Severity, f.Message)
 	if f.Source != "" {
-		number := fmt.Sprint(f.Line)
+		number := strconv.Itoa(f.Line)
 		mark := strings.Repeat(" ", max(f.Column-1, 0)) + "^"
 		fmt.Fprintf(&text, "  %s | %s\n  %s | %s\n", number, f.Source, strings.Repeat(" ", len(number)), mark)
 	}

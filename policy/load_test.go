@@ -106,6 +106,13 @@ func TestFindingShowsTheLineAndTheMend(t *testing.T) {
 	}
 }
 
+func TestAQuotedKeyIsTheKey(t *testing.T) {
+	p := load(t, "\"version\": 1\nforward: [{name: x-a, to: [\"on\"]}]\nbackends: {\"on\": {clusters: [c]}}\n")
+	if name, ok := p.Backend("", "c"); name != "on" || !ok {
+		t.Errorf("got %q %v", name, ok)
+	}
+}
+
 func FuzzLoad(f *testing.F) {
 	for _, pattern := range []string{"testdata/faults/*.yaml", "testdata/good/*.yaml"} {
 		files, err := filepath.Glob(pattern)

@@ -3,6 +3,7 @@ package processor_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -177,7 +178,7 @@ func apply(t testing.TB, lines []string, answer *extprocv3.ProcessingResponse) [
 // eof reads the end of a stream that the server has ended well.
 func eof(t testing.TB, stream extprocv3.ExternalProcessor_ProcessClient) {
 	t.Helper()
-	if answer, err := stream.Recv(); err != io.EOF {
+	if answer, err := stream.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("want the end of the stream, got %v, %v", answer, err)
 	}
 }

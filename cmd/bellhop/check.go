@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,9 +21,9 @@ func newCheck() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, files []string) error {
 			if len(files) == 0 {
-				return fmt.Errorf("check needs a policy: bellhop check policy.yaml")
+				return errors.New("check needs a policy: bellhop check policy.yaml")
 			}
-			print, err := checkPrinter(output)
+			render, err := checkPrinter(output)
 			if err != nil {
 				return err
 			}
@@ -30,7 +31,7 @@ func newCheck() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := print(cmd.OutOrStdout(), files, findings); err != nil {
+			if err := render(cmd.OutOrStdout(), files, findings); err != nil {
 				return err
 			}
 			if findings.Faulty() {
@@ -60,7 +61,7 @@ func readPolicy(file string, stdin io.Reader) ([]byte, error) {
 	if file == "-" {
 		return io.ReadAll(stdin)
 	}
-	text, err := os.ReadFile(file) //nolint:gosec // the user's own path
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("%w; correct the path", err)
 	}

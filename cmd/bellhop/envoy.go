@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -50,7 +51,7 @@ func newBootstrap() *cobra.Command {
 
 func bootstrap(cmd *cobra.Command, options envoy.BootstrapOptions) error {
 	if options.PolicyFile == "" {
-		return fmt.Errorf("envoy bootstrap needs a policy: bellhop envoy bootstrap --policy policy.yaml --fanout URL --backend NAME=URL")
+		return errors.New("envoy bootstrap needs a policy: bellhop envoy bootstrap --policy policy.yaml --fanout URL --backend NAME=URL")
 	}
 	text, err := readPolicy(options.PolicyFile, cmd.InOrStdin())
 	if err != nil {

@@ -60,9 +60,9 @@ func findPrograms(folder string) (programs, error) {
 }
 
 // limit bounds a test that waits for other programs.
-func limit(t *testing.T, d time.Duration) context.Context {
+func limit(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), d)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -88,7 +88,7 @@ func start(t *testing.T, options stack.Options, backends map[string]*mcptest.Bac
 		options.Backends = append(options.Backends, stack.Backend{Name: name, URL: b.URL()})
 	}
 	slices.SortFunc(options.Backends, func(a, b stack.Backend) int { return strings.Compare(a.Name, b.Name) })
-	s, err := stack.Start(limit(t, time.Minute), options)
+	s, err := stack.Start(limit(t), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func last(log string) string { return log[max(0, len(log)-4000):] }
 func connect(t *testing.T, s *stack.Stack, options mcptest.ClientOptions) *mcptest.Client {
 	t.Helper()
 	options.URL = s.Endpoint()
-	client, err := mcptest.Connect(limit(t, time.Minute), options)
+	client, err := mcptest.Connect(limit(t), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func sends(values ...string) func() http.Header {
 // wantKey calls a whoami tool and compares the key that its backend got.
 func wantKey(t *testing.T, client *mcptest.Client, tool string, want ...string) {
 	t.Helper()
-	header, err := client.WhoAmI(limit(t, time.Minute), tool)
+	header, err := client.WhoAmI(limit(t), tool)
 	if err != nil {
 		t.Errorf("%s: %v", tool, err)
 		return

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"bellhop/test/mcptest"
 	"bellhop/test/stack"
@@ -21,7 +20,7 @@ func TestAForgedTicketGetsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			backends := both(t)
 			s := start(t, options, backends)
-			if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+			if err := s.WaitHealthy(limit(t)); err != nil {
 				t.Fatal(err)
 			}
 			wantKey(t, connect(t, s, mcptest.ClientOptions{Header: sends("bob")}), "old_whoami", "bob")
@@ -61,7 +60,7 @@ func forgeries(ticket string) map[string]http.Header {
 func TestAMadeUpTicketInBaggageGetsNothing(t *testing.T) {
 	backends := both(t)
 	s := start(t, carriers["baggage"], backends)
-	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 	wantKey(t, connect(t, s, mcptest.ClientOptions{Header: sends("bob")}), "old_whoami", "bob")

@@ -3,11 +3,11 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"bellhop/test/mcptest"
 	"bellhop/test/stack"
@@ -30,7 +30,7 @@ func TestConcurrentSessionsNeverMix(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			backends := both(t)
 			s := start(t, options, backends)
-			if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+			if err := s.WaitHealthy(limit(t)); err != nil {
 				t.Fatal(err)
 			}
 			var group sync.WaitGroup
@@ -55,7 +55,7 @@ func TestAKeyChangesAndGoesInMidSession(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			backends := both(t)
 			s := start(t, options, backends)
-			if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+			if err := s.WaitHealthy(limit(t)); err != nil {
 				t.Fatal(err)
 			}
 			for _, era := range eras {
@@ -77,14 +77,14 @@ func TestAKeyChangesAndGoesInMidSession(t *testing.T) {
 func TestConcurrentCallsOfOneSession(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: smallest}, backends)
-	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 	var next atomic.Int64
 	var sent sync.Map // a call's mark → its key
 	client := connect(t, s, mcptest.ClientOptions{Era: mcptest.Modern, Header: func() http.Header {
 		n := next.Add(1)
-		mark := fmt.Sprint(n)
+		mark := strconv.FormatInt(n, 10)
 		if n%3 == 0 {
 			sent.Store(mark, "")
 			return http.Header{"X-Mark": {mark}}
@@ -95,7 +95,7 @@ func TestConcurrentCallsOfOneSession(t *testing.T) {
 	var group sync.WaitGroup
 	for range 60 {
 		group.Go(func() {
-			if _, err := client.WhoAmI(limit(t, time.Minute), "new_whoami"); err != nil {
+			if _, err := client.WhoAmI(limit(t), "new_whoami"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -122,7 +122,7 @@ func TestConcurrentCallsOfOneSession(t *testing.T) {
 func TestRepeatedValuesStaySeparateAndInOrder(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: smallest}, backends)
-	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 	for _, era := range eras {
@@ -143,7 +143,7 @@ forward:
   - x-tenant-id
 backends: {old: {}, new: {}}
 `}, backends)
-	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 	client := connect(t, s, mcptest.ClientOptions{Header: func() http.Header {
@@ -153,7 +153,7 @@ backends: {old: {}, new: {}}
 		"old_whoami": {key: {"k"}, "X-Tenant-Id": {"t"}},
 		"new_whoami": {"Authorization": {"Bearer g"}, "X-Tenant-Id": {"t"}},
 	} {
-		got, err := client.WhoAmI(limit(t, time.Minute), tool)
+		got, err := client.WhoAmI(limit(t), tool)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,7 +17,7 @@ import (
 func TestAKilledBellhopNeverMixesKeys(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: smallest}, backends)
-	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -30,7 +30,7 @@ func TestAKilledBellhopNeverMixesKeys(t *testing.T) {
 		time.Sleep(time.Second)
 		s.KillBellhop()
 		time.Sleep(300 * time.Millisecond)
-		if err := s.StartBellhop(limit(t, time.Minute)); err != nil {
+		if err := s.StartBellhop(limit(t)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"bellhop/test/mcptest"
 	"bellhop/test/stack"
@@ -30,7 +29,7 @@ limits: {headers: 4, value_bytes: 64}
 `,
 		Files: map[string]string{"discovery": canary + "-discovery\n"},
 	}, backends)
-	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 	var now atomic.Value
@@ -43,12 +42,12 @@ limits: {headers: 4, value_bytes: 64}
 		for _, values := range [][]string{{canary}, {strings.Repeat(canary, 10)}, {canary, canary, canary, canary}, {}, {canary}} {
 			now.Store(values)
 			for _, tool := range []string{"strict_echo", "open_echo"} {
-				_, err := client.Call(limit(t, time.Minute), tool, map[string]any{"text": "x"})
+				_, err := client.Call(limit(t), tool, map[string]any{"text": "x"})
 				fmt.Fprintln(&errs, err)
 			}
 		}
 	}
-	metrics, err := s.Metrics(limit(t, time.Minute))
+	metrics, err := s.Metrics(limit(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +94,7 @@ func wantCanaryOnlyWhereItMayBe(t *testing.T, backends map[string]*mcptest.Backe
 func TestARefusedHeaderLosesNothingOfTheSession(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: smallest + "limits: {value_bytes: 64, headers: 2}\n"}, backends)
-	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 	for _, era := range eras {
@@ -109,7 +108,7 @@ func TestARefusedHeaderLosesNothingOfTheSession(t *testing.T) {
 			wantKey(t, client, "old_whoami", "fine")
 			before := len(backends["old"].Requests()) + len(s.FanoutTap().Requests())
 			now.Store(values)
-			if _, err := client.Call(limit(t, time.Minute), "old_whoami", nil); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err := client.Call(limit(t), "old_whoami", nil); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s client: got %v, want %q", era, err, want)
 			}
 			if after := len(backends["old"].Requests()) + len(s.FanoutTap().Requests()); after != before {

@@ -42,7 +42,7 @@ func TestAStrictBackendWithADiscoveryIdentity(t *testing.T) {
 	s := start(t, stack.Options{
 		Policy: strictPolicyWithIdentity, Files: map[string]string{"discovery": "discovery\n"}, HealthCheckInterval: time.Second,
 	}, backends)
-	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 	for _, era := range eras {
@@ -54,7 +54,7 @@ func TestAStrictBackendWithADiscoveryIdentity(t *testing.T) {
 		// A client without a key has no identity to borrow, and one with a bad key is told so by the backend.
 		for _, nobody := range [][]string{nil, {"mallory"}} {
 			client := connect(t, s, mcptest.ClientOptions{Era: era, Header: sends(nobody...)})
-			if result, err := client.Call(limit(t, time.Minute), "strict_whoami", nil); err == nil && !result.IsError {
+			if result, err := client.Call(limit(t), "strict_whoami", nil); err == nil && !result.IsError {
 				t.Errorf("%s client with keys %q was let in: %s", era, nobody, mcptest.Text(result))
 			}
 		}
@@ -85,11 +85,11 @@ func wantIdentityOnlyWithoutClients(t *testing.T, b *mcptest.Backend) {
 func TestAStrictBackendWithoutADiscoveryIdentity(t *testing.T) {
 	backends := strictBackends(t)
 	s := start(t, stack.Options{Policy: strictPolicy, HealthCheckInterval: time.Second}, backends)
-	if err := s.WaitHealthy(limit(t, time.Minute), "open"); err != nil {
+	if err := s.WaitHealthy(limit(t), "open"); err != nil {
 		t.Fatal(err)
 	}
 	client := connect(t, s, mcptest.ClientOptions{Header: sends("alice")})
-	tools, err := client.Tools(limit(t, time.Minute))
+	tools, err := client.Tools(limit(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestAPrivateToolIsShownToItsOwnerOnly(t *testing.T) {
 		}})
 	}
 	s := start(t, stack.Options{Policy: smallest}, backends)
-	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time from the fan-out's cache
@@ -139,7 +139,7 @@ func TestAPrivateToolIsShownToItsOwnerOnly(t *testing.T) {
 
 func wantTools(t *testing.T, client *mcptest.Client, who string) {
 	t.Helper()
-	tools, err := client.Tools(limit(t, time.Minute))
+	tools, err := client.Tools(limit(t))
 	if err != nil {
 		t.Fatal(err)
 	}

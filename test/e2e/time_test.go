@@ -24,7 +24,7 @@ func TestLongCallsAndIdleStreamsLive(t *testing.T) {
 	t.Parallel()
 	backends := both(t)
 	s := start(t, stack.Options{Policy: smallest}, backends)
-	if err := s.WaitHealthy(limit(t, time.Minute)); err != nil {
+	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 	idle := make(chan string, 1)
@@ -34,7 +34,7 @@ func TestLongCallsAndIdleStreamsLive(t *testing.T) {
 		Era: mcptest.Legacy, Header: sends("patient"), OnProgress: func(*mcp.ProgressNotificationParams) { progress.Add(1) },
 	})
 	streams := openStreams(backends["old"])
-	result, err := client.Call(limit(t, time.Minute), "old_slow", map[string]any{"seconds": long.Seconds()})
+	result, err := client.Call(limit(t), "old_slow", map[string]any{"seconds": long.Seconds()})
 	if err != nil || result.IsError {
 		t.Fatalf("the long call: %v, %v", result, err)
 	}

@@ -1,0 +1,57 @@
+# Bellhop: every target says what it does. `make` alone lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# The race detector needs a C compiler; without one the tests run as well, only less sharp.
+RACE := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && echo -race)
+FETCH := sh test/tools/fetch
+
+# Packages whose tests run real programs; SHORT=1 leaves them out, and says so.
+REAL := ./envoy/... ./test/...
+
+.PHONY: help build demo test check lint fuzz bench tools tidy
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/bellhop
+	@mkdir -p bin
+	go build -trimpath -o bin/bellhop ./cmd/bellhop
+
+demo: build ## Run the whole path and show what everybody saw (KEEP=1: leave it running)
+	@go build -o bin/demo ./test/demo
+	@envoy=$$($(FETCH) envoy) && vmcp=$$($(FETCH) vmcp) && \
+	exec bin/demo --bellhop bin/bellhop --envoy "$$envoy" --vmcp "$$vmcp" $(if $(KEEP),--keep)
+
+test: ## Run all tests on real Envoy, vMCP and MCP (SHORT=1: only what needs no other program)
+ifdef SHORT
+	go test $(RACE) $$(go list ./... | grep -v -E '^bellhop/test/(e2e|stack|vmcp|demo)$$') -short
+	@echo "NOT RUN (SHORT=1): test/e2e, test/stack, test/vmcp, test/demo, and the tests of envoy/ that start Envoy. Run: make test"
+else
+	@export ENVOY_BIN VMCP_BIN; ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \
+	go test $(RACE) -timeout 20m -p 2 ./...
+endif
+
+check: lint test ## Run the linter and all tests, and see that nothing in the tree has changed
+	@git diff --exit-code --stat
+
+lint: ## Run golangci-lint
+	@lint=$$($(FETCH) golangci-lint) && "$$lint" run ./...
+
+FUZZTIME ?= 1m
+fuzz: ## Run each fuzz target for FUZZTIME (default 1m)
+	@for target in $$(git grep -ho '^func Fuzz[A-Za-z]*' -- '*_test.go' | sed 's/func //'); do \
+		package=$$(dirname $$(git grep -l "^func $$target(" -- '*_test.go')); \
+		echo "$$target in $$package for $(FUZZTIME)"; \
+		go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "./$$package" || exit 1; \
+	done
+
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./policy ./processor/...
+
+tools: ## Fetch the pinned tools into the cache: Envoy, vMCP, golangci-lint
+	@for tool in envoy vmcp golangci-lint; do $(FETCH) $$tool || exit 1; done
+
+tidy: ## Format the code and tidy go.mod
+	gofmt -w .
+	go mod tidy

@@ -1,0 +1,117 @@
+package envoy
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
+
+	"bellhop/policy"
+)
+
+// maxClientConnections bounds what all listeners together accept. Envoy warns at its start when nothing does.
+const maxClientConnections = 50000
+
+// Bootstrap writes a complete static configuration for one Envoy that stands on both sides of a fan-out, as YAML with
+// comments. The same input gives the same bytes. The error holds everything that is wrong with the options, a fault
+// a line.
+func Bootstrap(p *policy.Policy, options BootstrapOptions) ([]byte, error) {
+	options = options.withDefaults()
+	plan, err := newPlan(p, options)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{plan: *plan, notes: make(notes)}
+	config := w.bootstrap()
+	w.check(config)
+	if err := w.faults.join(); err != nil {
+		return nil, fmt.Errorf("write Envoy's configuration: %w (a fault of Bellhop's, please report it)", err)
+	}
+	return render(config, w.title(options), w.notes)
+}
+
+// writer builds the messages and collects the comments on them. A method that takes a path is told where in the
+// document its message will stand, so that a comment is written beside the field that it explains.
+type writer struct {
+	plan
+	notes
+	faults faults
+}
+
+func (w *writer) bootstrap() *bootstrapv3.Bootstrap {
+	return &bootstrapv3.Bootstrap{
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
+			Listeners: []*listenerv3.Listener{
+				w.ingressListener("$.static_resources.listeners[0]"),
+				w.egressListener("$.static_resources.listeners[1]"),
+			},
+			Clusters: w.clusters("$.static_resources.clusters"),
+		},
+		Admin:           w.adminPage("$.admin"),
+		OverloadManager: w.overload("$.overload_manager"),
+	}
+}
+
+func (w *writer) clusters(path string) []*clusterv3.Cluster {
+	clusters := []*clusterv3.Cluster{w.bellhopCluster(path + "[0]")}
+	w.note(path+"[1]", "The fan-out.")
+	clusters = append(clusters, w.serverCluster(path+"[1]", fanoutCluster, w.fanout))
+	for i, b := range w.backends {
+		at := fmt.Sprintf("%s[%d]", path, i+2)
+		w.note(at, "Backend "+b.name+".")
+		clusters = append(clusters, w.serverCluster(at, b.cluster, b.target))
+	}
+	return clusters
+}
+
+func (w *writer) adminPage(path string) *bootstrapv3.Admin {
+	if !w.admin.IsValid() {
+		return nil
+	}
+	w.note(path, "Envoy's own admin page, as asked for. It shows the configuration and can stop this Envoy.")
+	return &bootstrapv3.Admin{Address: socketAddress(w.admin.Addr().String(), w.admin.Port())}
+}
+
+func (w *writer) overload(path string) *overloadv3.OverloadManager {
+	w.note(path, "A bound on all clients together, so that a flood ends here and not with Envoy.")
+	return &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
+		Name: "envoy.resource_monitors.global_downstream_max_connections",
+		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: w.pack(&connectionsv3.DownstreamConnectionsConfig{
+			MaxActiveDownstreamConnections: maxClientConnections,
+		})},
+	}}}
+}
+
+// title is the comment at the top of the file.
+func (w *writer) title(options BootstrapOptions) string {
+	var text strings.Builder
+	text.WriteString("Envoy on both sides of an MCP fan-out, with Bellhop carrying the clients' headers from one side to the other.\n" +
+		"Made from policy " + w.policy.Digest() + " by the command below. The lists of headers follow the policy: after a change of\n" +
+		"the policy run it again.\n\n" + command(options) + "\n\n" +
+		"Clients use         http://" + reachable(w.ingress) + "\n" +
+		"The fan-out uses, for its backends:\n")
+	for _, b := range w.backends {
+		fmt.Fprintf(&text, "  %-17s http://%s/%s%s\n", b.name, reachable(w.egress), b.name, b.path)
+	}
+	return text.String()
+}
+
+// reachable is where a listener is reached, as far as this program can know.
+func reachable(address netip.AddrPort) string {
+	if address.Addr().IsUnspecified() {
+		return fmt.Sprintf("THIS-HOST:%d", address.Port())
+	}
+	return address.String()
+}
+
+func socketAddress(host string, port uint16) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+	}}}
+}

@@ -1,0 +1,139 @@
+package envoy
+
+import (
+	"slices"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+const (
+	maxBellhopRequests = 65536 // each lives for a millisecond
+	maxServerRequests  = 16384 // each event stream holds one, and over HTTP/1.1 a connection
+)
+
+// bellhopCluster is where the ext_proc filters find Bellhop.
+func (w *writer) bellhopCluster(path string) *clusterv3.Cluster {
+	w.note(path, "Bellhop.")
+	w.noteBreakers(path)
+	w.note(path+".health_checks", "A Bellhop that stops says so here first, and gets no new requests.")
+	cluster := &clusterv3.Cluster{
+		Name:            bellhopCluster,
+		ConnectTimeout:  durationpb.New(250 * time.Millisecond),
+		LoadAssignment:  assign(bellhopCluster, w.bellhop),
+		HealthChecks:    []*corev3.HealthCheck{bellhopHealth()},
+		CircuitBreakers: breakers(maxBellhopRequests),
+		TypedExtensionProtocolOptions: w.protocol(&upstreamv3.HttpProtocolOptions{
+			UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: onlyHTTP2()},
+		}),
+		TransportSocket: w.bellhopTLS(path + ".transport_socket"),
+	}
+	resolve(cluster, slices.ContainsFunc(w.bellhop, endpoint.isName), clusterv3.Cluster_STRICT_DNS)
+	return cluster
+}
+
+func bellhopHealth() *corev3.HealthCheck {
+	return &corev3.HealthCheck{
+		Timeout:            durationpb.New(500 * time.Millisecond),
+		Interval:           durationpb.New(time.Second),
+		NoTrafficInterval:  durationpb.New(time.Second),
+		UnhealthyThreshold: wrapperspb.UInt32(1),
+		HealthyThreshold:   wrapperspb.UInt32(1),
+		HealthChecker:      &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{}},
+	}
+}
+
+// onlyHTTP2 pings idle connections, so that one which a firewall forgot is found before a request needs it.
+func onlyHTTP2() *upstreamv3.HttpProtocolOptions_ExplicitHttpConfig {
+	return &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
+				Interval: durationpb.New(30 * time.Second),
+				Timeout:  durationpb.New(5 * time.Second),
+			}},
+		},
+	}
+}
+
+// serverCluster is the fan-out, or one backend.
+func (w *writer) serverCluster(path, name string, t target) *clusterv3.Cluster {
+	w.noteBreakers(path)
+	cluster := &clusterv3.Cluster{
+		Name:                          name,
+		ConnectTimeout:                durationpb.New(5 * time.Second),
+		LoadAssignment:                assign(name, []endpoint{{place: t.place}}),
+		CircuitBreakers:               breakers(maxServerRequests),
+		TypedExtensionProtocolOptions: w.protocol(serverProtocol(t)),
+		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
+			KeepaliveTime:     wrapperspb.UInt32(60),
+			KeepaliveInterval: wrapperspb.UInt32(10),
+			KeepaliveProbes:   wrapperspb.UInt32(3),
+		}},
+	}
+	w.note(path+".upstream_connection_options", "Finds out that a server is gone while an event stream is silent.")
+	if t.secure {
+		cluster.TransportSocket = w.serverTLS(path+".transport_socket", t)
+	}
+	resolve(cluster, !t.ip.IsValid(), clusterv3.Cluster_LOGICAL_DNS)
+	return cluster
+}
+
+// serverProtocol lets a TLS server choose HTTP/2. Without TLS there is nothing to choose with.
+func serverProtocol(t target) *upstreamv3.HttpProtocolOptions {
+	if t.secure {
+		return &upstreamv3.HttpProtocolOptions{UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_AutoConfig{
+			AutoConfig: &upstreamv3.HttpProtocolOptions_AutoHttpConfig{
+				HttpProtocolOptions:  &corev3.Http1ProtocolOptions{},
+				Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+			},
+		}}
+	}
+	return &upstreamv3.HttpProtocolOptions{UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{
+		ExplicitHttpConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{
+			ProtocolConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &corev3.Http1ProtocolOptions{}},
+		},
+	}}
+}
+
+func (w *writer) protocol(options *upstreamv3.HttpProtocolOptions) map[string]*anypb.Any {
+	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": w.pack(options)}
+}
+
+// resolve says how the cluster's addresses are found. IP addresses and Unix sockets are there already.
+func resolve(cluster *clusterv3.Cluster, names bool, by clusterv3.Cluster_DiscoveryType) {
+	if !names {
+		by = clusterv3.Cluster_STATIC
+	} else {
+		cluster.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
+	}
+	cluster.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: by}
+}
+
+func assign(cluster string, endpoints []endpoint) *endpointv3.ClusterLoadAssignment {
+	var hosts []*endpointv3.LbEndpoint
+	for _, e := range endpoints {
+		address := socketAddress(e.host, e.port)
+		if e.isPipe() {
+			address = &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: e.pipe}}}
+		}
+		hosts = append(hosts, &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address}}})
+	}
+	return &endpointv3.ClusterLoadAssignment{ClusterName: cluster, Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: hosts}}}
+}
+
+func breakers(most uint32) *clusterv3.CircuitBreakers {
+	limit := wrapperspb.UInt32(most)
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+		MaxConnections: limit, MaxPendingRequests: limit, MaxRequests: limit, MaxRetries: limit,
+	}}}
+}
+
+func (w *writer) noteBreakers(path string) {
+	w.note(path+".circuit_breakers", "The defaults are 1024 connections and requests, and 3 retries.")
+}

@@ -1,0 +1,25 @@
+package envoy
+
+import "strings"
+
+// command writes the command line that makes this configuration, a flag a line.
+func command(options BootstrapOptions) string {
+	lines := []string{"bellhop envoy bootstrap"}
+	for _, flag := range options.flags() {
+		line := flag.name
+		if flag.value != "" {
+			line += " " + quoteShell(flag.value)
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, " \\\n  ")
+}
+
+// quoteShell quotes a word where a shell would read it otherwise.
+func quoteShell(word string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_"
+	if word != "" && strings.Trim(word, plain) == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

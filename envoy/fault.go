@@ -1,0 +1,46 @@
+package envoy
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// faults gathers all that is wrong with the options, so that one run shows it all.
+type faults []error
+
+// add reports one fault: the flag, its value, what is wrong, and how to mend it.
+func (f *faults) add(flag, value, wrong, mend string) {
+	if value != "" {
+		flag += " " + withoutSecrets(value)
+	}
+	*f = append(*f, fmt.Errorf("%s: %s; %s", flag, wrong, mend))
+}
+
+// addProblem reports a problem that the parser of the value found, if it found one.
+func (f *faults) addProblem(flag, value string, p *problem) bool {
+	if p != nil {
+		f.add(flag, value, p.wrong, p.mend)
+	}
+	return p != nil
+}
+
+// withoutSecrets takes out of a URL, sound or not, where people put passwords and keys.
+func withoutSecrets(value string) string {
+	value = regexp.MustCompile(`//.*@`).ReplaceAllString(value, "//…@")
+	return regexp.MustCompile(`\?.*`).ReplaceAllString(value, "?…")
+}
+
+// join returns all faults as one error, or nil.
+func (f *faults) join() error { return errors.Join(*f...) }
+
+// problem is what a parser finds wrong with a value. It does not know whose value it is.
+type problem struct{ wrong, mend string }
+
+// printable reports whether text can stand in a message and in a comment.
+func printable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
+}

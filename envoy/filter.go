@@ -1,0 +1,162 @@
+package envoy
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"bellhop/policy"
+)
+
+// role is the side of the fan-out on which a filter stands.
+type role string
+
+const (
+	ingress role = "ingress"
+	egress  role = "egress"
+)
+
+func (r role) filterName() string { return "bellhop." + string(r) }
+
+// The keys of the gRPC metadata that tells Bellhop where a request is.
+const (
+	roleKey    = "bellhop-role"
+	backendKey = "bellhop-backend"
+	fanoutKey  = "bellhop-fanout"
+)
+
+// maxAnswer bounds what Envoy reads from Bellhop: a request has at most 60 KiB of headers.
+const maxAnswer = 128 << 10
+
+// filter is the ext_proc filter of one role.
+func (w *writer) filter(path string, r role) *hcmv3.HttpFilter {
+	path += ".typed_config"
+	config := &extprocv3.ExternalProcessor{
+		GrpcService:      w.grpcService(path+".grpc_service", r),
+		FailureModeAllow: w.failOpen,
+		StatusOnError:    &typev3.HttpStatus{Code: http.StatusServiceUnavailable},
+		ProcessingMode: &extprocv3.ProcessingMode{
+			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
+			ResponseHeaderMode:  extprocv3.ProcessingMode_SKIP,
+			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
+			ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
+		},
+		MessageTimeout:   durationpb.New(500 * time.Millisecond),
+		StatPrefix:       string(r),
+		RouteCacheAction: extprocv3.ExternalProcessor_RETAIN,
+	}
+	footprint := w.policy.IngressFootprint()
+	if r == egress {
+		footprint = w.policy.EgressFootprint()
+		config.RequestAttributes = []string{"xds.cluster_name"}
+	}
+	config.ForwardRules = forwardRules(footprint)
+	config.MutationRules = mutationRules(footprint)
+	w.noteFilter(path, r)
+	return &hcmv3.HttpFilter{Name: r.filterName(), ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.pack(config)}}
+}
+
+func (w *writer) noteFilter(path string, r role) {
+	w.note(path+".processing_mode", "Only the headers of requests. Bodies and responses never reach Bellhop.")
+	w.note(path+".message_timeout", "The default of 0.2 s includes the time to connect.")
+	w.note(path+".mutation_rules", "From the policy: Bellhop may change these headers and no others, whatever it answers.",
+		"content-type is that of its error messages to the client.")
+	w.note(path+".forward_rules", "From the policy: Bellhop is shown these headers and no others, not even the path.")
+	w.note(path+".route_cache_action", "The route, and with it the backend, was chosen before Bellhop: no header can change it.")
+	if !w.failOpen {
+		w.note(path+".status_on_error", "Fail closed (failure_mode_allow is false by default): when Bellhop cannot answer, the client gets",
+			"this status, and nothing passes unprocessed.")
+		return
+	}
+	risk := "the clients' hidden headers reach the fan-out in the clear, and a ticket that a client made up gets through."
+	if r == egress {
+		risk = "requests go out without the clients' headers, and the ticket reaches the backend."
+	}
+	w.note(path+".failure_mode_allow", "WARNING, --fail-open: while Bellhop is down or slow,", risk, "Take it out to answer 503 instead.")
+}
+
+// forwardRules lets Bellhop see the headers that it has to read.
+func forwardRules(footprint policy.Footprint) *extprocv3.HeaderForwardingRules {
+	list := &matcherv3.ListStringMatcher{}
+	for _, name := range footprint.Reads {
+		list.Patterns = append(list.Patterns, exactly(name))
+	}
+	return &extprocv3.HeaderForwardingRules{AllowedHeaders: list}
+}
+
+// mutationRules lets Bellhop change the headers that it has to write. Envoy counts the others and ignores them.
+func mutationRules(footprint policy.Footprint) *mutationv3.HeaderMutationRules {
+	var quoted []string
+	for _, name := range append(footprint.Writes[:len(footprint.Writes):len(footprint.Writes)], "content-type") {
+		quoted = append(quoted, regexp.QuoteMeta(name))
+	}
+	return &mutationv3.HeaderMutationRules{
+		DisallowAll:     wrapperspb.Bool(true),
+		AllowExpression: &matcherv3.RegexMatcher{Regex: "^(" + strings.Join(quoted, "|") + ")$"},
+	}
+}
+
+func exactly(text string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: text}}
+}
+
+func (w *writer) grpcService(path string, r role) *corev3.GrpcService {
+	tell := []string{roleKey, string(r)}
+	if name := w.policy.Fanout(); name != "" {
+		tell = append(tell, fanoutKey, name)
+	}
+	w.note(path+".initial_metadata", "Tells Bellhop its role. A client cannot set it: it is not a header.")
+	return &corev3.GrpcService{
+		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+			ClusterName: bellhopCluster, Authority: bellhopCluster, MaxReceiveMessageLength: wrapperspb.UInt32(maxAnswer),
+		}},
+		InitialMetadata: metadata(tell...),
+		RetryPolicy:     w.retryPolicy(path + ".retry_policy"),
+	}
+}
+
+// retryPolicy bridges the restart of a Bellhop.
+func (w *writer) retryPolicy(path string) *corev3.RetryPolicy {
+	const retries = 3
+	w.note(path+".retry_back_off", "A restart of Bellhop is not noticed. The default of 1 s would outlast message_timeout.")
+	retry := &corev3.RetryPolicy{
+		RetryBackOff: &corev3.BackoffStrategy{
+			BaseInterval: durationpb.New(5 * time.Millisecond),
+			MaxInterval:  durationpb.New(50 * time.Millisecond),
+		},
+		NumRetries: wrapperspb.UInt32(retries),
+		RetryOn:    "connect-failure,refused-stream,unavailable,reset",
+	}
+	if w.replicated() {
+		w.note(path+".retry_host_predicate", "Each retry goes to another Bellhop.")
+		retry.RetryHostPredicate = []*corev3.RetryPolicy_RetryHostPredicate{{
+			Name:       "envoy.retry_host_predicates.previous_hosts",
+			ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: w.pack(&previoushostsv3.PreviousHostsPredicate{})},
+		}}
+		retry.HostSelectionRetryMaxAttempts = retries
+	}
+	return retry
+}
+
+// replicated reports whether there may be more than one Bellhop: one name can stand for many addresses.
+func (w *writer) replicated() bool { return len(w.bellhop) > 1 || w.bellhop[0].isName() }
+
+// metadata makes gRPC metadata of keys and values in turn.
+func metadata(pairs ...string) []*corev3.HeaderValue {
+	var all []*corev3.HeaderValue
+	for i := 0; i+1 < len(pairs); i += 2 {
+		all = append(all, &corev3.HeaderValue{Key: pairs[i], Value: pairs[i+1]})
+	}
+	return all
+}

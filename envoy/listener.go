@@ -1,0 +1,84 @@
+package envoy
+
+import (
+	"net/netip"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// managerPath is where the HTTP connection manager stands in its listener.
+const managerPath = ".filter_chains[0].filters[0].typed_config"
+
+func (w *writer) ingressListener(path string) *listenerv3.Listener {
+	w.note(path, "Clients → fan-out. Bellhop takes the clients' headers off and puts a ticket in their place.")
+	path += managerPath
+	manager := w.manager(path, ingress)
+	manager.UseRemoteAddress = wrapperspb.Bool(true)
+	manager.PreserveExternalRequestId = true
+	w.note(path+".use_remote_address", "Clients are not trusted: what they say about where they come from is not passed on as it is.")
+	w.note(path+".preserve_external_request_id", "A client's x-request-id stays the client's, also when you switch generate_request_id on for tracing.")
+	manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: w.ingressRoutes(path + ".route_config")}
+	return w.listener(ingress, w.ingress, manager)
+}
+
+func (w *writer) egressListener(path string) *listenerv3.Listener {
+	lines := []string{"Fan-out → backends. Bellhop redeems the ticket for the headers that this backend may have."}
+	if !w.egress.Addr().IsLoopback() {
+		lines = append(lines, "WARNING: this listens beyond this machine, and "+egressRisk+".", "Let only the fan-out reach it.")
+	}
+	w.note(path, lines...)
+	path += managerPath
+	manager := w.manager(path, egress)
+	manager.UseRemoteAddress = wrapperspb.Bool(false)
+	manager.SkipXffAppend = true
+	w.note(path+".use_remote_address", "Nothing is added on the way: a backend sees the fan-out's request and the headers that Bellhop sets.")
+	manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: w.egressRoutes(path + ".route_config")}
+	return w.listener(egress, w.egress, manager)
+}
+
+// manager is what both sides have in common.
+func (w *writer) manager(path string, r role) *hcmv3.HttpConnectionManager {
+	w.note(path+".stream_idle_timeout", "An MCP event stream may be silent for hours.")
+	w.note(path+".generate_request_id", "An ID made here would look like one that the client sent, and be new for every request.")
+	w.note(path+".scheme_header_transformation", "A server behind https is told https, although Envoy was spoken to over http.")
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix:                 string(r),
+		HttpFilters:                []*hcmv3.HttpFilter{w.filter(path+".http_filters[0]", r), w.router()},
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
+		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{MatchUpstream: true},
+		MaxRequestHeadersKb:        wrapperspb.UInt32(60),
+		StreamIdleTimeout:          durationpb.New(0),
+		RequestHeadersTimeout:      durationpb.New(10 * time.Second),
+		GenerateRequestId:          wrapperspb.Bool(false),
+	}
+}
+
+func (w *writer) router() *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{
+		Name:       "envoy.filters.http.router",
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.pack(&routerv3.Router{SuppressEnvoyHeaders: true})},
+	}
+}
+
+func (w *writer) listener(r role, address netip.AddrPort, manager *hcmv3.HttpConnectionManager) *listenerv3.Listener {
+	return &listenerv3.Listener{
+		Name:    string(r),
+		Address: socketAddress(address.Addr().String(), address.Port()),
+		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+			Name:       "envoy.filters.network.http_connection_manager",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: w.pack(manager)},
+		}}}},
+	}
+}
+
+func routeTable(r role, host *routev3.VirtualHost) *routev3.RouteConfiguration {
+	host.Name, host.Domains = string(r), []string{"*"}
+	return &routev3.RouteConfiguration{Name: string(r), VirtualHosts: []*routev3.VirtualHost{host}}
+}

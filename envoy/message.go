@@ -1,0 +1,29 @@
+package envoy
+
+import (
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// message is a message of Envoy's API: it can tell whether it keeps that API's rules.
+type message interface {
+	proto.Message
+	ValidateAll() error
+}
+
+// pack checks a message and wraps it, so that it can stand where Envoy takes any message.
+func (w *writer) pack(m message) *anypb.Any {
+	w.check(m)
+	wrapped, err := anypb.New(m)
+	if err != nil {
+		w.faults = append(w.faults, err)
+	}
+	return wrapped
+}
+
+// check checks a message by its own rules. They end at wrapped messages, which pack has checked.
+func (w *writer) check(m message) {
+	if err := m.ValidateAll(); err != nil {
+		w.faults = append(w.faults, err)
+	}
+}

@@ -1,0 +1,233 @@
+package envoy
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"bellhop/policy"
+)
+
+// The names of the clusters that are not backends.
+const (
+	bellhopCluster = "bellhop"
+	fanoutCluster  = "fanout"
+)
+
+// plan is the options, read and found to be sound.
+type plan struct {
+	policy    *policy.Policy
+	ingress   netip.AddrPort
+	egress    netip.AddrPort
+	admin     netip.AddrPort // not valid: none
+	fanout    target
+	backends  []backend
+	bellhop   []endpoint
+	identity  *identity // nil: Bellhop is spoken to in the clear, on this machine
+	trustedCA string
+	failOpen  bool
+}
+
+// backend is one MCP server behind the fan-out.
+type backend struct {
+	target
+	name    string
+	cluster string
+}
+
+// identity is the files with which Envoy and Bellhop know one another.
+type identity struct{ ca, cert, key string }
+
+// newPlan reads the options, or returns all that is wrong with them.
+func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
+	var f faults
+	f.unprintable(options)
+	made := &plan{policy: p, trustedCA: options.TrustedCA, failOpen: options.FailOpen}
+	made.listeners(&f, options)
+	made.readFanout(&f, options.Fanout)
+	made.readBackends(&f, options.Backends)
+	made.distinctClusters(&f)
+	made.readBellhop(&f, options)
+	made.loops(&f, options)
+	return made, f.join()
+}
+
+func (f *faults) unprintable(options BootstrapOptions) {
+	for _, flag := range options.flags() {
+		if !printable(flag.value) {
+			f.add(flag.name, "", "holds a control character, or is not UTF-8", "write it again, by hand")
+		}
+	}
+}
+
+func (p *plan) listeners(f *faults, options BootstrapOptions) {
+	p.ingress = f.listen("--ingress", options.Ingress, "127.0.0.1:8080")
+	p.egress = f.listen("--egress", options.Egress, "127.0.0.1:8081")
+	if options.Admin != "" {
+		p.admin = f.listen("--envoy-admin", options.Admin, "")
+	}
+	const mend = "give it another port"
+	if p.ingress.IsValid() && overlap(p.ingress, p.egress) {
+		f.add("--egress", options.Egress, "is taken by --ingress "+options.Ingress, mend)
+	}
+	for _, other := range []netip.AddrPort{p.ingress, p.egress} {
+		if p.admin.IsValid() && overlap(p.admin, other) {
+			f.add("--envoy-admin", options.Admin, "is taken by another listener, "+other.String(), mend)
+		}
+	}
+}
+
+func (f *faults) listen(name, value, example string) netip.AddrPort {
+	if value == "" {
+		f.add(name, "", "is missing", "add "+name+" "+example)
+		return netip.AddrPort{}
+	}
+	address, problem := parseListen(value)
+	f.addProblem(name, value, problem)
+	return address
+}
+
+func (p *plan) readFanout(f *faults, value string) {
+	if value == "" {
+		f.add("--fanout", "", "is missing", "add --fanout http://127.0.0.1:4483")
+		return
+	}
+	read, problem := parseTarget(value)
+	if f.addProblem("--fanout", value, problem) {
+		return
+	}
+	if read.path != "" {
+		f.add("--fanout", value, "has a path", "take the path out; a client's own path goes through as it is")
+	}
+	p.fanout = read
+}
+
+func (p *plan) readBackends(f *faults, values []string) {
+	if len(values) == 0 {
+		f.add("--backend", "", "is missing", "add --backend NAME=URL for each MCP server behind the fan-out")
+	}
+	for _, value := range values {
+		name, text, ok := strings.Cut(value, "=")
+		if !ok {
+			f.add("--backend", value, "has no =", "write it like a=http://127.0.0.1:9001/mcp")
+			continue
+		}
+		read, problem := parseTarget(text)
+		if f.addProblem("--backend", value, problem) || p.badName(f, value, name) {
+			continue
+		}
+		p.backends = append(p.backends, backend{target: read, name: name, cluster: p.clusterOf(name)})
+	}
+}
+
+// badName reports a name that cannot be a backend's, or that the policy does not know.
+func (p *plan) badName(f *faults, value, name string) bool {
+	declared := p.policy.Backends()
+	known := slices.ContainsFunc(declared, func(b policy.Backend) bool { return b.Name == name })
+	switch {
+	case !validName(name):
+		f.add("--backend", value, "has a name that cannot be used", "begin with a letter or digit; use at most 63 letters, digits, '.', '_' and '-'")
+	case slices.ContainsFunc(p.backends, func(b backend) bool { return b.name == name }):
+		f.add("--backend", value, "names "+name+" a second time", "keep one of the two, or give one another name")
+	case !p.policy.Open() && !known:
+		f.add("--backend", value, "is not declared in the policy", "declare it under backends:, or use a declared name ("+names(declared)+")")
+	default:
+		return false
+	}
+	return true
+}
+
+// validName reports whether name can stand in metadata and as a part of a path.
+func validName(name string) bool {
+	const inside = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	return name != "" && len(name) <= 63 && !strings.ContainsRune("._-", rune(name[0])) && strings.Trim(name, inside) == ""
+}
+
+func names(backends []policy.Backend) string {
+	all := make([]string, len(backends))
+	for i, b := range backends {
+		all[i] = b.Name
+	}
+	return strings.Join(all, ", ")
+}
+
+// clusterOf names the cluster of a backend so that the policy knows it too: xds.cluster_name, from which Bellhop
+// would read the backend where a route does not name it, then says the same as the route.
+func (p *plan) clusterOf(name string) string {
+	for _, declared := range p.policy.Backends() {
+		if declared.Name == name && len(declared.Clusters) > 0 {
+			return declared.Clusters[0]
+		}
+	}
+	return "backend_" + name
+}
+
+// distinctClusters finds a cluster name from the policy that cannot be used here.
+func (p *plan) distinctClusters(f *faults) {
+	taken := map[string]string{bellhopCluster: "Bellhop itself", fanoutCluster: "the fan-out"}
+	for _, b := range p.backends {
+		flag := "--backend " + b.name
+		mend := "put another name first in backends." + b.name + ".clusters of the policy"
+		if !printable(b.cluster) {
+			f.add(flag, "", "the policy's name for its cluster holds a control character, or is not UTF-8", mend)
+		} else if owner, ok := taken[b.cluster]; ok {
+			f.add(flag, "", "its cluster would be called "+b.cluster+", as that of "+owner, mend)
+		}
+		taken[b.cluster] = "backend " + b.name
+	}
+}
+
+func (p *plan) readBellhop(f *faults, options BootstrapOptions) {
+	p.readIdentity(f, options)
+	for i, value := range options.Bellhop {
+		read, problem := parseEndpoint(value)
+		if f.addProblem("--bellhop", value, problem) {
+			continue
+		}
+		switch {
+		case slices.Contains(options.Bellhop[:i], value):
+			f.add("--bellhop", value, "stands twice", "keep one of the two")
+		case read.pipe != "" && p.identity != nil:
+			f.add("--bellhop", value, "is a Unix socket, which has no TLS", "take out the --bellhop-ca, --bellhop-cert and --bellhop-key, or give HOST:PORT")
+		case read.pipe == "" && !read.loopback() && p.identity == nil:
+			f.add("--bellhop", value, "is beyond this machine, where Bellhop demands mutual TLS",
+				"add --bellhop-ca, --bellhop-cert and --bellhop-key, or use a Unix socket")
+		}
+		p.bellhop = append(p.bellhop, read)
+	}
+	if slices.ContainsFunc(p.bellhop, endpoint.isPipe) && slices.ContainsFunc(p.bellhop, endpoint.isName) {
+		f.add("--bellhop", strings.Join(options.Bellhop, " "), "mixes a Unix socket and a DNS name, which no Envoy cluster can", "use only one kind, or write the IP address")
+	}
+}
+
+func (e endpoint) isPipe() bool { return e.pipe != "" }
+func (e endpoint) isName() bool { return e.pipe == "" && !e.ip.IsValid() }
+
+func (p *plan) readIdentity(f *faults, options BootstrapOptions) {
+	files := identity{ca: options.BellhopCA, cert: options.BellhopCert, key: options.BellhopKey}
+	if files == (identity{}) {
+		return
+	}
+	p.identity = &files
+	for _, file := range []flag{{"--bellhop-ca", files.ca}, {"--bellhop-cert", files.cert}, {"--bellhop-key", files.key}} {
+		if file.value == "" {
+			f.add(file.name, "", "is missing", "mutual TLS needs all three of --bellhop-ca, --bellhop-cert and --bellhop-key")
+		}
+	}
+}
+
+// loops finds a server that is one of Envoy's own listeners: each request would come back for ever.
+func (p *plan) loops(f *faults, options BootstrapOptions) {
+	check := func(flag, value string, t target) {
+		for _, own := range []netip.AddrPort{p.ingress, p.egress} {
+			here := own.Addr() == t.ip || own.Addr().IsUnspecified() && t.loopback()
+			if own.IsValid() && own.Port() == t.port && here {
+				f.add(flag, value, "is a listener of this Envoy", "write the address of the server itself")
+			}
+		}
+	}
+	check("--fanout", options.Fanout, p.fanout)
+	for _, b := range p.backends {
+		check("--backend", b.name, b.target)
+	}
+}

@@ -1,0 +1,55 @@
+package envoy
+
+import (
+	"fmt"
+	"slices"
+
+	"bellhop/policy"
+)
+
+// Warnings says what is possible but unwise in options that [Bootstrap] accepts. It returns nothing for others.
+func Warnings(p *policy.Policy, options BootstrapOptions) []string {
+	plan, err := newPlan(p, options.withDefaults())
+	if err != nil {
+		return nil
+	}
+	return slices.Concat(plan.forgotten(), plan.exposed(), plan.inTheClear())
+}
+
+// forgotten finds backends that the policy declares and Envoy will not know.
+func (p *plan) forgotten() []string {
+	var warnings []string
+	for _, declared := range p.policy.Backends() {
+		if !slices.ContainsFunc(p.backends, func(b backend) bool { return b.name == declared.Name }) {
+			warnings = append(warnings, fmt.Sprintf("backend %s: declared in the policy, but not reachable through this Envoy; add --backend %s=URL", declared.Name, declared.Name))
+		}
+	}
+	return warnings
+}
+
+func (p *plan) exposed() []string {
+	var warnings []string
+	if p.failOpen {
+		warnings = append(warnings, "--fail-open: while Bellhop is down, the fan-out sees the clients' headers and backends see tickets; leave it out to answer 503 instead")
+	}
+	if !p.egress.Addr().IsLoopback() {
+		warnings = append(warnings, fmt.Sprintf("--egress %s: %s; listen on loopback, or let only the fan-out reach it", p.egress, egressRisk))
+	}
+	if p.admin.IsValid() && !p.admin.Addr().IsLoopback() {
+		warnings = append(warnings, fmt.Sprintf("--envoy-admin %s: whoever reaches it can read and stop this Envoy; listen on loopback", p.admin))
+	}
+	return warnings
+}
+
+// inTheClear finds backends to which the clients' headers would travel unencrypted.
+func (p *plan) inTheClear() []string {
+	var warnings []string
+	for _, b := range p.backends {
+		if !b.secure && !b.loopback() {
+			warnings = append(warnings, fmt.Sprintf("--backend %s: the clients' headers go to %s unencrypted; use https where the network is not yours alone", b.name, b.place))
+		}
+	}
+	return warnings
+}
+
+const egressRisk = "whoever reaches it can redeem tickets and, through the backends, act for clients"

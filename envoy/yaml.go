@@ -1,0 +1,138 @@
+package envoy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// notes are comments by the YAML path of the field that they stand above.
+type notes yaml.CommentMap
+
+// note puts a comment above a field. What was said of one field is not said again of the next of its kind.
+func (n notes) note(path string, lines ...string) {
+	comment := yaml.HeadComment(indent(lines)...)
+	for _, earlier := range n {
+		if slices.Equal(earlier[0].Texts, comment.Texts) {
+			return
+		}
+	}
+	n[path] = []*yaml.Comment{comment}
+}
+
+func indent(lines []string) []string {
+	indented := make([]string, len(lines))
+	for i, line := range lines {
+		indented[i] = " " + line
+	}
+	return indented
+}
+
+// render writes a message as YAML with a title and comments. The fields keep the order of Envoy's API.
+func render(m proto.Message, title string, comments notes) ([]byte, error) {
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	// protojson puts spaces in at random, so that nobody relies on its bytes; decoding takes them out.
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	document, err := ordered(decoder)
+	if err != nil {
+		return nil, err
+	}
+	body, err := yaml.MarshalWithOptions(document, yaml.IndentSequence(true), yaml.WithComment(yaml.CommentMap(comments)))
+	if err != nil {
+		return nil, err
+	}
+	return append(headed(title), body...), nil
+}
+
+// headed writes the title as a comment.
+func headed(title string) []byte {
+	var out bytes.Buffer
+	for line := range strings.Lines(title) {
+		out.WriteString(strings.TrimRight("# "+line, " \n") + "\n")
+	}
+	out.WriteByte('\n')
+	return out.Bytes()
+}
+
+// ordered decodes one JSON value, keeping the order of objects.
+func ordered(decoder *json.Decoder) (any, error) {
+	token, err := decoder.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch value := token.(type) {
+	case json.Delim:
+		if value == '{' {
+			return object(decoder)
+		}
+		return array(decoder)
+	case json.Number:
+		return value.Int64()
+	case string:
+		return scalar(value), nil
+	default:
+		return value, nil
+	}
+}
+
+func object(decoder *json.Decoder) (any, error) {
+	fields := yaml.MapSlice{}
+	for decoder.More() {
+		key, err := decoder.Token()
+		if err != nil {
+			return nil, err
+		}
+		value, err := ordered(decoder)
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", key, err)
+		}
+		fields = append(fields, yaml.MapItem{Key: key, Value: value})
+	}
+	_, err := decoder.Token()
+	return fields, err
+}
+
+func array(decoder *json.Decoder) (any, error) {
+	items := []any{}
+	for decoder.More() {
+		item, err := ordered(decoder)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	_, err := decoder.Token()
+	return items, err
+}
+
+// scalar is a text as it can be written. The library quotes what YAML 1.1 and 1.2 take for a number or a truth
+// value, as Envoy does with a backend that is called "on" or "1e3"; it overlooks ".inf".
+func scalar(text string) any {
+	const word = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-"
+	if strings.Trim(text, word) != "" || strings.HasPrefix(text, ".") {
+		return quoted(text)
+	}
+	return text
+}
+
+// quoted is a text that has to stand in quotation marks.
+type quoted string
+
+// MarshalYAML writes the text as a JSON string, which is a double-quoted scalar in YAML too.
+func (q quoted) MarshalYAML() ([]byte, error) {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(string(q))
+	return bytes.TrimRight(out.Bytes(), "\n"), err
+}
