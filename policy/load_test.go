@@ -10,7 +10,8 @@ import (
 	"bellhop/policy"
 )
 
-// Each fixture has exactly one fault; its first line says where and how it is reported.
+// Invariant 9: a policy loads whole or not at all. Each fixture has exactly one fault; its first line says where and
+// how it is reported.
 func TestEachFaultIsReportedAtItsPlace(t *testing.T) {
 	files, err := filepath.Glob("testdata/faults/*.yaml")
 	if err != nil || len(files) < 40 {

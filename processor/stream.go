@@ -65,7 +65,7 @@ func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) er
 	}
 }
 
-// answer returns the one legal answer to a message, and whether the stream is of no further use.
+// answer returns the one legal answer to a message, and whether it ends the request and with it the stream.
 func (p *Processor) answer(ctx context.Context, x *exchange, request *extprocv3.ProcessingRequest) (reply *extprocv3.ProcessingResponse, last bool) {
 	if config := request.GetProtocolConfig(); config != nil {
 		x.requestDuplex = fullDuplex(config.GetRequestBodyMode())
@@ -89,7 +89,7 @@ func (p *Processor) answer(ctx context.Context, x *exchange, request *extprocv3.
 	if trouble != nil {
 		return replyProblem(trouble), true
 	}
-	return replyHeaders(made), !moreToCome(request)
+	return replyHeaders(made), false
 }
 
 func (x *exchange) duplex(request *extprocv3.ProcessingRequest) bool {

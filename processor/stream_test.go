@@ -75,15 +75,13 @@ func TestEveryMessageKindIsAnsweredInEveryPhase(t *testing.T) {
 	}
 }
 
-func TestTheStreamEndsAfterTheAnswerWhenEnvoyWillSendNoBody(t *testing.T) {
-	b := start(t, setup{policy: smallest})
+func TestTheStreamEndsAfterAnImmediateResponse(t *testing.T) {
+	b := start(t, setup{policy: smallest + "limits: {value_bytes: 4}\n"})
 	stream := b.stream(t, "bellhop-role", "ingress")
-	message := requestHeaders("x-mcp-api-key: k")
-	message.ProtocolConfig = &extprocv3.ProtocolConfiguration{}
-	if err := stream.Send(message); err != nil {
+	if err := stream.Send(requestHeaders("x-mcp-api-key: too-long")); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := stream.Recv(); err != nil || kind(answer) != "request_headers" {
+	if answer, err := stream.Recv(); err != nil || kind(answer) != "immediate_response" {
 		t.Fatalf("got %v, %v", answer, err)
 	}
 	eof(t, stream)

@@ -36,11 +36,3 @@ func readCluster(request *extprocv3.ProcessingRequest) string {
 	}
 	return ""
 }
-
-// moreToCome reports whether Envoy may have use for the stream after the request's headers are answered. From
-// Envoy 1.35 its first message says which bodies it will send; with none of them, ending the stream spares both
-// sides the wait for its end, and Envoy goes on with the request (see "Closing and errors" in Envoy's ext_proc).
-func moreToCome(request *extprocv3.ProcessingRequest) bool {
-	config := request.GetProtocolConfig()
-	return config == nil || config.GetRequestBodyMode() != 0 || config.GetResponseBodyMode() != 0
-}
