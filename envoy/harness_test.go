@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"io"
 	"log"
 	"math/big"
@@ -17,10 +16,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +33,7 @@ import (
 	"bellhop/envoy"
 	"bellhop/policy"
 	"bellhop/test/process"
+	"bellhop/test/tools"
 )
 
 // envoyBinary is the path of the pinned Envoy. A machine without it fails the test, and is told what mends it.
@@ -44,14 +42,11 @@ func envoyBinary(t *testing.T) string {
 	if testing.Short() {
 		t.Skip("needs Envoy; run make test")
 	}
-	command := exec.CommandContext(t.Context(), "sh", "../test/tools/fetch", "envoy")
-	out, err := command.Output()
+	path, err := tools.Path(t.Context(), "envoy")
 	if err != nil {
-		var exit *exec.ExitError
-		errors.As(err, &exit)
-		t.Fatalf("no Envoy: %v\n%s\nrun sh test/tools/fetch envoy, or set ENVOY_BIN to an Envoy 1.40", err, exit.Stderr)
+		t.Fatal(err)
 	}
-	return strings.TrimSpace(string(out))
+	return path
 }
 
 // freeAddresses are addresses that nobody listens on.

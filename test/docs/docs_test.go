@@ -62,8 +62,8 @@ func TestEveryPolicyInTheDocumentsIsValid(t *testing.T) {
 		}
 		name := fmt.Sprintf("%s:%d", s.file, s.line)
 		if !strings.HasPrefix(s.text, "version: 1\n") {
-			var any any
-			if err := yaml.Unmarshal([]byte(s.text), &any); err != nil {
+			var document any
+			if err := yaml.Unmarshal([]byte(s.text), &document); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			continue

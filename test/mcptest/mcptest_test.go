@@ -180,7 +180,7 @@ func TestRecorded(t *testing.T) {
 		t.Fatalf("%d requests recorded, want 1", len(requests))
 	}
 	got := requests[0]
-	if got.Method != "POST" || got.Path != "/mcp" || got.RPCMethod != "tools/call" || got.ToolName != mcptest.Echo ||
+	if got.Method != http.MethodPost || got.Path != "/mcp" || got.RPCMethod != "tools/call" || got.ToolName != mcptest.Echo ||
 		"http://"+got.Host+got.Path != b.URL() || got.Host != b.Address() || got.Time.IsZero() {
 		t.Errorf("recorded %+v", got)
 	}

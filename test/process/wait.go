@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -67,7 +68,11 @@ func FreePorts(count int) ([]int, error) {
 		}
 		// Held until all are found, so that none comes twice.
 		defer func() { _ = listener.Close() }()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		address, err := netip.ParseAddrPort(listener.Addr().String())
+		if err != nil {
+			return nil, fmt.Errorf("find %d free ports on 127.0.0.1: %w", count, err)
+		}
+		ports = append(ports, int(address.Port()))
 	}
 	return ports, nil
 }

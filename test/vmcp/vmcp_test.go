@@ -1,17 +1,15 @@
 package vmcp_test
 
 import (
-	"bytes"
 	"context"
 	"net/http"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"bellhop/test/mcptest"
+	"bellhop/test/tools"
 	"bellhop/test/vmcp"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,13 +22,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // which takes minutes: "make tools" does that beforehand.
 func binary(t *testing.T) string {
 	t.Helper()
-	fetch := exec.CommandContext(t.Context(), "sh", "../tools/fetch", "vmcp")
-	fetch.Stderr = os.Stderr
-	path, err := fetch.Output()
+	path, err := tools.Path(t.Context(), "vmcp")
 	if err != nil {
-		t.Fatalf("find vMCP with %s: %v", fetch, err)
+		t.Fatal(err)
 	}
-	return string(bytes.TrimSpace(path))
+	return path
 }
 
 func limited(t *testing.T) context.Context {
