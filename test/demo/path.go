@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bellhop/test/mcptest"
+	"bellhop/test/process"
 	"bellhop/test/stack"
 	"bellhop/test/vmcp"
 )
@@ -77,7 +78,7 @@ func (p *path) startVMCP(ctx context.Context, bin string) error {
 	if err != nil {
 		return err
 	}
-	ports, err := stack.ReservePorts(1)
+	ports, err := process.FreePorts(1)
 	if err != nil {
 		return err
 	}

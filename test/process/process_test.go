@@ -253,20 +253,3 @@ func TestWaitHTTP(t *testing.T) {
 		}
 	})
 }
-
-func TestFreePorts(t *testing.T) {
-	ports, err := process.FreePorts(20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[int]bool{}
-	for _, port := range ports {
-		if port == 0 || seen[port] {
-			t.Errorf("port %d twice or zero in %v", port, ports)
-		}
-		seen[port] = true
-	}
-	if len(ports) != 20 {
-		t.Errorf("got %d ports, want 20", len(ports))
-	}
-}

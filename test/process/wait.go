@@ -3,9 +3,7 @@ package process
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"time"
 )
 
@@ -54,25 +52,4 @@ func get(ctx context.Context, client *http.Client, url string) error {
 		return fmt.Errorf("HTTP status %s", response.Status)
 	}
 	return nil
-}
-
-// FreePorts returns TCP ports that are free on the loopback address, all
-// different. Somebody else may take one before it is used; there is no way to
-// hold a port for a program that wants a number, so start it soon.
-func FreePorts(count int) ([]int, error) {
-	ports := make([]int, 0, count)
-	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find %d free ports on 127.0.0.1: %w", count, err)
-		}
-		// Held until all are found, so that none comes twice.
-		defer func() { _ = listener.Close() }()
-		address, err := netip.ParseAddrPort(listener.Addr().String())
-		if err != nil {
-			return nil, fmt.Errorf("find %d free ports on 127.0.0.1: %w", count, err)
-		}
-		ports = append(ports, int(address.Port()))
-	}
-	return ports, nil
 }

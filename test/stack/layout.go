@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"bellhop/test/process"
 )
 
 // maxSocketPath is what Linux takes for the path of a Unix socket, in bytes.
@@ -34,7 +36,7 @@ func newLayout(options Options) (*layout, error) {
 }
 
 func (l *layout) choosePorts() error {
-	ports, err := ReservePorts(5)
+	ports, err := process.FreePorts(5)
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,17 @@
-package stack_test
+package process_test
 
 import (
 	"fmt"
 	"net"
 	"testing"
 
-	"bellhop/test/stack"
+	"bellhop/test/process"
 )
 
-func TestReservedPortsAreGivenToNobody(t *testing.T) {
+func TestFreePortsAreGivenToNobody(t *testing.T) {
 	const many = 500 // of about 28000, so that chance would give some of them twice
 	reserved := map[int]bool{}
-	ports, err := stack.ReservePorts(many)
+	ports, err := process.FreePorts(many)
 	if err != nil {
 		t.Fatal(err)
 	}

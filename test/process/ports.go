@@ -1,4 +1,4 @@
-package stack
+package process
 
 import (
 	"errors"
@@ -6,26 +6,26 @@ import (
 	"net"
 )
 
-// ReservePorts returns free TCP ports of the loopback address that nobody else
+// FreePorts returns free TCP ports of the loopback address that nobody else
 // is given within the next minute.
 //
 // A port that is only found free may be given to another program before it is
 // used, and then a wait for "something answers there" is content with the wrong one.
 // So each port is left with a connection in TIME_WAIT: the kernel hands out such a port
 // to nobody, yet lets a program have it that asks for it by number.
-func ReservePorts(count int) ([]int, error) {
+func FreePorts(count int) ([]int, error) {
 	ports := make([]int, 0, count)
 	for range count {
-		port, err := reservePort()
+		port, err := freePort()
 		if err != nil {
-			return nil, fmt.Errorf("reserve %d ports on 127.0.0.1: %w", count, err)
+			return nil, fmt.Errorf("find %d free ports on 127.0.0.1: %w", count, err)
 		}
 		ports = append(ports, port)
 	}
 	return ports, nil
 }
 
-func reservePort() (port int, err error) {
+func freePort() (port int, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
