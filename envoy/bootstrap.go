@@ -11,12 +11,17 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"bellhop/policy"
 )
 
 // maxClientConnections bounds what all listeners together accept. Envoy warns at its start when nothing does.
 const maxClientConnections = 50000
+
+// maxExpression is the size of a compiled regular expression that Envoy accepts: about one for each character. The
+// longest list has 48 names and what stands beside them.
+const maxExpression = 100000
 
 // Bootstrap writes a complete static configuration for one Envoy that stands on both sides of a fan-out, as YAML with
 // comments. The same input gives the same bytes. The error holds everything that is wrong with the options, a fault
@@ -54,6 +59,7 @@ func (w *writer) bootstrap() *bootstrapv3.Bootstrap {
 			Clusters: w.clusters("$.static_resources.clusters"),
 		},
 		Admin:           w.adminPage("$.admin"),
+		LayeredRuntime:  w.runtime("$.layered_runtime"),
 		OverloadManager: w.overload("$.overload_manager"),
 	}
 }
@@ -85,6 +91,18 @@ func (w *writer) overload(path string) *overloadv3.OverloadManager {
 		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: w.pack(&connectionsv3.DownstreamConnectionsConfig{
 			MaxActiveDownstreamConnections: maxClientConnections,
 		})},
+	}}}
+}
+
+// runtime raises Envoy's limit for regular expressions: mutation_rules can only take the whole list of headers as one,
+// and with the default of 100 five ordinary names are too many, so that Envoy would not start.
+func (w *writer) runtime(path string) *bootstrapv3.LayeredRuntime {
+	w.note(path, "The list in mutation_rules is one regular expression. The default limit of 100 is too low for a handful of names.")
+	static := &structpb.Struct{Fields: map[string]*structpb.Value{
+		"re2.max_program_size.error_level": structpb.NewNumberValue(maxExpression),
+	}}
+	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name: "bellhop", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: static},
 	}}}
 }
 

@@ -13,6 +13,13 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
+// The most that a request may have of headers. They bound what ext_proc may add too: with Envoy's defaults, 100 headers
+// and 60 KiB, a request that comes near them on its own would be refused for the headers that Bellhop puts on it.
+const (
+	maxRequestHeaders   = 250
+	maxRequestHeaderKiB = 120
+)
+
 // managerPath is where the HTTP connection manager stands in its listener.
 const managerPath = ".filter_chains[0].filters[0].typed_config"
 
@@ -45,6 +52,7 @@ func (w *writer) egressListener(path string) *listenerv3.Listener {
 
 // manager is what both sides have in common.
 func (w *writer) manager(path string, r role) *hcmv3.HttpConnectionManager {
+	w.note(path+".common_http_protocol_options", "Room for the headers that Bellhop adds: the default of 100 would refuse a request that comes near it on its own.")
 	w.note(path+".stream_idle_timeout", "An MCP event stream may be silent for hours.")
 	w.note(path+".generate_request_id", "An ID made here would look like one that the client sent, and be new for every request.")
 	w.note(path+".scheme_header_transformation", "A server behind https is told https, although Envoy was spoken to over http.")
@@ -53,7 +61,8 @@ func (w *writer) manager(path string, r role) *hcmv3.HttpConnectionManager {
 		HttpFilters:                []*hcmv3.HttpFilter{w.filter(path+".http_filters[0]", r), w.router()},
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{MatchUpstream: true},
-		MaxRequestHeadersKb:        wrapperspb.UInt32(60),
+		CommonHttpProtocolOptions:  &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(maxRequestHeaders)},
+		MaxRequestHeadersKb:        wrapperspb.UInt32(maxRequestHeaderKiB),
 		StreamIdleTimeout:          durationpb.New(0),
 		RequestHeadersTimeout:      durationpb.New(10 * time.Second),
 		GenerateRequestId:          wrapperspb.Bool(false),

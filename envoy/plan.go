@@ -49,6 +49,7 @@ func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 	made.distinctClusters(&f)
 	made.readBellhop(&f, options)
 	made.loops(&f, options)
+	made.openWithIdentity(&f)
 	return made, f.join()
 }
 
@@ -216,11 +217,22 @@ func (p *plan) readIdentity(f *faults, options BootstrapOptions) {
 	}
 }
 
+// openWithIdentity refuses to fail open where a backend has a discovery identity: a client's request that passes the
+// ingress unprocessed has no ticket, and at the egress would be taken for one that no client caused.
+func (p *plan) openWithIdentity(f *faults) {
+	for _, declared := range p.policy.Backends() {
+		if p.failOpen && len(declared.Discovery) > 0 {
+			f.add("--fail-open", "", "backend "+declared.Name+" has a discovery identity, which clients' requests would be given while Bellhop is slow or down",
+				"leave --fail-open out, or take the discovery identity out of the policy")
+		}
+	}
+}
+
 // loops finds a server that is one of Envoy's own listeners: each request would come back for ever.
 func (p *plan) loops(f *faults, options BootstrapOptions) {
 	check := func(flag, value string, t target) {
 		for _, own := range []netip.AddrPort{p.ingress, p.egress} {
-			here := own.Addr() == t.ip || own.Addr().IsUnspecified() && t.loopback()
+			here := own.Addr() == t.ip || (own.Addr().IsUnspecified() || own.Addr().IsLoopback()) && t.loopback()
 			if own.IsValid() && own.Port() == t.port && here {
 				f.add(flag, value, "is a listener of this Envoy", "write the address of the server itself")
 			}
