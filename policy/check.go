@@ -86,7 +86,7 @@ func (c *checker) headerName(at Position, name, field string) {
 		c.fault(at, "choose another header; no policy can carry this one", "%s: %q is restricted (%s): %s", field, name, row.Pattern, row.Reason)
 	case strings.HasSuffix(name, "*"):
 		c.fault(at, "list each header by its name", "%s: %q is a family of headers, which this version does not know", field, name)
-	case !validName(name):
+	case !ValidName(name):
 		c.fault(at, "a header name has letters, digits and hyphens only, such as x-mcp-api-key", "%s: %q is not a header name", field, name)
 	}
 }

@@ -5,6 +5,8 @@ import "strings"
 const (
 	// TicketHeader is the header in which a ticket crosses the fan-out.
 	TicketHeader = "x-bellhop-ticket"
+	// TicketAlias is how a server that reads _ as - would take a client's header for the ticket.
+	TicketAlias = "x_bellhop_ticket"
 	// BaggageHeader is the W3C baggage header (https://www.w3.org/TR/baggage/), the other carrier.
 	BaggageHeader = "baggage"
 	// BaggageMember is the key of the baggage member that holds the ticket.
@@ -21,8 +23,8 @@ type Header struct {
 	Value Value
 }
 
-// validName reports whether name is a header field name: a token of RFC 9110, 5.6.2.
-func validName(name string) bool {
+// ValidName reports whether name is a header field name: a token of RFC 9110, 5.6.2.
+func ValidName(name string) bool {
 	if name == "" {
 		return false
 	}

@@ -176,7 +176,7 @@ func (p *Policy) IngressFootprint() Footprint {
 	for _, source := range p.sources {
 		reads = append(reads, source.name)
 	}
-	return Footprint{Reads: reads, Writes: append(carriers, p.hidden...)}
+	return Footprint{Reads: reads, Writes: append(append(carriers, TicketAlias), p.hidden...)}
 }
 
 // EgressFootprint is the footprint on requests to backends, over all of them.

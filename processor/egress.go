@@ -24,15 +24,14 @@ func (p *Processor) egress(ctx context.Context, explicit, cluster string, reques
 	decision := p.policy.Decide(policy.Call{
 		Backend: backend, Claim: claim, Capture: capture, Identity: p.identities[backend], Request: request,
 	})
-	made := change{remove: slices.Clone(decision.Remove)}
-	made.remove = append(made.remove, policy.TicketHeader)
-	if len(sent.Member) > 0 {
+	made := change{remove: append(slices.Clone(decision.Remove), policy.TicketHeader)}
+	if sent.Taints() {
 		made.setBaggage(sent.Baggage)
 	}
 	bare := made
 	made.set = append(slices.Clip(made.set), decision.Set...)
 	if !made.fits(request) {
-		return p.withoutHeaders(backend, bare), nil
+		return p.withoutHeaders(backend, bare)
 	}
 	p.metrics.delivered(backend, decision.Verdicts)
 	p.metrics.request(egress, egressOutcome(claim, declared, decision))
@@ -40,10 +39,10 @@ func (p *Processor) egress(ctx context.Context, explicit, cluster string, reques
 }
 
 // withoutHeaders lets a request go on without any of the client's headers, where Envoy would refuse it with them.
-func (p *Processor) withoutHeaders(backend string, bare change) change {
+func (p *Processor) withoutHeaders(backend string, bare change) (change, *problem) {
 	p.metrics.request(egress, outcomeNoRoom)
 	p.warnings.warn("request has no room for the client's headers within Envoy's 100 headers and 60 KiB: it gets none", "backend", backend)
-	return bare
+	return bare, nil
 }
 
 // redeem finds the capture that a request's ticket stands for. Whatever claims to be a ticket and is none makes the

@@ -60,6 +60,12 @@ func TestIngressStripsForgedTickets(t *testing.T) {
 			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted} }},
 		{"baggage, among others", "[header]", []string{"baggage: a=1,bellhop=forged", "baggage: b=2"},
 			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted, "baggage: a=1,b=2"} }},
+		{"under the alias of servers that read _ as -", "[header]", []string{"x_bellhop_ticket: forged"},
+			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted} }},
+		{"baggage, as OpenTelemetry reads it", "[header, baggage]", []string{"baggage: a=1,\u00a0bellhop=forged,bellhop\u2003=forged,\u00a0c=3"},
+			func(minted string) []string {
+				return []string{"x-bellhop-ticket: " + minted, "baggage: bellhop=" + minted + ",a=1"}
+			}},
 		{"other baggage is left alone", "[header]", []string{"baggage: a=1", "baggage: b=2"},
 			func(minted string) []string {
 				return []string{"baggage: a=1", "baggage: b=2", "x-bellhop-ticket: " + minted}

@@ -34,7 +34,7 @@ func (p *Processor) ingress(ctx context.Context, request []policy.Header) (chang
 // ticket go, the ticket comes in.
 func (p *Processor) exchangeForTicket(request []policy.Header, minted string) change {
 	sent := ticket.Read(request)
-	made := change{remove: slices.Clone(p.policy.Hidden())}
+	made := change{remove: append(slices.Clone(p.policy.Hidden()), policy.TicketAlias)}
 	if p.policy.Uses(policy.CarrierHeader) {
 		made.set = append(made.set, policy.Header{Name: policy.TicketHeader, Value: policy.NewValue(minted)})
 	} else {
@@ -44,7 +44,7 @@ func (p *Processor) exchangeForTicket(request []policy.Header, minted string) ch
 		line, dropped := ticket.Baggage(minted, valid(sent.Baggage))
 		p.metrics.baggageDropped.Add(float64(dropped))
 		made.set = append(made.set, policy.Header{Name: policy.BaggageHeader, Value: policy.NewValue(line)})
-	} else if len(sent.Member) > 0 {
+	} else if sent.Taints() {
 		made.setBaggage(sent.Baggage)
 	}
 	return made

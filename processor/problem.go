@@ -47,9 +47,18 @@ func storeFailed() *problem {
 	}
 }
 
+// headersNotShown is the problem of a filter that is configured not to show the headers of requests.
+func headersNotShown() *problem {
+	return &problem{
+		status: http.StatusInternalServerError, code: codeInternalError, reason: reasonNotShown,
+		message: "the proxy does not show this request's headers to Bellhop; its operator has to set request_header_mode to SEND",
+	}
+}
+
 const (
-	reasonNoRoom = "no_room_for_ticket"
-	reasonStore  = "store_unavailable"
+	reasonNotShown = "headers_not_shown"
+	reasonNoRoom   = "no_room_for_ticket"
+	reasonStore    = "store_unavailable"
 )
 
 // errorID stands in the error's id. The request's own is in its body, which Bellhop does not read. JSON-RPC 2.0 asks

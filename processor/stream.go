@@ -35,6 +35,7 @@ type binding struct {
 // exchange is the state of one stream, which is one HTTP request.
 type exchange struct {
 	binding
+	begun          bool // a message has come
 	requestDuplex  bool // the request's body is ours to give back
 	responseDuplex bool
 }
@@ -51,6 +52,9 @@ func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) er
 		request, err := stream.Recv()
 		if err != nil {
 			return ended(err)
+		}
+		if request.GetObservabilityMode() {
+			return p.refuse("observability_mode", errors.New("the filter is in observability_mode, where Envoy applies no answer: take it out"))
 		}
 		reply, last := p.answer(stream.Context(), &x, request)
 		if reply == nil {
@@ -73,8 +77,9 @@ func (p *Processor) answer(ctx context.Context, x *exchange, request *extprocv3.
 	}
 	headers := request.GetRequestHeaders()
 	if headers == nil {
-		return replyUnchanged(request, x.duplex(request)), false
+		return p.pass(x, request)
 	}
+	x.begun = true
 	timer := p.metrics.timer(x.role)
 	defer timer.ObserveDuration()
 
@@ -89,7 +94,19 @@ func (p *Processor) answer(ctx context.Context, x *exchange, request *extprocv3.
 	if trouble != nil {
 		return replyProblem(trouble), true
 	}
-	return replyHeaders(made), false
+	return replyHeaders(made), !moreToCome(request)
+}
+
+// pass lets a message through that is not a request's headers. A request of which the filter shows the body or the
+// trailers but not the headers is refused: it would pass with all the headers that Bellhop is there to take off.
+func (p *Processor) pass(x *exchange, request *extprocv3.ProcessingRequest) (reply *extprocv3.ProcessingResponse, last bool) {
+	first := !x.begun
+	x.begun = true
+	if first && (request.GetRequestBody() != nil || request.GetRequestTrailers() != nil) {
+		_ = p.refuse("processing_mode", errors.New("the filter shows no request headers: set request_header_mode to SEND in its processing_mode"))
+		return replyProblem(headersNotShown()), true
+	}
+	return replyUnchanged(request, x.duplex(request)), false
 }
 
 func (x *exchange) duplex(request *extprocv3.ProcessingRequest) bool {

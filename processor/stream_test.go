@@ -58,6 +58,9 @@ func TestEveryMessageKindIsAnsweredInEveryPhase(t *testing.T) {
 				t.Run(role+"/"+first+"/"+second, func(t *testing.T) {
 					stream := b.stream(t, "bellhop-role", role)
 					for i, want := range []string{first, second} {
+						if i == 0 && (want == "request_body" || want == "request_trailers") {
+							want = "immediate_response" // the request's headers were not shown: see below
+						}
 						message := []func() *extprocv3.ProcessingRequest{makeFirst, makeSecond}[i]()
 						if err := stream.Send(message); err != nil {
 							t.Fatal(err)
@@ -65,6 +68,10 @@ func TestEveryMessageKindIsAnsweredInEveryPhase(t *testing.T) {
 						answer, err := stream.Recv()
 						if err != nil || kind(answer) != want {
 							t.Fatalf("got %s, %v; want %s", kind(answer), err, want)
+						}
+						if want == "immediate_response" {
+							eof(t, stream)
+							return
 						}
 					}
 					_ = stream.CloseSend()
@@ -141,6 +148,44 @@ bellhop_streams_refused_total{reason="role"} 3`)
 	if warnings := strings.Count(b.log.String(), "level=WARN"); warnings != 1 {
 		t.Errorf("%d warnings; one a minute is enough", warnings)
 	}
+}
+
+// A filter that does not show the headers would let them all pass.
+func TestARequestWhoseHeadersAreNotShownIsRefused(t *testing.T) {
+	b := start(t, setup{policy: smallest})
+	for _, first := range []string{"request_body", "request_trailers"} {
+		got := b.ask(t, messages()[first](), "bellhop-role", "ingress").GetImmediateResponse()
+		if got.GetStatus().GetCode() != 500 || !strings.Contains(string(got.GetBody()), "request_header_mode") {
+			t.Errorf("%s: got %v", first, got)
+		}
+	}
+	b.metric(t, "bellhop_streams_refused_total", `bellhop_streams_refused_total{reason="processing_mode"} 2`)
+}
+
+func TestAFilterInObservabilityModeIsRefused(t *testing.T) {
+	b := start(t, setup{policy: smallest})
+	stream := b.stream(t, "bellhop-role", "ingress")
+	message := requestHeaders("x-mcp-api-key: k")
+	message.ObservabilityMode = true
+	_ = stream.Send(message)
+	if _, err := stream.Recv(); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A stream that Envoy would keep for the response must not fail the call when Bellhop stops.
+func TestTheStreamEndsAfterTheAnswerWhereNoBodyWillCome(t *testing.T) {
+	b := start(t, setup{policy: smallest})
+	stream := b.stream(t, "bellhop-role", "ingress")
+	message := requestHeaders("x-mcp-api-key: k")
+	message.ProtocolConfig = &extprocv3.ProtocolConfiguration{}
+	if err := stream.Send(message); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := stream.Recv(); err != nil || kind(answer) != "request_headers" {
+		t.Fatalf("got %v, %v", answer, err)
+	}
+	eof(t, stream)
 }
 
 func TestAMessageOfNoKindIsRefused(t *testing.T) {

@@ -36,3 +36,11 @@ func readCluster(request *extprocv3.ProcessingRequest) string {
 	}
 	return ""
 }
+
+// moreToCome reports whether Envoy may have use for the stream after the request's headers are answered. Its first
+// message says which bodies it will send. Where it sends none, the service ends the stream, and Envoy goes on without
+// it: a stream that waits for a response that nobody needs would fail the call when Bellhop stops.
+func moreToCome(request *extprocv3.ProcessingRequest) bool {
+	config := request.GetProtocolConfig()
+	return config == nil || config.GetRequestBodyMode() != 0 || config.GetResponseBodyMode() != 0
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -79,6 +80,9 @@ func removeStale(path string) error {
 	if err == nil {
 		_ = connection.Close()
 		return errors.New("another process is listening there; stop it, or choose another path")
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("nobody can tell whether it is in use: %w; stop what holds it, or choose another path", err)
 	}
 	return os.Remove(path)
 }

@@ -42,8 +42,12 @@ const (
 )
 
 const (
+	// minStoreBytes leaves room for the largest captures that a policy allows.
+	minStoreBytes = 1 << 20
 	// maxMessage bounds one message from Envoy: at most 60 KiB of headers, and attributes.
 	maxMessage = 1 << 20
+	// handshakeTime bounds what a connection may take until it speaks HTTP/2 (and TLS): a stop waits for such ones.
+	handshakeTime = 3 * time.Second
 	// minPing lets Envoy's connection_keepalive ping as often as it likes to.
 	minPing = 5 * time.Second
 )
@@ -120,6 +124,12 @@ func (s *Server) load() (processor.Settings, error) {
 	if err != nil {
 		return processor.Settings{}, err
 	}
+	if s.config.DrainDelay < 0 {
+		return processor.Settings{}, fmt.Errorf("--drain-delay %s: write 0s or more", s.config.DrainDelay)
+	}
+	if s.config.StoreBytes < minStoreBytes {
+		return processor.Settings{}, fmt.Errorf("--store-bytes %d: too little to be of use; write %d or more", s.config.StoreBytes, minStoreBytes)
+	}
 	if s.config.Store != "memory" {
 		return processor.Settings{}, fmt.Errorf("--store %s: this version has the memory store only; write --store memory", s.config.Store)
 	}
@@ -149,6 +159,7 @@ func (s *Server) key() (ticket.Key, error) {
 func (s *Server) buildGRPC(service *processor.Processor, creds grpc.ServerOption) {
 	s.grpc = grpc.NewServer(creds,
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.ConnectionTimeout(handshakeTime),
 		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))), //nolint:gosec // a number of processors
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.ChainStreamInterceptor(recovery.StreamServerInterceptor(recovery.WithRecoveryHandler(s.panicked))),
@@ -231,20 +242,26 @@ func (s *Server) drain(force context.Context) {
 	}
 }
 
+// stop lets the streams under way end, and ends them by force when the budget is over. It returns then, whatever gRPC
+// still waits for: the process is about to end.
 func (s *Server) stop(force context.Context) {
-	done := make(chan struct{})
-	go func() { s.grpc.GracefulStop(); close(done) }()
+	graceful := make(chan struct{})
+	go func() { s.grpc.GracefulStop(); close(graceful) }()
 	select {
-	case <-done:
+	case <-graceful:
 	case <-time.After(stopTimeout):
 		s.log.Warn("streams are still open after the drain; ending them", "after", stopTimeout)
+		go s.grpc.Stop()
 	case <-force.Done():
+		go s.grpc.Stop()
 	}
-	s.grpc.Stop()
-	<-done
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(force), adminTimeout)
 	defer cancel()
 	_ = s.admin.Shutdown(ctx)
+	select {
+	case <-graceful: // Stop lets GracefulStop return
+	case <-ctx.Done():
+	}
 	s.store.Close()
 	s.log.Info("stopped")
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -171,6 +173,57 @@ func TestAnOpenStreamDoesNotOutliveTheBudget(t *testing.T) {
 	}
 }
 
+// A connection that says nothing must not keep a stopped Bellhop alive either.
+func TestASilentConnectionDoesNotOutliveTheBudget(t *testing.T) {
+	c := config(t)
+	stop, _, done := run(t, c)
+	health(t, dial(t, c.Listen, insecure.NewCredentials()))
+	silent, err := net.Dial("unix", strings.TrimPrefix(c.Listen, "unix://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	stop()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it is still running")
+	}
+}
+
+// Whatever cannot be told to be stale is left alone.
+func TestABusySocketIsNotReplaced(t *testing.T) {
+	c := config(t)
+	path := strings.TrimPrefix(c.Listen, "unix://")
+	busy, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(busy) }()
+	if err := errors.Join(unix.Bind(busy, &unix.SockaddrUnix{Name: path}), unix.Listen(busy, 0)); err != nil {
+		t.Fatal(err)
+	}
+	var full []net.Conn // nobody accepts, so the backlog fills up
+	for range 5 {
+		connection, err := net.DialTimeout("unix", path, 100*time.Millisecond)
+		if err != nil {
+			break
+		}
+		full = append(full, connection)
+	}
+	defer func() {
+		for _, connection := range full {
+			_ = connection.Close()
+		}
+	}()
+	if _, err := server.New(c, quiet()); err == nil || !strings.Contains(err.Error(), "choose another path") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the socket is gone: %v", err)
+	}
+}
+
 func TestAStaleSocketIsReplacedAndALiveOneIsNot(t *testing.T) {
 	c := config(t)
 	path := strings.TrimPrefix(c.Listen, "unix://")
@@ -216,6 +269,8 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 		{"store", func(c *server.Config) { c.Store = "redis://localhost" }, "--store redis://localhost: this version has the memory store only"},
 		{"key file", func(c *server.Config) { c.KeyFile = file }, "line 1 is not 32 bytes"},
 		{"no key file", func(c *server.Config) { c.KeyFile = filepath.Join(folder, "none") }, "openssl rand"},
+		{"store too small", func(c *server.Config) { c.StoreBytes = 1 }, "--store-bytes 1: too little"},
+		{"drain delay", func(c *server.Config) { c.DrainDelay = -time.Second }, "--drain-delay -1s"},
 		{"half of TLS", func(c *server.Config) { c.TLS.Cert = file }, "go together"},
 		{"no certificate", func(c *server.Config) { c.TLS = server.TLS{Cert: file, Key: file, ClientCA: file} }, "--tls-cert"},
 	}
@@ -249,6 +304,11 @@ func TestMutualTLS(t *testing.T) {
 	c.TLS.Cert, c.TLS.Key = ca.issue(t, folder, "server")
 	run(t, c)
 
+	bad := c
+	bad.Listen, bad.TLS.ClientCA = "tcp://"+freePort(t), write(t, folder, "none.pem", "no certificate")
+	if _, err := server.New(bad, quiet()); err == nil || !strings.Contains(err.Error(), "holds no PEM certificate") {
+		t.Errorf("roots without a certificate: %v", err)
+	}
 	certFile, keyFile := ca.issue(t, folder, "client")
 	client, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -36,20 +37,24 @@ func (t TLS) credentials() (credentials.TransportCredentials, error) {
 	if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
 		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
 	}
-	if _, err := os.Stat(t.ClientCA); err != nil {
+	roots, err := os.ReadFile(t.ClientCA)
+	if err != nil {
 		return nil, fmt.Errorf("--tls-client-ca: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(roots) {
+		return nil, fmt.Errorf("--tls-client-ca %s: holds no PEM certificate; name the file with the roots that sign the proxies' certificates", t.ClientCA)
 	}
 	identity, err := pemfile.NewProvider(pemfile.Options{CertFile: t.Cert, KeyFile: t.Key, RefreshDuration: refresh})
 	if err != nil {
 		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
 	}
-	roots, err := pemfile.NewProvider(pemfile.Options{RootFile: t.ClientCA, RefreshDuration: refresh})
+	authorities, err := pemfile.NewProvider(pemfile.Options{RootFile: t.ClientCA, RefreshDuration: refresh})
 	if err != nil {
 		return nil, fmt.Errorf("--tls-client-ca: %w", err)
 	}
 	return advancedtls.NewServerCreds(&advancedtls.Options{
 		IdentityOptions:   advancedtls.IdentityCertificateOptions{IdentityProvider: identity},
-		RootOptions:       advancedtls.RootCertificateOptions{RootProvider: roots},
+		RootOptions:       advancedtls.RootCertificateOptions{RootProvider: authorities},
 		RequireClientCert: true,
 		VerificationType:  advancedtls.CertVerification,
 		MinTLSVersion:     tls.VersionTLS12,

@@ -1,6 +1,7 @@
 package ticket
 
 import (
+	"net/url"
 	"strings"
 
 	"bellhop/policy"
@@ -18,6 +19,8 @@ type Carried struct {
 	Header  []string // lines of the ticket header
 	Member  []string // values of the baggage member
 	Baggage string   // the other baggage members, joined into one line
+	// Unsound says that the baggage held members that are no members by the standard, and that are not in Baggage.
+	Unsound bool
 }
 
 // Read finds every ticket in a request, in either carrier.
@@ -30,10 +33,15 @@ func Read(request []policy.Header) Carried {
 			carried.Header = append(carried.Header, header.Value.Reveal())
 		case policy.BaggageHeader:
 			for member := range strings.SplitSeq(header.Value.Reveal(), ",") {
-				if value, ok := ours(member); ok {
+				member = strings.Trim(member, " \t")
+				switch value, kind := read(member); {
+				case member == "":
+				case kind == ours:
 					carried.Member = append(carried.Member, value)
-				} else if member = strings.Trim(member, " \t"); member != "" {
+				case kind == foreign:
 					others = append(others, member)
+				default:
+					carried.Unsound = true
 				}
 			}
 		}
@@ -41,6 +49,10 @@ func Read(request []policy.Header) Carried {
 	carried.Baggage = strings.Join(others, ",")
 	return carried
 }
+
+// Taints reports whether the baggage must not go on as it came: it holds tickets, or what a lenient reader could take
+// for one.
+func (c Carried) Taints() bool { return len(c.Member) > 0 || c.Unsound }
 
 // Any reports whether the request holds anything that claims to be a ticket.
 func (c Carried) Any() bool { return len(c.Header) > 0 || len(c.Member) > 0 }
@@ -88,15 +100,35 @@ func Baggage(ticket, others string) (line string, dropped int) {
 	return line, dropped
 }
 
-// ours returns the value of a baggage member that is Bellhop's, without its properties. Keys are compared without
-// regard to case: a reader that folds them must not find a client's ticket.
-func ours(member string) (string, bool) {
-	key, value, ok := strings.Cut(member, "=")
-	if !ok || !strings.EqualFold(strings.Trim(key, " \t"), policy.BaggageMember) {
-		return "", false
-	}
+// kind says what a baggage member is.
+type kind int
+
+const (
+	unsound kind = iota // no member by the standard
+	ours                // Bellhop's
+	foreign             // somebody else's
+)
+
+// read tells whose a baggage member is, and the value of ours without its properties. Readers are more lenient than
+// the standard, each in its own way: OpenTelemetry trims any Unicode space off a key, others fold its case or decode
+// it. So ours is whatever any of them could take for it, and what has no token for a key is nobody's.
+func read(member string) (value string, _ kind) {
+	key, value, hasValue := strings.Cut(member, "=")
+	key = strings.Trim(key, " \t")
 	value, _, _ = strings.Cut(value, ";")
-	return strings.Trim(value, " \t"), true
+	value = strings.Trim(value, " \t")
+	lenient := key
+	if decoded, err := url.PathUnescape(key); err == nil {
+		lenient = decoded
+	}
+	switch {
+	case strings.EqualFold(strings.TrimSpace(lenient), policy.BaggageMember):
+		return value, ours
+	case !hasValue || !policy.ValidName(key):
+		return "", unsound
+	default:
+		return "", foreign
+	}
 }
 
 func single(lines []string) string {

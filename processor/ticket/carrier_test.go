@@ -30,6 +30,10 @@ func TestReadFindsEveryTicketAndKeepsOtherBaggage(t *testing.T) {
 		{"member between, with properties and space", capture("baggage: a=1 , bellhop = T ;p=q , b=2;x"), ticket.Carried{Member: []string{"T"}, Baggage: "a=1,b=2;x"}},
 		{"several lines", capture("baggage: a=1,bellhop=T", "baggage: bellhop=U,b=2"), ticket.Carried{Member: []string{"T", "U"}, Baggage: "a=1,b=2"}},
 		{"in another case", capture("baggage: BellHop=T"), ticket.Carried{Member: []string{"T"}}},
+		{"with Unicode space, as OpenTelemetry trims it", capture("baggage: a=1,\u00a0bellhop=T,\u2003bellhop=U,bellhop\u00a0=V"), ticket.Carried{Member: []string{"T", "U", "V"}, Baggage: "a=1"}},
+		{"encoded", capture("baggage: %62ellhop=T,bellhop%20=U"), ticket.Carried{Member: []string{"T", "U"}}},
+		{"no token", capture("baggage: a=1,\u00a0x=T,be llhop=U,\"q\"=1"), ticket.Carried{Baggage: "a=1", Unsound: true}},
+		{"no value", capture("baggage: a,b=1"), ticket.Carried{Baggage: "b=1", Unsound: true}},
 		{"only alike", capture("baggage: xbellhop=T,bellhop2=U,k=bellhop=V"), ticket.Carried{Baggage: "xbellhop=T,bellhop2=U,k=bellhop=V"}},
 		{"empty member", capture("baggage: bellhop="), ticket.Carried{Member: []string{""}}},
 		{"empty parts", capture("baggage: ,, a=1 ,"), ticket.Carried{Baggage: "a=1"}},
@@ -89,7 +93,7 @@ func TestBaggageDropsWholeMembersFromTheEndOnly(t *testing.T) {
 }
 
 func FuzzBaggage(f *testing.F) {
-	for _, seed := range []string{"", "bellhop=T", "a=1,bellhop=T;p,b", "BELLHOP =x", "bellhop", ",,", "a=\"x,bellhop=T\"", "bellhop=T,bellhop=U", "%62ellhop=T", "\tbellhop\t=T"} {
+	for _, seed := range []string{"", "bellhop=T", "a=1,bellhop=T;p,b", "BELLHOP =x", "bellhop", ",,", "a=\"x,bellhop=T\"", "bellhop=T,bellhop=U", "%62ellhop=T", "\tbellhop\t=T", "\u00a0bellhop=T", "bellhop\u2003=T", "a,bellhop=T"} {
 		f.Add(seed)
 	}
 	name := strings.Repeat("T", ticket.Length)

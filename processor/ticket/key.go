@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -13,19 +14,24 @@ import (
 const KeyBytes = 32
 
 // Key is the secret under which tickets are made. It prints as nothing but its kind.
-type Key struct{ secret []byte }
+//
+// It is behind a pointer because fmt prints the fields of what it reaches through an unexported field, whatever
+// formatter that has.
+type Key struct{ secret *string }
 
-// String implements [fmt.Stringer] without the secret.
-func (Key) String() string { return "[KEY]" }
-
-// GoString implements [fmt.GoStringer] without the secret.
-func (Key) GoString() string { return "[KEY]" }
+// Format implements [fmt.Formatter] for every verb, without the secret.
+func (Key) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, "[KEY]") }
 
 // RandomKey makes a key that lives as long as the process.
 func RandomKey() Key {
 	secret := make([]byte, KeyBytes)
 	_, _ = rand.Read(secret) // never fails: crypto/rand ends the program instead
-	return Key{secret: secret}
+	return newKey(secret)
+}
+
+func newKey(secret []byte) Key {
+	text := string(secret)
+	return Key{secret: &text}
 }
 
 // ParseKeys reads a key file: one key a line, 32 bytes in base64, the newest first; empty lines and lines that begin
@@ -42,7 +48,7 @@ func ParseKeys(file []byte) ([]Key, error) {
 		if err != nil || len(secret) != KeyBytes {
 			return nil, fmt.Errorf("line %d is not %d bytes in base64; make a key with: openssl rand -base64 %d", number, KeyBytes, KeyBytes)
 		}
-		keys = append(keys, Key{secret: secret})
+		keys = append(keys, newKey(secret))
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("a line is too long to be a key; make one with: openssl rand -base64 %d", KeyBytes)

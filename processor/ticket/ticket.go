@@ -37,7 +37,7 @@ func NewMinter(key Key, fanout string, rotate time.Duration) *Minter {
 // Mint returns the ticket of a capture at a time. An empty capture has a ticket too: it says that this client sent
 // nothing, which is not the same as no client at all.
 func (m *Minter) Mint(capture policy.Capture, now time.Time) string {
-	mac := hmac.New(sha256.New, m.key.secret)
+	mac := hmac.New(sha256.New, []byte(*m.key.secret))
 	writeText(mac, domain)
 	writeText(mac, m.fanout)
 	writeNumber(mac, uint64(now.UnixNano()/int64(m.rotate))) //nolint:gosec // the epoch of a time after 1970

@@ -3,6 +3,7 @@ package ticket_test
 import (
 	"encoding/base64"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -109,9 +110,14 @@ func TestParseKeys(t *testing.T) {
 
 func TestAKeyCannotPrintItself(t *testing.T) {
 	key := ticket.RandomKey()
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+	minter := ticket.NewMinter(key, "", time.Hour)
+	seen := regexp.MustCompile(`\[\d+ \d+ \d+`)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
 		if got := fmt.Sprintf(verb, key); got != "[KEY]" {
 			t.Errorf("%s prints %s", verb, got)
+		}
+		if got := fmt.Sprintf(verb, minter); seen.MatchString(got) || len(got) > 120 {
+			t.Errorf("%s of what holds it prints %s", verb, got)
 		}
 	}
 }

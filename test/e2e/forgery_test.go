@@ -51,6 +51,9 @@ func forgeries(ticket string) map[string]http.Header {
 		"two headers":      {"X-Bellhop-Ticket": {ticket, ticket}},
 		"baggage":          {"Baggage": {"bellhop=" + ticket}},
 		"baggage in cases": {"Baggage": {"a=1,BellHop = " + ticket + ";p=1", "bellhop=" + ticket}},
+		"Unicode space":    {"Baggage": {"\u00a0bellhop=" + ticket + ",bellhop\u2003=" + ticket}},
+		"encoded":          {"Baggage": {"%62ellhop=" + ticket}},
+		"underscores":      {"X_bellhop_ticket": {ticket}},
 		"all":              {"X-Bellhop-Ticket": {ticket}, "Baggage": {"bellhop=" + ticket}},
 	}
 }
