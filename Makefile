@@ -33,6 +33,7 @@ else
 endif
 
 check: lint test ## Run the linter and all tests, and see that nothing in the tree has changed
+	go mod tidy -diff
 	@git diff --exit-code --stat
 
 lint: ## Run golangci-lint

@@ -126,7 +126,7 @@ func (p *plan) badName(f *faults, value, name string) bool {
 	declared := p.policy.Backends()
 	known := slices.ContainsFunc(declared, func(b policy.Backend) bool { return b.Name == name })
 	switch {
-	case !validName(name):
+	case !policy.ValidLabel(name):
 		f.add("--backend", value, "has a name that cannot be used", "begin with a letter or digit; use at most 63 letters, digits, '.', '_' and '-'")
 	case slices.ContainsFunc(p.backends, func(b backend) bool { return b.name == name }):
 		f.add("--backend", value, "names "+name+" a second time", "keep one of the two, or give one another name")
@@ -136,12 +136,6 @@ func (p *plan) badName(f *faults, value, name string) bool {
 		return false
 	}
 	return true
-}
-
-// validName reports whether name can stand in metadata and as a part of a path.
-func validName(name string) bool {
-	const inside = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-	return name != "" && len(name) <= 63 && !strings.ContainsRune("._-", rune(name[0])) && strings.Trim(name, inside) == ""
 }
 
 func names(backends []policy.Backend) string {

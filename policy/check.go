@@ -11,6 +11,7 @@ import (
 // headers that the fan-out sends itself.
 const (
 	maxHeaders    = 80
+	maxPrefix     = 256 // bytes
 	maxTotalBytes = 48 << 10
 	maxRules      = 48
 )
@@ -38,7 +39,7 @@ func (c *checker) document(doc *Document) {
 	} else if doc.Version != Version {
 		c.fault(c.at("version"), "write version: 1", "version %d is not known", doc.Version)
 	}
-	if _, ok := c.places["fanout"]; ok && !validLabel(doc.Fanout) {
+	if _, ok := c.places["fanout"]; ok && !ValidLabel(doc.Fanout) {
 		c.fault(c.at("fanout"), labelMend, "%q cannot be the name of a fan-out", doc.Fanout)
 	}
 	c.forward(doc)
@@ -55,6 +56,7 @@ func (c *checker) forward(doc *Document) {
 	if len(doc.Forward) > maxRules {
 		c.fault(c.at("forward[%d]", maxRules), "carry fewer headers; Envoy takes at most 100 changes in one answer, and a rule can need two",
 			"%d rules are more than the %d allowed", len(doc.Forward), maxRules)
+		return // the checks below compare each rule with each other
 	}
 	for i, rule := range doc.Forward {
 		path := fmt.Sprintf("forward[%d]", i)
@@ -62,9 +64,7 @@ func (c *checker) forward(doc *Document) {
 		if rule.As != rule.Name {
 			c.headerName(c.at("%s.as", path), rule.As, "as")
 		}
-		if !ValidValue(rule.Prefix) {
-			c.fault(c.at("%s.prefix", path), "take out line breaks and other control characters", "prefix holds a byte that no header value may have")
-		}
+		c.prefix(path, rule.Prefix)
 		c.to(path, rule, doc)
 		c.sensitive(path, rule)
 		c.hide(i, doc.Forward)
@@ -88,6 +88,15 @@ func (c *checker) headerName(at Position, name, field string) {
 		c.fault(at, "list each header by its name", "%s: %q is a family of headers, which this version does not know", field, name)
 	case !ValidName(name):
 		c.fault(at, "a header name has letters, digits and hyphens only, such as x-mcp-api-key", "%s: %q is not a header name", field, name)
+	}
+}
+
+func (c *checker) prefix(path, prefix string) {
+	switch at := c.at("%s.prefix", path); {
+	case !ValidValue(prefix):
+		c.fault(at, "take out line breaks and other control characters", "prefix holds a byte that no header value may have")
+	case len(prefix) > maxPrefix:
+		c.fault(at, fmt.Sprintf("write %d bytes or less", maxPrefix), "prefix has %d bytes", len(prefix))
 	}
 }
 
@@ -143,7 +152,7 @@ func (c *checker) backends(backends []Backend) {
 	owner := make(map[string]string)
 	for _, backend := range backends {
 		path := "backends." + backend.Name
-		if !validLabel(backend.Name) {
+		if !ValidLabel(backend.Name) {
 			c.fault(c.at("%s", path), labelMend, "%q cannot be the name of a backend", backend.Name)
 		}
 		for i, cluster := range backend.Clusters {
@@ -170,9 +179,7 @@ func (c *checker) discovery(path string, identities []Identity) {
 		if identity.File == "" {
 			c.fault(c.at("%s", at), "add file: with the path of a file that holds the value", "the discovery header has no file")
 		}
-		if !ValidValue(identity.Prefix) {
-			c.fault(c.at("%s.prefix", at), "take out line breaks and other control characters", "prefix holds a byte that no header value may have")
-		}
+		c.prefix(at, identity.Prefix)
 		if slices.ContainsFunc(identities[:i], func(other Identity) bool { return other.Name == identity.Name }) {
 			c.fault(c.at("%s", at), "keep one of the two", "the discovery header %q stands twice", identity.Name)
 		}
@@ -181,7 +188,7 @@ func (c *checker) discovery(path string, identities []Identity) {
 
 // destinations finds two rules that would write one header of one backend.
 func (c *checker) destinations(doc *Document) {
-	for i, rule := range doc.Forward {
+	for i, rule := range doc.Forward[:min(len(doc.Forward), maxRules)] {
 		for j, earlier := range doc.Forward[:i] {
 			if rule.As == "" || rule.As != earlier.As {
 				continue
@@ -277,8 +284,8 @@ func (c *checker) atLeast(path string, value, least time.Duration) {
 
 const labelMend = "use 1 to 63 letters, digits, '.', '_' or '-', and begin with a letter or digit"
 
-// validLabel reports whether name can stand in metadata, in a path and as a metric label.
-func validLabel(name string) bool {
+// ValidLabel reports whether name can stand in metadata, in a path and as a metric label.
+func ValidLabel(name string) bool {
 	if name == "" || len(name) > 63 || strings.IndexByte("._-", name[0]) >= 0 {
 		return false
 	}

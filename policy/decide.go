@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // Claim says what a request to a backend knows of the client that caused it.
 type Claim int
 
@@ -59,9 +61,9 @@ func (p *Policy) Decide(call Call) Decision {
 	case ClaimCapture:
 		return p.deliver(r, call)
 	case ClaimNone:
-		return identify(r, call)
+		return identify(p.withheld(r, call.Request), call)
 	default:
-		decision := Decision{Remove: r.governed}
+		decision := Decision{Remove: p.withheld(r, call.Request)}
 		for _, delivery := range r.deliveries {
 			decision.verdict(p.sources[delivery.source].name, OutcomeUnknown)
 		}
@@ -100,18 +102,31 @@ func (p *Policy) withhold(r *route, call Call, decision *Decision) {
 			continue
 		}
 		for _, sent := range call.Request {
-			if sent.Name == captured.Name && sent.Value.Equal(captured.Value) {
-				decision.Remove = append(decision.Remove[:len(decision.Remove):len(decision.Remove)], sent.Name)
-				break
+			if sent.Name == captured.Name && sent.Value.Equal(captured.Value) && !slices.Contains(decision.Remove, sent.Name) {
+				decision.Remove = append(slices.Clip(decision.Remove), sent.Name)
 			}
 		}
 	}
 }
 
+// withheld is what is taken away of a request that has no capture to compare with: beside the governed names all
+// that clients show to the fan-out and that no rule allows for this backend. It may be the fan-out's own, but nobody
+// can tell.
+func (p *Policy) withheld(r *route, request []Header) []string {
+	remove := slices.Clip(r.governed)
+	for _, sent := range request {
+		i, carried := p.index[sent.Name]
+		if carried && !p.sources[i].hide && !r.governs(sent.Name) && !slices.Contains(remove, sent.Name) {
+			remove = append(remove, sent.Name)
+		}
+	}
+	return remove
+}
+
 // identify gives a request that no client caused the backend's own identity, unless its method is one that only a
 // client can cause.
-func identify(r *route, call Call) Decision {
-	decision := Decision{Remove: r.governed}
+func identify(remove []string, call Call) Decision {
+	decision := Decision{Remove: remove}
 	if ofClient(call.Request) {
 		return decision
 	}

@@ -53,6 +53,12 @@ func TestDecide(t *testing.T) {
 		{"a shown header that the fan-out sends elsewhere by itself is withheld",
 			policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: all, Request: headers("x-shown: s")},
 			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2"), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
+		{"without a capture nobody can tell whose a shown header is: it is withheld",
+			policy.Call{Backend: "search", Claim: policy.ClaimUnknown, Request: headers("x-shown: s", "x-shown: t", "x-other: o")},
+			nil, []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
+		{"without a ticket neither",
+			policy.Call{Backend: "github", Claim: policy.ClaimNone, Identity: identity, Request: headers("x-shown: s")},
+			identity, []string{"x-tenant-id", "authorization", "x-shown"}},
 		{"a header of the fan-out's own under such a name stays",
 			policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: all, Request: headers("x-shown: fan-out")},
 			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2"), []string{"x-tenant-id", "x-mcp-api-key"}},
@@ -130,7 +136,7 @@ func TestFootprints(t *testing.T) {
 	p := load(t, decidePolicy)
 	want := policy.Footprint{
 		Reads:  []string{"x-bellhop-ticket", "baggage", "x-tenant-id", "x-mcp-api-key", "x-github-token", "x-shown"},
-		Writes: []string{"x-bellhop-ticket", "baggage", "x-tenant-id", "x-mcp-api-key", "x-github-token"},
+		Writes: []string{"x-bellhop-ticket", "baggage", "x_bellhop_ticket", "x-tenant-id", "x-mcp-api-key", "x-github-token"},
 	}
 	if diff := cmp.Diff(want, p.IngressFootprint()); diff != "" {
 		t.Errorf("ingress: %s", diff)

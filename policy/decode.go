@@ -271,15 +271,15 @@ func (d *decoder) boolean(node ast.Node, path string, into *bool) {
 }
 
 func (d *decoder) duration(node ast.Node, path string, into *time.Duration) {
-	var text string
-	before := len(d.findings)
-	d.text(node, path, &text)
-	if len(d.findings) > before {
+	text, ok := node.(*ast.StringNode)
+	if !ok {
+		d.wrongType(node, path, "a duration such as 30s, 5m or 24h")
 		return
 	}
-	value, err := time.ParseDuration(text)
+	value, err := time.ParseDuration(text.Value)
 	if err != nil {
-		d.fault(place(node), "write a number with a unit: 30s, 5m, 24h", "%s: %q is not a duration", path, text)
+		d.unread[place(node)] = true
+		d.recorder.fault(place(node), "write a number with a unit: 30s, 5m, 24h", "%s: %q is not a duration", path, text.Value)
 		return
 	}
 	*into = value
@@ -291,6 +291,8 @@ func (d *decoder) wrongType(node ast.Node, what, want string) {
 	switch node.(type) {
 	case *ast.AliasNode, *ast.AnchorNode, *ast.TagNode:
 		mend = "write the value out; anchors, aliases and tags are not part of the policy language"
+	case *ast.NullNode:
+		mend = "give it a value, or take it out"
 	case ast.ScalarNode:
 		if want == "text" {
 			mend = "put it in quotes"

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Severity says whether a finding keeps a policy from being used.
@@ -30,7 +31,8 @@ type Finding struct {
 	Position
 	Message string `json:"message"` // what is wrong
 	Mend    string `json:"mend"`    // how to put it right
-	Source  string `json:"source"`  // the line of the document
+	Source  string `json:"source"`  // the line of the document, or the part of a long one around the column
+	mark    int    // where the column is in Source, from 0
 }
 
 // String renders the finding with its source line and a mark under the column, over several lines.
@@ -39,7 +41,7 @@ func (f Finding) String() string {
 	fmt.Fprintf(&text, "%s:%d:%d: %s: %s\n", f.File, f.Line, f.Column, f.Severity, f.Message)
 	if f.Source != "" {
 		number := strconv.Itoa(f.Line)
-		mark := strings.Repeat(" ", max(f.Column-1, 0)) + "^"
+		mark := strings.Repeat(" ", f.mark) + "^"
 		fmt.Fprintf(&text, "  %s | %s\n  %s | %s\n", number, f.Source, strings.Repeat(" ", len(number)), mark)
 	}
 	if f.Mend != "" {
@@ -100,9 +102,33 @@ func (r *recorder) add(severity Severity, at Position, mend, format string, args
 	}
 	finding := Finding{Severity: severity, File: r.file, Position: at, Mend: mend, Message: fmt.Sprintf(format, args...)}
 	if at.Line <= len(r.lines) {
-		finding.Source = strings.TrimRight(strings.ReplaceAll(r.lines[at.Line-1], "\t", " "), "\r")
+		finding.Source, finding.mark = excerpt(r.lines[at.Line-1], at.Column)
 	}
 	r.findings = append(r.findings, finding)
+}
+
+// maxExcerpt bounds what is shown of one line, in characters.
+const maxExcerpt = 160
+
+// excerpt is the part of a line around a column as it can be shown, with nothing that a terminal obeys, and the place
+// of the column in it, from 0.
+func excerpt(line string, column int) (shown string, mark int) {
+	runes := []rune(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.TrimRight(line, "\r")))
+	mark = max(column-1, 0)
+	before, after := "", ""
+	if mark > maxExcerpt/2 && len(runes) > maxExcerpt {
+		cut := min(mark-maxExcerpt/2, len(runes))
+		runes, mark, before = runes[cut:], mark-cut+1, "…"
+	}
+	if len(runes) > maxExcerpt {
+		runes, after = runes[:maxExcerpt], "…"
+	}
+	return before + string(runes) + after, mark
 }
 
 // sorted returns the findings by place; those at one place keep the order in which they were found.

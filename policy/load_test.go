@@ -95,6 +95,23 @@ func TestBaggageRotatesWithinFiveMinutesByItself(t *testing.T) {
 	}
 }
 
+func TestALongLineIsShownAroundTheFault(t *testing.T) {
+	_, findings := policy.Load("p.yaml", []byte("version: 1\nforward: ["+strings.Repeat("x-a-long-name, ", 12)+"\"\x1b[31m\", "+strings.Repeat("x-b, ", 12)+"]\n"))
+	for _, finding := range findings {
+		lines := strings.Split(finding.String(), "\n")
+		if len(lines[1]) > 200 || strings.ContainsRune(finding.String(), '\x1b') {
+			t.Errorf("%q is no line for a terminal", lines[1])
+		}
+	}
+	if !findings.Faulty() {
+		t.Error("no fault")
+	}
+}
+
+func TestAByteOrderMarkIsPassedOver(t *testing.T) {
+	load(t, "\ufeffversion: 1\nforward: [x-a]\n")
+}
+
 func TestFindingShowsTheLineAndTheMend(t *testing.T) {
 	_, findings := policy.Load("p.yaml", []byte("version: 1\nforward:\n  - Host\n"))
 	want := `p.yaml:3:5: error: name: "host" is restricted (host): it routes the request, so carrying it would send the request elsewhere

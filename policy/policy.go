@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
@@ -30,7 +31,6 @@ type source struct {
 type route struct {
 	deliveries []delivery
 	governed   []string // the names that are Bellhop's alone at this backend
-	discovery  []Identity
 }
 
 // delivery carries one source to one backend.
@@ -44,6 +44,7 @@ type delivery struct {
 // among the findings the policy is nil: a policy loads whole or not at all. Findings may hold warnings beside a
 // policy.
 func Load(file string, text []byte) (*Policy, Findings) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors put a byte order mark in front
 	recorder := newRecorder(file, text)
 	places := make(map[string]Position)
 	decoder := decoder{recorder: recorder, places: places}
@@ -95,7 +96,7 @@ func (p *Policy) addSource(rule Rule) {
 }
 
 func (p *Policy) route(backend Backend) *route {
-	r := &route{discovery: backend.Discovery}
+	r := &route{}
 	for _, rule := range p.doc.Forward {
 		if len(rule.To) == 0 || slices.Contains(rule.To, backend.Name) {
 			r.deliveries = append(r.deliveries, delivery{source: p.index[rule.Name], as: rule.As, prefix: rule.Prefix})

@@ -27,34 +27,34 @@ func newCheck() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			findings, err := check(files, cmd.InOrStdin())
-			if err != nil {
+			findings, unread := check(files, cmd.InOrStdin())
+			if err := render(cmd.OutOrStdout(), len(files), findings); err != nil {
 				return err
 			}
-			if err := render(cmd.OutOrStdout(), files, findings); err != nil {
-				return err
-			}
-			if findings.Faulty() {
+			if findings.Faulty() && unread == nil {
 				return errFaults
 			}
-			return nil
+			return unread
 		},
 	}
 	cmd.Flags().StringVar(&output, "output", "text", "text or json")
 	return cmd
 }
 
+// check reads what can be read, and returns an error for the rest.
 func check(files []string, stdin io.Reader) (policy.Findings, error) {
 	all := policy.Findings{}
+	var unread []error
 	for _, file := range files {
 		text, err := readPolicy(file, stdin)
 		if err != nil {
-			return nil, err
+			unread = append(unread, err)
+			continue
 		}
 		_, findings := policy.Load(file, text)
 		all = append(all, findings...)
 	}
-	return all, nil
+	return all, errors.Join(unread...)
 }
 
 func readPolicy(file string, stdin io.Reader) ([]byte, error) {
@@ -68,7 +68,7 @@ func readPolicy(file string, stdin io.Reader) ([]byte, error) {
 	return text, nil
 }
 
-func checkPrinter(output string) (func(io.Writer, []string, policy.Findings) error, error) {
+func checkPrinter(output string) (func(io.Writer, int, policy.Findings) error, error) {
 	switch output {
 	case "text":
 		return printText, nil
@@ -79,18 +79,18 @@ func checkPrinter(output string) (func(io.Writer, []string, policy.Findings) err
 	}
 }
 
-func printText(out io.Writer, files []string, findings policy.Findings) error {
+func printText(out io.Writer, files int, findings policy.Findings) error {
 	for _, finding := range findings {
 		if _, err := fmt.Fprintln(out, finding); err != nil {
 			return err
 		}
 	}
 	_, err := fmt.Fprintf(out, "%s, %s in %s\n", count(findings.Count(policy.SeverityError), "error"),
-		count(findings.Count(policy.SeverityWarning), "warning"), count(len(files), "file"))
+		count(findings.Count(policy.SeverityWarning), "warning"), count(files, "file"))
 	return err
 }
 
-func printJSON(out io.Writer, _ []string, findings policy.Findings) error {
+func printJSON(out io.Writer, _ int, findings policy.Findings) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(struct {

@@ -65,6 +65,9 @@ func bootstrap(cmd *cobra.Command, options envoy.BootstrapOptions) error {
 	if err != nil {
 		return err
 	}
+	for _, finding := range findings {
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), finding)
+	}
 	for _, warning := range envoy.Warnings(loaded, options) {
 		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "warning:", warning)
 	}

@@ -15,10 +15,13 @@ import (
 // cache's own records. It bounds the number of entries too, when captures are small.
 const entryOverhead = 320
 
-// Memory keeps captures in this process. It is bounded in bytes; when it is full, captures that are not in use give
-// way before those that are, so a flood of new headers cannot push out the clients at work. Safe for concurrent use.
+// Memory keeps captures in this process. It is bounded in bytes. A quarter of them is for captures whose tickets were
+// not redeemed yet; there the newest stay. The rest is for captures in use; there those that are used often stay. So a
+// flood of new headers pushes out neither the clients at work nor, as long as it does not fill that quarter within the
+// time that a call takes to reach its backend, new ones. Safe for concurrent use.
 type Memory struct {
-	cache *otter.Cache[string, entry]
+	fresh *fresh
+	used  *otter.Cache[string, entry]
 	limit uint64
 }
 
@@ -37,8 +40,12 @@ type Usage struct {
 
 // NewMemory makes a store of at most limit bytes.
 func NewMemory(limit uint64) (*Memory, error) {
-	cache, err := otter.New(&otter.Options[string, entry]{
-		MaximumWeight:    limit,
+	waiting, err := newFresh(limit / 4)
+	if err != nil {
+		return nil, err
+	}
+	used, err := otter.New(&otter.Options[string, entry]{
+		MaximumWeight:    limit - limit/4,
 		Weigher:          weigh,
 		ExpiryCalculator: otter.ExpiryAccessingFunc(func(e otter.Entry[string, entry]) time.Duration { return e.Value.lifetime }),
 		StatsRecorder:    stats.NewCounter(),
@@ -46,39 +53,49 @@ func NewMemory(limit uint64) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Memory{cache: cache, limit: limit}, nil
+	return &Memory{fresh: waiting, used: used, limit: limit}, nil
 }
 
-// Put remembers the capture of a ticket until it has not been used for lifetime. Where it is known already, its
+// Put remembers the capture of a ticket until it has not been used for lifetime. Where it is in use already, its
 // lifetime begins anew and nothing is written.
 func (m *Memory) Put(_ context.Context, ticket string, capture policy.Capture, lifetime time.Duration) error {
-	if known, ok := m.cache.GetIfPresent(ticket); ok && known.lifetime == lifetime {
+	if known, ok := m.used.GetIfPresent(ticket); ok && known.lifetime == lifetime {
 		return nil
 	}
-	m.cache.Set(ticket, entry{capture: capture, lifetime: lifetime})
+	m.fresh.put(ticket, entry{capture: capture, lifetime: lifetime})
 	return nil
 }
 
 // Get returns the capture of a ticket, and whether there is one. Its lifetime begins anew.
 func (m *Memory) Get(_ context.Context, ticket string) (policy.Capture, bool, error) {
-	found, ok := m.cache.GetIfPresent(ticket)
-	return found.capture, ok, nil
+	if found, ok := m.used.GetIfPresent(ticket); ok {
+		return found.capture, true, nil
+	}
+	found, ok := m.fresh.get(ticket)
+	if !ok {
+		found, ok = m.used.GetIfPresent(ticket) // another request may have moved it in between
+		return found.capture, ok, nil
+	}
+	// It is in both for a moment rather than in none: requests of one call come side by side.
+	m.used.Set(ticket, found)
+	m.fresh.remove(ticket)
+	return found.capture, true, nil
 }
 
 // Usage tells how full the store is.
 func (m *Memory) Usage() Usage {
-	return Usage{
-		Tickets:   m.cache.EstimatedSize(),
-		Bytes:     m.cache.WeightedSize(),
-		Limit:     m.limit,
-		Evictions: m.cache.Stats().Evictions,
-	}
+	usage := m.fresh.usage()
+	usage.Tickets += m.used.EstimatedSize()
+	usage.Bytes += m.used.WeightedSize()
+	usage.Evictions += m.used.Stats().Evictions
+	usage.Limit = m.limit
+	return usage
 }
 
 // Close frees what the store holds. It must not be used afterwards.
 func (m *Memory) Close() {
-	m.cache.InvalidateAll()
-	m.cache.StopAllGoroutines()
+	m.used.InvalidateAll()
+	m.used.StopAllGoroutines()
 }
 
 func weigh(_ string, e entry) uint32 {

@@ -113,6 +113,27 @@ func TestAFloodStaysWithinTheBoundAndLeavesTheLiveAlone(t *testing.T) {
 	}
 }
 
+// A new client under a flood finds its own capture when its call reaches the backend, some hundred requests later.
+func TestAFloodLeavesNewClientsAlone(t *testing.T) {
+	memory := open(t, 4<<20)
+	for i := range 20_000 {
+		put(t, memory, fmt.Sprintf("before-%d", i), "v", time.Hour)
+		_, _ = get(t, memory, fmt.Sprintf("before-%d", i)) // in use, so that the store is full
+	}
+	for client := range 50 {
+		name := fmt.Sprintf("client-%d", client)
+		put(t, memory, name, name, time.Hour)
+		for i := range 200 {
+			put(t, memory, fmt.Sprintf("flood-%d-%d", client, i), strings.Repeat("x", 2000), time.Hour)
+		}
+		for range 3 {
+			if got, ok := get(t, memory, name); !ok || got != name {
+				t.Fatalf("client %d lost its header", client)
+			}
+		}
+	}
+}
+
 func TestExpiryIsNoEviction(t *testing.T) {
 	memory := open(t, 1<<20)
 	put(t, memory, "T", "v", 10*time.Millisecond)
@@ -120,6 +141,24 @@ func TestExpiryIsNoEviction(t *testing.T) {
 	_, _ = get(t, memory, "T")
 	if got := memory.Usage().Evictions; got != 0 {
 		t.Errorf("%d evictions, want none", got)
+	}
+}
+
+// The requests of one call come side by side: each finds the capture, also the moment it is first used.
+func TestAllOfTheFirstRequestsFindTheCapture(t *testing.T) {
+	memory := open(t, 1<<20)
+	for i := range 2000 {
+		ticket := strconv.Itoa(i)
+		put(t, memory, ticket, ticket, time.Minute)
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				if found, ok, _ := memory.Get(context.Background(), ticket); !ok || found[0].Value.Reveal() != ticket {
+					t.Errorf("ticket %s was lost", ticket)
+				}
+			})
+		}
+		group.Wait()
 	}
 }
 

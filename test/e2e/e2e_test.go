@@ -156,6 +156,18 @@ func wantClean(t *testing.T, s *stack.Stack, backends map[string]*mcptest.Backen
 	}
 }
 
+// wantNoTicketInBodies holds with the header as the carrier; baggage vMCP copies into the body (FANOUTS.md).
+func wantNoTicketInBodies(t *testing.T, backends map[string]*mcptest.Backend) {
+	t.Helper()
+	for name, b := range backends {
+		for _, request := range b.Requests() {
+			if strings.Contains(string(request.Body), "bellhop=") {
+				t.Fatalf("backend %s got a ticket in the body of %s", name, request.RPCMethod)
+			}
+		}
+	}
+}
+
 // both are a legacy and a modern backend, which each show the key they got.
 func both(t *testing.T) map[string]*mcptest.Backend {
 	t.Helper()

@@ -45,6 +45,9 @@ func TestConcurrentSessionsNeverMix(t *testing.T) {
 			}
 			group.Wait()
 			wantClean(t, s, backends)
+			if name == "header" {
+				wantNoTicketInBodies(t, backends)
+			}
 		})
 	}
 }

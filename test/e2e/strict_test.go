@@ -63,6 +63,34 @@ func TestAStrictBackendWithADiscoveryIdentity(t *testing.T) {
 	wantIdentityOnlyWithoutClients(t, backends["strict"])
 }
 
+// Nothing that a client causes has the identity, not even the sessions that the fan-out opens for it.
+func TestTheDiscoveryIdentityIsOnNoRequestOfAClient(t *testing.T) {
+	backends := strictBackends(t)
+	s := start(t, stack.Options{
+		Policy: strictPolicyWithIdentity, Files: map[string]string{"discovery": "discovery\n"}, HealthCheckInterval: 10 * time.Minute,
+	}, backends)
+	if err := s.WaitHealthy(limit(t)); err != nil {
+		t.Fatal(err)
+	}
+	backends["strict"].Reset() // from here on every request is a client's: the next health check is minutes away
+	for _, era := range eras {
+		client := connect(t, s, mcptest.ClientOptions{Era: era, Header: sends("alice")})
+		if _, err := client.Tools(limit(t)); err != nil {
+			t.Error(err)
+		}
+		wantKey(t, client, "strict_whoami", "alice")
+	}
+	requests := backends["strict"].Requests()
+	for _, request := range requests {
+		if got := request.Header.Get(key); got != "alice" {
+			t.Errorf("%s %s had %q", request.Method, request.RPCMethod, got)
+		}
+	}
+	if len(requests) < 10 {
+		t.Errorf("only %d requests", len(requests))
+	}
+}
+
 // wantIdentityOnlyWithoutClients looks at every request of a backend: the identity was used, and for no tool call.
 func wantIdentityOnlyWithoutClients(t *testing.T, b *mcptest.Backend) {
 	t.Helper()
