@@ -42,7 +42,7 @@ func TestEnvoyHasRoomForAFullRequest(t *testing.T) {
 	}
 	full := set(lines...)
 	for _, option := range full.GetRequestHeaders().GetResponse().GetHeaderMutation().GetSetHeaders()[1:] {
-		option.Append = wrapperspb.Bool(true)
+		option.Append = wrapperspb.Bool(true) //nolint:staticcheck // the field that Envoy's ext_proc reads
 	}
 	bellhop.tell(full)
 	if got := get(t, "http://"+options.Egress+"/a/mcp", pairs...); got.status != http.StatusOK {

@@ -279,7 +279,7 @@ func (d *decoder) duration(node ast.Node, path string, into *time.Duration) {
 	value, err := time.ParseDuration(text.Value)
 	if err != nil {
 		d.unread[place(node)] = true
-		d.recorder.fault(place(node), "write a number with a unit: 30s, 5m, 24h", "%s: %q is not a duration", path, text.Value)
+		d.fault(place(node), "write a number with a unit: 30s, 5m, 24h", "%s: %q is not a duration", path, text.Value)
 		return
 	}
 	*into = value
