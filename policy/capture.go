@@ -1,28 +1,44 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Capture is the headers taken off one client request: in the policy's order, the lines of one name in the client's.
 type Capture []Header
 
-// Reason says which limit a client's request broke. Its text is stable: metrics and clients may rely on it.
+// Taken is what a client's request becomes.
+type Taken struct {
+	Capture  Capture
+	Hide     []string // names to remove, present or not: what was not seen must not slip through either
+	LeftOut  []string // names that are of a family of the policy and that no policy can carry
+	Repeated []string // names of which only the first line was taken
+}
+
+// Reason says why a client's request is refused. Its text is stable: metrics and clients may rely on it.
 type Reason string
 
 const (
 	// ReasonByte is a byte that HTTP does not allow in a header value.
 	ReasonByte Reason = "control_byte"
-	// ReasonValue is a value longer than limits.value_bytes.
+	// ReasonValue is a value longer than limits.value_bytes, or than the rule's own max_bytes.
 	ReasonValue Reason = "value_too_long"
 	// ReasonCount is more header lines than limits.headers.
 	ReasonCount Reason = "too_many_headers"
 	// ReasonTotal is more bytes of names and values than limits.total_bytes.
 	ReasonTotal Reason = "total_too_long"
+	// ReasonRepeat is a second line of a header with repeat: reject.
+	ReasonRepeat Reason = "repeated"
+	// ReasonMissing is a header with required: true that is not there.
+	ReasonMissing Reason = "missing"
+	// ReasonConflict is a header with conflict: reject that the fan-out sends too, with another value.
+	ReasonConflict Reason = "conflict"
 )
 
-// Rejection is a client's request that breaks a limit. It names the header, never its value.
+// Rejection is a request that the policy refuses. It names the header, never its value.
 type Rejection struct {
 	Header string
 	Reason Reason
@@ -40,6 +56,12 @@ func (r *Rejection) Error() string {
 		return fmt.Sprintf("header %s is one line more than the %d allowed; send fewer headers", r.Header, r.Limit)
 	case ReasonTotal:
 		return fmt.Sprintf("header %s takes the headers above the %d bytes allowed in all; send shorter values", r.Header, r.Limit)
+	case ReasonRepeat:
+		return fmt.Sprintf("header %s stands more than once; send it once", r.Header)
+	case ReasonMissing:
+		return fmt.Sprintf("header %s is missing; send it with the request", r.Header)
+	case ReasonConflict:
+		return fmt.Sprintf("header %s is sent by the gateway too, with another value; only one of them can be right", r.Header)
 	default:
 		return fmt.Sprintf("header %s is not allowed", r.Header)
 	}
@@ -47,31 +69,111 @@ func (r *Rejection) Error() string {
 
 // Capture takes off a client's request the headers that the policy carries. A broken limit rejects the request as
 // a whole; nothing is cut to fit.
-func (p *Policy) Capture(request []Header) (Capture, *Rejection) {
+func (p *Policy) Capture(request []Header) (Taken, *Rejection) {
+	taken := Taken{Hide: p.hidden}
 	hopByHop := nominated(request)
-	var capture Capture
 	for _, header := range request {
-		if _, carried := p.index[header.Name]; !carried || hopByHop[header.Name] {
+		source, _, carried := p.source(header.Name)
+		if !carried {
+			if p.inFamily(header.Name) {
+				taken.LeftOut = appendOnce(taken.LeftOut, header.Name)
+			}
 			continue
 		}
-		capture = append(capture, Header{Name: header.Name, Value: NewValue(trimOuter(header.Value.Reveal()))})
+		if _, isFamily := family(source.pattern); isFamily && source.hide {
+			taken.Hide = appendOnce(slices.Clip(taken.Hide), header.Name)
+		}
+		if hopByHop[header.Name] {
+			continue
+		}
+		if source.repeat != RepeatAll && taken.Capture.has(header.Name) {
+			if source.repeat == RepeatReject {
+				return Taken{}, &Rejection{Header: header.Name, Reason: ReasonRepeat}
+			}
+			taken.Repeated = appendOnce(taken.Repeated, header.Name)
+			continue
+		}
+		taken.Capture = append(taken.Capture, Header{Name: header.Name, Value: NewValue(trimOuter(header.Value.Reveal()))})
 	}
-	if rejection := p.exceeds(capture); rejection != nil {
+	if rejection := p.exceeds(taken.Capture); rejection != nil {
+		return Taken{}, rejection
+	}
+	p.sort(taken.Capture)
+	return taken, nil
+}
+
+// Kept returns the part of a capture that a session remembers.
+func (p *Policy) Kept(capture Capture) Capture {
+	var kept Capture
+	for _, header := range capture {
+		if source, _, ok := p.source(header.Name); ok && source.keep == KeepSession {
+			kept = append(kept, header)
+		}
+	}
+	return kept
+}
+
+// KeepsSessions reports whether any rule remembers a header for a session.
+func (p *Policy) KeepsSessions() bool {
+	return slices.ContainsFunc(p.sources, func(s source) bool { return s.keep == KeepSession })
+}
+
+// Complete adds to a request's own capture what its session remembers of the headers that it lacks.
+func (p *Policy) Complete(own, remembered Capture) (Capture, *Rejection) {
+	complete := slices.Clone(own)
+	for _, header := range remembered {
+		if source, _, ok := p.source(header.Name); ok && source.keep == KeepSession && !own.has(header.Name) {
+			complete = append(complete, header)
+		}
+	}
+	if rejection := p.exceeds(complete); rejection != nil {
 		return nil, rejection
 	}
-	slices.SortStableFunc(capture, func(a, b Header) int { return p.index[a.Name] - p.index[b.Name] })
-	return capture, nil
+	p.sort(complete)
+	return complete, nil
+}
+
+// Missing returns a rejection where a required header is not in the capture. Rules for certain tools require it only
+// of calls of these.
+func (p *Policy) Missing(capture Capture, act Act) *Rejection {
+	for _, rule := range p.doc.Forward {
+		if rule.Required && rule.concerns(act) && !capture.has(rule.Name) {
+			return &Rejection{Header: rule.Name, Reason: ReasonMissing}
+		}
+	}
+	return nil
+}
+
+func (c Capture) has(name string) bool {
+	return slices.ContainsFunc(c, func(h Header) bool { return h.Name == name })
+}
+
+// inFamily reports whether a name begins as one of the policy's families.
+func (p *Policy) inFamily(name string) bool {
+	return slices.ContainsFunc(p.families, func(i int) bool { return covers(p.sources[i].pattern, name) })
+}
+
+// sort brings a capture into the policy's order, so that the same headers have the same ticket however a client
+// orders them. The lines of one name keep their order.
+func (p *Policy) sort(capture Capture) {
+	slices.SortStableFunc(capture, func(a, b Header) int {
+		_, i, _ := p.source(a.Name)
+		_, j, _ := p.source(b.Name)
+		return cmp.Or(i-j, strings.Compare(a.Name, b.Name))
+	})
 }
 
 func (p *Policy) exceeds(capture Capture) *Rejection {
 	limits, total := p.doc.Limits, 0
 	for i, header := range capture {
 		total += len(header.Name) + header.Value.Len()
+		source, _, _ := p.source(header.Name)
+		most := lower(limits.ValueBytes, source.maxBytes)
 		switch {
 		case !ValidValue(header.Value.Reveal()):
 			return &Rejection{Header: header.Name, Reason: ReasonByte}
-		case header.Value.Len() > limits.ValueBytes:
-			return &Rejection{Header: header.Name, Reason: ReasonValue, Limit: limits.ValueBytes}
+		case header.Value.Len() > most:
+			return &Rejection{Header: header.Name, Reason: ReasonValue, Limit: most}
 		case i >= limits.Headers:
 			return &Rejection{Header: header.Name, Reason: ReasonCount, Limit: limits.Headers}
 		case total > limits.TotalBytes:
@@ -81,6 +183,9 @@ func (p *Policy) exceeds(capture Capture) *Rejection {
 	return nil
 }
 
-// Hidden returns the names that the fan-out must not see. They are removed from every client request, present or
-// not: what was not seen must not slip through either. The slice is shared: do not change it.
-func (p *Policy) Hidden() []string { return p.hidden }
+func appendOnce(names []string, name string) []string {
+	if slices.Contains(names, name) {
+		return names
+	}
+	return append(names, name)
+}

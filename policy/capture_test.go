@@ -16,7 +16,7 @@ func TestCaptureTakesListedHeadersInThePolicysOrder(t *testing.T) {
 	if rejection != nil {
 		t.Fatal(rejection)
 	}
-	if diff := cmp.Diff(headers("x-b: 2", "x-a: 1", "x-a: 3"), []policy.Header(got)); diff != "" {
+	if diff := cmp.Diff(headers("x-b: 2", "x-a: 1", "x-a: 3"), []policy.Header(got.Capture)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -34,8 +34,8 @@ func TestCaptureKeepsBytesAndTrimsOuterSpace(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			got, rejection := p.Capture([]policy.Header{{Name: "x-a", Value: policy.NewValue(test.sent)}})
-			if rejection != nil || len(got) != 1 || got[0].Value.Reveal() != test.want {
-				t.Errorf("got %d headers, rejection %v", len(got), rejection)
+			if rejection != nil || len(got.Capture) != 1 || got.Capture[0].Value.Reveal() != test.want {
+				t.Errorf("got %d headers, rejection %v", len(got.Capture), rejection)
 			}
 		})
 	}
@@ -44,7 +44,7 @@ func TestCaptureKeepsBytesAndTrimsOuterSpace(t *testing.T) {
 func TestCaptureLeavesWhatConnectionNominates(t *testing.T) {
 	p := load(t, "version: 1\nforward: [x-a, x-b]\n")
 	got, _ := p.Capture(headers("connection: keep-alive, X-A", "x-a: 1", "x-b: 2"))
-	if diff := cmp.Diff(headers("x-b: 2"), []policy.Header(got)); diff != "" {
+	if diff := cmp.Diff(headers("x-b: 2"), []policy.Header(got.Capture)); diff != "" {
 		t.Error(diff)
 	}
 }

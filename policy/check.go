@@ -47,6 +47,7 @@ func (c *checker) document(doc *Document) {
 	c.destinations(doc)
 	c.limits(doc.Limits)
 	c.ticket(doc)
+	c.session(doc)
 }
 
 func (c *checker) forward(doc *Document) {
@@ -61,13 +62,54 @@ func (c *checker) forward(doc *Document) {
 	for i, rule := range doc.Forward {
 		path := fmt.Sprintf("forward[%d]", i)
 		c.name(path, rule.Name)
-		if rule.As != rule.Name {
-			c.headerName(c.at("%s.as", path), rule.As, "as")
-		}
-		c.prefix(path, rule.Prefix)
+		c.as(path, rule)
 		c.to(path, rule, doc)
 		c.sensitive(path, rule)
-		c.hide(i, doc.Forward)
+		c.values(path, rule, doc.Limits)
+		c.tools(path, rule)
+		c.agrees(i, doc.Forward)
+	}
+}
+
+func (c *checker) as(path string, rule Rule) {
+	at := c.at("%s.as", path)
+	_, isFamily := family(rule.Name)
+	switch {
+	case rule.As == rule.Name:
+	case isFamily:
+		c.fault(at, "rename each header with a rule of its own", "a family of headers keeps its names: as: %q would make one name of many", rule.As)
+	default:
+		if _, ok := family(rule.As); ok {
+			c.fault(at, "write one name", "as: %q is a family, and a rule writes one name", rule.As)
+			return
+		}
+		c.headerName(at, rule.As, "as")
+	}
+}
+
+// values checks what a rule says of the values.
+func (c *checker) values(path string, rule Rule, limits Limits) {
+	c.prefix(path, rule.Prefix)
+	if rule.Prefix != "" && rule.As == rule.Name {
+		c.warn(c.at("%s.prefix", path), "add as: with the name that the backend reads, such as authorization", "prefix without as: the backend gets %s with another value than the client sent", rule.Name)
+	}
+	if _, ok := c.places[path+".max_bytes"]; ok && (rule.MaxBytes < 1 || rule.MaxBytes > limits.ValueBytes) {
+		c.fault(c.at("%s.max_bytes", path), fmt.Sprintf("write a number from 1 to %d (limits.value_bytes)", limits.ValueBytes), "max_bytes: %d is out of range", rule.MaxBytes)
+	}
+	if _, ok := family(rule.Name); ok && rule.Required {
+		c.fault(c.at("%s.required", path), "require each header with a rule of its own", "a family of headers cannot be required")
+	}
+}
+
+// tools checks the patterns of tools. MCP names have letters, digits and ._-/ only.
+func (c *checker) tools(path string, rule Rule) {
+	if _, ok := c.places[path+".tools"]; ok && len(rule.Tools) == 0 {
+		c.fault(c.at("%s.tools", path), "name at least one tool, or take the line out for every request", "the rule is for no tool")
+	}
+	for i, pattern := range rule.Tools {
+		if pattern == "" || strings.Trim(pattern, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/*") != "" {
+			c.fault(c.at("%s.tools[%d]", path, i), "write a tool's name as the backend has it; * stands for any run of characters", "%q cannot be the name of a tool", pattern)
+		}
 	}
 }
 
@@ -85,7 +127,7 @@ func (c *checker) headerName(at Position, name, field string) {
 	case found:
 		c.fault(at, "choose another header; no policy can carry this one", "%s: %q is restricted (%s): %s", field, name, row.Pattern, row.Reason)
 	case strings.HasSuffix(name, "*"):
-		c.fault(at, "list each header by its name", "%s: %q is a family of headers, which this version does not know", field, name)
+		c.familyName(at, name)
 	case !ValidName(name):
 		c.fault(at, "a header name has letters, digits and hyphens only, such as x-mcp-api-key", "%s: %q is not a header name", field, name)
 	}
@@ -97,6 +139,17 @@ func (c *checker) prefix(path, prefix string) {
 		c.fault(at, "take out line breaks and other control characters", "prefix holds a byte that no header value may have")
 	case len(prefix) > maxPrefix:
 		c.fault(at, fmt.Sprintf("write %d bytes or less", maxPrefix), "prefix has %d bytes", len(prefix))
+	}
+}
+
+// familyName wants a family to be narrower than all headers, and to have members that may be carried.
+func (c *checker) familyName(at Position, name string) {
+	prefix, _ := family(name)
+	switch row, found := restrictedFamily(prefix); {
+	case prefix == "" || !ValidName(prefix) || strings.Contains(prefix, "*"):
+		c.fault(at, "write the common beginning of the names and one * at the end, such as x-acme-*", "name: %q is not a family of header names", name)
+	case found:
+		c.fault(at, "choose other headers; no policy can carry these", "name: every header of %q is restricted (%s): %s", name, row.Pattern, row.Reason)
 	}
 }
 
@@ -134,12 +187,25 @@ func (c *checker) sensitive(path string, rule Rule) {
 	}
 }
 
-// hide is one decision for one name: the fan-out either sees the header or does not.
-func (c *checker) hide(i int, rules []Rule) {
+// agrees wants the rules that take the same header to say the same of how it is taken: what the fan-out sees, what a
+// session keeps, and what a repeated header means are decided once, before anybody knows the backend.
+func (c *checker) agrees(i int, rules []Rule) {
 	for j, earlier := range rules[:i] {
-		if earlier.Name != "" && earlier.Name == rules[i].Name && earlier.Hide != rules[i].Hide {
-			c.fault(c.at("forward[%d]", i), "give both rules the same hide:", "%q is hidden by one rule and shown by the one in line %d",
-				earlier.Name, c.at("forward[%d]", j).Line)
+		rule := rules[i]
+		if rule.Name == "" || earlier.Name == "" || !overlap(rule.Name, earlier.Name) {
+			continue
+		}
+		what := ""
+		switch {
+		case rule.Hide != earlier.Hide:
+			what = "hide"
+		case rule.Keep != earlier.Keep:
+			what = "keep"
+		case rule.Repeat != earlier.Repeat:
+			what = "repeat"
+		}
+		if what != "" {
+			c.fault(c.at("forward[%d]", i), "give both rules the same "+what+":", "this rule and the one in line %d take the same header, with another %s", c.at("forward[%d]", j).Line, what)
 			return
 		}
 	}
@@ -190,7 +256,7 @@ func (c *checker) discovery(path string, identities []Identity) {
 func (c *checker) destinations(doc *Document) {
 	for i, rule := range doc.Forward[:min(len(doc.Forward), maxRules)] {
 		for j, earlier := range doc.Forward[:i] {
-			if rule.As == "" || rule.As != earlier.As {
+			if rule.As == "" || earlier.As == "" || !overlap(rule.As, earlier.As) {
 				continue
 			}
 			if backend, both := meet(rule.To, earlier.To); both {
@@ -248,6 +314,7 @@ func (c *checker) ticket(doc *Document) {
 	}
 	c.atLeast("ticket.rotate", ticket.Rotate, time.Second)
 	c.atLeast("ticket.lifetime", ticket.Lifetime, time.Second)
+	c.atLeast("ticket.grace", ticket.Grace, 0)
 	if !baggage {
 		return
 	}
@@ -257,6 +324,27 @@ func (c *checker) ticket(doc *Document) {
 		if len(backend.Discovery) > 0 {
 			c.fault(c.at("backends.%s.discovery", backend.Name), "carry tickets in the header, or take the discovery identity out",
 				"a discovery identity cannot be used with baggage: a client can take the ticket off its own request and would then be given it")
+		}
+	}
+}
+
+// session checks what a session is bound to. Without a principal, whoever learns a session's ID has its headers.
+func (c *checker) session(doc *Document) {
+	c.atLeast("session.idle", doc.Session.Idle, time.Second)
+	for i, name := range doc.Session.Bind {
+		at := c.at("session.bind[%d]", i)
+		if !ValidName(name) || strings.HasSuffix(name, "*") {
+			c.fault(at, "name one header that tells users apart, such as authorization", "bind: %q is not a header name", name)
+		} else if slices.Contains(doc.Session.Bind[:i], name) {
+			c.fault(at, "keep one of the two", "bind: %q stands twice", name)
+		}
+	}
+	if len(doc.Session.Bind) > 0 {
+		return
+	}
+	for i, rule := range doc.Forward {
+		if rule.Keep == KeepSession {
+			c.warn(c.at("forward[%d]", i), "name in session: {bind: [...]} the headers that tell users apart", "keep: session without a principal: whoever learns a session's ID gets the headers of its owner")
 		}
 	}
 }

@@ -13,6 +13,8 @@ const (
 	ClaimNone
 	// ClaimCapture is a redeemed ticket, of a capture that may be empty.
 	ClaimCapture
+	// ClaimSuperseded is a ticket in whose place every session that had it has another by now.
+	ClaimSuperseded
 )
 
 // Call is one request to one backend, as [Policy.Decide] has to know it.
@@ -21,6 +23,7 @@ type Call struct {
 	Claim    Claim
 	Capture  Capture  // with ClaimCapture
 	Identity []Header // the backend's discovery identity, as it is to be sent
+	Act      Act
 	Request  []Header // what the fan-out sent
 }
 
@@ -34,8 +37,14 @@ const (
 	OutcomeAbsent Outcome = "absent"
 	// OutcomeNotAllowed is a client's header that no rule allows for the backend.
 	OutcomeNotAllowed Outcome = "not_allowed"
+	// OutcomeOtherTool is a header whose rule is for other tools, or for tools where the tool is not known.
+	OutcomeOtherTool Outcome = "other_tool"
+	// OutcomeConflict is a client's header in whose place the fan-out's own stays.
+	OutcomeConflict Outcome = "conflict_kept"
 	// OutcomeUnknown is a header that may go to the backend and whose ticket could not be redeemed.
 	OutcomeUnknown Outcome = "unknown_ticket"
+	// OutcomeSuperseded is a header that may go to the backend and whose ticket has been replaced.
+	OutcomeSuperseded Outcome = "superseded"
 	// OutcomeIdentity is a header of the backend's discovery identity.
 	OutcomeIdentity Outcome = "discovery"
 )
@@ -43,48 +52,135 @@ const (
 // Verdict is the outcome for one header, by the name the client sends; for an identity, the backend's name for it.
 type Verdict struct {
 	Header  string
+	As      string // the name at the backend, or empty where it gets nothing
 	Outcome Outcome
+	Line    int // of the rule; 0 where no rule speaks of it
 }
 
 // Decision is what a request to a backend becomes: first Remove, then Set.
 type Decision struct {
-	Remove   []string
-	Set      []Header // several lines of one name stand together, in the client's order
-	Verdicts []Verdict
+	Remove    []string
+	Set       []Header // several lines of one name stand together, in the client's order
+	Verdicts  []Verdict
+	Rejection *Rejection // not nil: the request must not go on
 }
 
 // Decide says what one request to one backend gets. Every name that a rule governs at the backend is Bellhop's: it
 // is removed, whoever put it there, and set again only from the capture.
 func (p *Policy) Decide(call Call) Decision {
 	r := p.routeTo(call.Backend)
-	switch call.Claim {
-	case ClaimCapture:
-		return p.deliver(r, call)
-	case ClaimNone:
-		return identify(p.withheld(r, call.Request), call)
-	default:
-		decision := Decision{Remove: p.withheld(r, call.Request)}
-		for _, delivery := range r.deliveries {
-			decision.verdict(p.sources[delivery.source].name, OutcomeUnknown)
-		}
+	decision := Decision{Remove: r.remove(call.Request)}
+	if call.Claim == ClaimCapture {
+		p.deliver(r, call, &decision)
 		return decision
+	}
+	p.withholdAll(r, call, &decision)
+	switch call.Claim {
+	case ClaimNone:
+		identify(call, &decision)
+	case ClaimSuperseded:
+		decision.deny(r, call, OutcomeSuperseded)
+	default:
+		decision.deny(r, call, OutcomeUnknown)
+	}
+	return decision
+}
+
+// remove lists the names that are Bellhop's at a backend. Those of families are known only from the request.
+func (r *route) remove(request []Header) []string {
+	names := r.governed
+	if len(r.families) == 0 {
+		return names
+	}
+	names = slices.Clone(names)
+	for _, header := range request {
+		if r.inFamily(header.Name) {
+			names = appendOnce(names, header.Name)
+		}
+	}
+	return names
+}
+
+func (r *route) inFamily(name string) bool {
+	return !outsideFamilies(name) && slices.ContainsFunc(r.families, func(pattern string) bool { return covers(pattern, name) })
+}
+
+func (p *Policy) deliver(r *route, call Call, decision *Decision) {
+	for _, rule := range r.deliveries {
+		if rule.concerns(call.Act) {
+			decision.apply(rule, call)
+		} else {
+			decision.verdict(rule, rule.Name, OutcomeOtherTool)
+		}
+	}
+	p.withhold(r, call, decision)
+}
+
+// apply carries what a capture holds for one rule.
+func (d *Decision) apply(rule Rule, call Call) {
+	found := false
+	for i, header := range call.Capture {
+		if !covers(rule.Name, header.Name) || (rule.Name != header.Name && outsideFamilies(header.Name)) {
+			continue
+		}
+		found = true
+		first := i == 0 || call.Capture[i-1].Name != header.Name
+		if rule.Conflict != ConflictReplace && d.conflicts(rule, header.Name, call) {
+			if first {
+				d.verdict(rule, header.Name, OutcomeConflict)
+			}
+			continue
+		}
+		d.Set = append(d.Set, Header{Name: rule.as(header.Name), Value: rule.value(header.Value)})
+		if first {
+			d.verdict(rule, header.Name, OutcomeForwarded)
+		}
+	}
+	if !found {
+		d.verdict(rule, rule.Name, OutcomeAbsent)
+		d.miss(rule)
 	}
 }
 
-func (p *Policy) deliver(r *route, call Call) Decision {
-	decision := Decision{Remove: r.governed}
-	for _, delivery := range r.deliveries {
-		name, outcome := p.sources[delivery.source].name, OutcomeAbsent
-		for _, header := range call.Capture {
-			if header.Name == name {
-				decision.set(delivery.as, delivery.prefix, header.Value)
-				outcome = OutcomeForwarded
-			}
-		}
-		decision.verdict(name, outcome)
+// conflicts reports whether the fan-out's own header stands in the way of a rule that lets it. What the fan-out sends
+// is no conflict where it is what the rule would write: a proxy may run its filters twice.
+func (d *Decision) conflicts(rule Rule, name string, call Call) bool {
+	theirs, ours := lines(call.Request, rule.as(name)), lines(call.Capture, name)
+	if len(theirs) == 0 {
+		return false
 	}
-	p.withhold(r, call, &decision)
-	return decision
+	for i := range ours {
+		ours[i] = rule.value(ours[i])
+	}
+	if slices.EqualFunc(theirs, ours, Value.Equal) {
+		return rule.Conflict == ConflictKeep
+	}
+	if rule.Conflict == ConflictReject && d.Rejection == nil {
+		d.Rejection = &Rejection{Header: name, Reason: ReasonConflict}
+	}
+	return true
+}
+
+// as is the name of a header at the backend: that of the rule, or in a family its own.
+func (r Rule) as(name string) string {
+	if _, isFamily := family(r.As); isFamily {
+		return name
+	}
+	return r.As
+}
+
+func (r Rule) value(value Value) Value {
+	if r.Prefix == "" {
+		return value
+	}
+	return NewValue(r.Prefix + value.Reveal())
+}
+
+// miss rejects a request that would reach a backend without a required header.
+func (d *Decision) miss(rule Rule) {
+	if rule.Required && d.Rejection == nil {
+		d.Rejection = &Rejection{Header: rule.Name, Reason: ReasonMissing}
+	}
 }
 
 // withhold takes away what a fan-out that saw a header (hide: false) passes on by itself to a backend that no rule
@@ -92,90 +188,77 @@ func (p *Policy) deliver(r *route, call Call) Decision {
 // its own for the backend.
 func (p *Policy) withhold(r *route, call Call, decision *Decision) {
 	for i, captured := range call.Capture {
-		source := p.index[captured.Name]
-		if i == 0 || call.Capture[i-1].Name != captured.Name {
-			if !r.delivers(source) {
-				decision.verdict(captured.Name, OutcomeNotAllowed)
-			}
+		if (i == 0 || call.Capture[i-1].Name != captured.Name) && !r.delivers(captured.Name) {
+			decision.Verdicts = append(decision.Verdicts, Verdict{Header: captured.Name, Outcome: OutcomeNotAllowed})
 		}
-		if r.governs(captured.Name) {
+		if r.writes(captured.Name) {
 			continue
 		}
 		for _, sent := range call.Request {
-			if sent.Name == captured.Name && sent.Value.Equal(captured.Value) && !slices.Contains(decision.Remove, sent.Name) {
-				decision.Remove = append(slices.Clip(decision.Remove), sent.Name)
+			if sent.Name == captured.Name && sent.Value.Equal(captured.Value) {
+				decision.Remove = appendOnce(slices.Clip(decision.Remove), sent.Name)
 			}
 		}
 	}
 }
 
-// withheld is what is taken away of a request that has no capture to compare with: beside the governed names all
-// that clients show to the fan-out and that no rule allows for this backend. It may be the fan-out's own, but nobody
-// can tell.
-func (p *Policy) withheld(r *route, request []Header) []string {
-	remove := slices.Clip(r.governed)
-	for _, sent := range request {
-		i, carried := p.index[sent.Name]
-		if carried && !p.sources[i].hide && !r.governs(sent.Name) && !slices.Contains(remove, sent.Name) {
-			remove = append(remove, sent.Name)
+// withholdAll takes away, of a request that has no capture to compare with, all that clients show to the fan-out and
+// that no rule allows for this backend. It may be the fan-out's own, but nobody can tell.
+func (p *Policy) withholdAll(r *route, call Call, decision *Decision) {
+	for _, sent := range call.Request {
+		if source, _, carried := p.source(sent.Name); carried && !source.hide && !r.writes(sent.Name) {
+			decision.Remove = appendOnce(slices.Clip(decision.Remove), sent.Name)
 		}
 	}
-	return remove
+}
+
+// delivers reports whether any rule takes the header to the backend.
+func (r *route) delivers(name string) bool {
+	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return covers(rule.Name, name) })
+}
+
+// writes reports whether the name is a destination of any rule at the backend.
+func (r *route) writes(name string) bool {
+	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return covers(rule.As, name) })
 }
 
 // identify gives a request that no client caused the backend's own identity, unless its method is one that only a
 // client can cause.
-func identify(remove []string, call Call) Decision {
-	decision := Decision{Remove: remove}
-	if ofClient(call.Request) {
-		return decision
+func identify(call Call, decision *Decision) {
+	if call.Act.ofClient() {
+		return
 	}
 	for _, header := range call.Identity {
 		decision.Set = append(decision.Set, header)
-		decision.verdict(header.Name, OutcomeIdentity)
+		decision.Verdicts = append(decision.Verdicts, Verdict{Header: header.Name, As: header.Name, Outcome: OutcomeIdentity})
 	}
-	return decision
 }
 
-// ofClient reports whether the request says, where it says so at all, that its method is one that acts for a client.
-func ofClient(request []Header) bool {
-	for _, header := range request {
-		if header.Name != MethodHeader {
-			continue
-		}
-		switch header.Value.Reveal() {
-		case "tools/call", "resources/read", "prompts/get", "completion/complete":
-			return true
+// deny gives nothing, and rejects the request where a header is required.
+func (d *Decision) deny(r *route, call Call, outcome Outcome) {
+	for _, rule := range r.deliveries {
+		d.verdict(rule, rule.Name, outcome)
+		if rule.concerns(call.Act) {
+			d.miss(rule)
 		}
 	}
-	return false
 }
 
-func (r *route) delivers(source int) bool {
-	for _, delivery := range r.deliveries {
-		if delivery.source == source {
-			return true
+func (d *Decision) verdict(rule Rule, header string, outcome Outcome) {
+	verdict := Verdict{Header: header, Outcome: outcome, Line: rule.Line}
+	if outcome == OutcomeForwarded {
+		verdict.As = rule.as(header)
+	}
+	d.Verdicts = append(d.Verdicts, verdict)
+}
+
+// lines returns the values of all lines of a name.
+func lines(headers []Header, name string) []Value {
+	var values []Value
+	for _, header := range headers {
+		if header.Name == name {
+			values = append(values, header.Value)
 		}
 	}
-	return false
-}
-
-func (r *route) governs(name string) bool {
-	for _, governed := range r.governed {
-		if governed == name {
-			return true
-		}
-	}
-	return false
-}
-
-func (d *Decision) set(name, prefix string, value Value) {
-	if prefix != "" {
-		value = NewValue(prefix + value.Reveal())
-	}
-	d.Set = append(d.Set, Header{Name: name, Value: value})
-}
-
-func (d *Decision) verdict(header string, outcome Outcome) {
-	d.Verdicts = append(d.Verdicts, Verdict{Header: header, Outcome: outcome})
+	return values
 }

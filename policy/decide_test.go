@@ -34,24 +34,24 @@ func TestDecide(t *testing.T) {
 		set    []policy.Header
 		remove []string
 	}{
-		{"a backend gets its headers, lines kept", policy.Call{Backend: "billing", Claim: policy.ClaimCapture, Capture: all},
+		{"a backend gets its headers, lines kept", policy.Call{Backend: "billing", Claim: policy.ClaimCapture, Capture: all.Capture},
 			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2", "x-shown: s"), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
-		{"renamed, with prefix", policy.Call{Backend: "github", Claim: policy.ClaimCapture, Capture: all, Identity: identity},
+		{"renamed, with prefix", policy.Call{Backend: "github", Claim: policy.ClaimCapture, Capture: all.Capture, Identity: identity},
 			headers("x-tenant-id: t", "authorization: Bearer g"), []string{"x-tenant-id", "authorization"}},
-		{"outside the declared world", policy.Call{Backend: "other", Claim: policy.ClaimCapture, Capture: all}, nil, nil},
-		{"known but empty stays empty, no identity", policy.Call{Backend: "github", Claim: policy.ClaimCapture, Capture: none, Identity: identity},
+		{"outside the declared world", policy.Call{Backend: "other", Claim: policy.ClaimCapture, Capture: all.Capture}, nil, nil},
+		{"known but empty stays empty, no identity", policy.Call{Backend: "github", Claim: policy.ClaimCapture, Capture: none.Capture, Identity: identity},
 			nil, []string{"x-tenant-id", "authorization"}},
-		{"unknown ticket gets nothing, no identity", policy.Call{Backend: "github", Claim: policy.ClaimUnknown, Capture: all, Identity: identity},
+		{"unknown ticket gets nothing, no identity", policy.Call{Backend: "github", Claim: policy.ClaimUnknown, Capture: all.Capture, Identity: identity},
 			nil, []string{"x-tenant-id", "authorization"}},
-		{"no ticket gets the identity", policy.Call{Backend: "github", Claim: policy.ClaimNone, Capture: all, Identity: identity},
+		{"no ticket gets the identity", policy.Call{Backend: "github", Claim: policy.ClaimNone, Capture: all.Capture, Identity: identity},
 			identity, []string{"x-tenant-id", "authorization"}},
-		{"no ticket, a method that lists", policy.Call{Backend: "github", Claim: policy.ClaimNone, Identity: identity, Request: headers("mcp-method: tools/list")},
+		{"no ticket, a method that lists", policy.Call{Backend: "github", Claim: policy.ClaimNone, Identity: identity, Act: policy.Act{Method: "tools/list"}},
 			identity, []string{"x-tenant-id", "authorization"}},
-		{"no ticket, a tool call gets nothing", policy.Call{Backend: "github", Claim: policy.ClaimNone, Identity: identity, Request: headers("mcp-method: tools/call")},
+		{"no ticket, a tool call gets nothing", policy.Call{Backend: "github", Claim: policy.ClaimNone, Identity: identity, Act: policy.Act{Method: "tools/call"}},
 			nil, []string{"x-tenant-id", "authorization"}},
 		{"no ticket, no identity", policy.Call{Backend: "billing", Claim: policy.ClaimNone}, nil, []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 		{"a shown header that the fan-out sends elsewhere by itself is withheld",
-			policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: all, Request: headers("x-shown: s")},
+			policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: all.Capture, Request: headers("x-shown: s")},
 			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2"), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 		{"without a capture nobody can tell whose a shown header is: it is withheld",
 			policy.Call{Backend: "search", Claim: policy.ClaimUnknown, Request: headers("x-shown: s", "x-shown: t", "x-other: o")},
@@ -60,7 +60,7 @@ func TestDecide(t *testing.T) {
 			policy.Call{Backend: "github", Claim: policy.ClaimNone, Identity: identity, Request: headers("x-shown: s")},
 			identity, []string{"x-tenant-id", "authorization", "x-shown"}},
 		{"a header of the fan-out's own under such a name stays",
-			policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: all, Request: headers("x-shown: fan-out")},
+			policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: all.Capture, Request: headers("x-shown: fan-out")},
 			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2"), []string{"x-tenant-id", "x-mcp-api-key"}},
 	}
 	for _, test := range tests {
@@ -79,11 +79,11 @@ func TestDecide(t *testing.T) {
 func TestVerdicts(t *testing.T) {
 	p := load(t, decidePolicy)
 	capture, _ := p.Capture(headers("x-mcp-api-key: k", "x-github-token: g"))
-	got := p.Decide(policy.Call{Backend: "billing", Claim: policy.ClaimCapture, Capture: capture}).Verdicts
+	got := p.Decide(policy.Call{Backend: "billing", Claim: policy.ClaimCapture, Capture: capture.Capture}).Verdicts
 	want := []policy.Verdict{
-		{Header: "x-tenant-id", Outcome: policy.OutcomeAbsent},
-		{Header: "x-mcp-api-key", Outcome: policy.OutcomeForwarded},
-		{Header: "x-shown", Outcome: policy.OutcomeAbsent},
+		{Header: "x-tenant-id", Outcome: policy.OutcomeAbsent, Line: 4},
+		{Header: "x-mcp-api-key", As: "x-mcp-api-key", Outcome: policy.OutcomeForwarded, Line: 5},
+		{Header: "x-shown", Outcome: policy.OutcomeAbsent, Line: 7},
 		{Header: "x-github-token", Outcome: policy.OutcomeNotAllowed},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -94,7 +94,7 @@ func TestVerdicts(t *testing.T) {
 func TestDecideLeavesThePolicyAsItIs(t *testing.T) {
 	p := load(t, decidePolicy)
 	capture, _ := p.Capture(headers("x-shown: s"))
-	leak := policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: capture, Request: headers("x-shown: s")}
+	leak := policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: capture.Capture, Request: headers("x-shown: s")}
 	for range 3 {
 		if got := p.Decide(leak).Remove; len(got) != 3 {
 			t.Fatalf("remove grows from call to call: %v", got)
@@ -142,7 +142,7 @@ func TestFootprints(t *testing.T) {
 		t.Errorf("ingress: %s", diff)
 	}
 	names := []string{"x-bellhop-ticket", "baggage", "x-tenant-id", "x-mcp-api-key", "authorization", "x-github-token", "x-shown"}
-	if diff := cmp.Diff(policy.Footprint{Reads: append(names[:len(names):len(names)], "mcp-method"), Writes: names}, p.EgressFootprint()); diff != "" {
+	if diff := cmp.Diff(policy.Footprint{Reads: append(names[:len(names):len(names)], "mcp-method", "mcp-name"), Writes: names}, p.EgressFootprint()); diff != "" {
 		t.Errorf("egress: %s", diff)
 	}
 }

@@ -65,30 +65,51 @@ func (d *decoder) syntax(err error) {
 }
 
 func (d *decoder) document(node ast.Node) *Document {
-	doc := &Document{Limits: defaultLimits(), Ticket: Ticket{Carriers: []Carrier{CarrierHeader}, Lifetime: defaultLifetime}}
+	doc := &Document{
+		Keep: KeepRequest, Mode: ModeEnforce, Limits: defaultLimits(),
+		Ticket:  Ticket{Carriers: []Carrier{CarrierHeader}, Lifetime: defaultLifetime, Grace: defaultGrace},
+		Session: Session{Bind: []string{"authorization"}, Idle: defaultIdle},
+	}
 	d.mapping(node, "", "the policy", []field{
 		{"version", func(n ast.Node, p string) { d.integer(n, p, &doc.Version) }},
 		{"fanout", func(n ast.Node, p string) { d.text(n, p, &doc.Fanout) }},
+		{"keep", func(n ast.Node, p string) { oneOf(d, n, p, &doc.Keep, KeepRequest, KeepSession) }},
+		{"mode", func(n ast.Node, p string) { oneOf(d, n, p, &doc.Mode, ModeEnforce, ModeObserve) }},
+		{"explain", func(n ast.Node, p string) { d.boolean(n, p, &doc.Explain) }},
 		{"forward", func(n ast.Node, p string) { doc.Forward = list(d, n, p, d.rule) }},
 		{"backends", func(n ast.Node, p string) { doc.Backends = d.backends(n, p) }},
 		{"limits", func(n ast.Node, p string) { d.limits(n, p, &doc.Limits) }},
 		{"ticket", func(n ast.Node, p string) { d.ticket(n, p, &doc.Ticket) }},
+		{"session", func(n ast.Node, p string) { d.session(n, p, &doc.Session) }},
 	})
+	for i := range doc.Forward {
+		if doc.Forward[i].Keep == "" {
+			doc.Forward[i].Keep = doc.Keep
+		}
+	}
 	return doc
 }
 
 // rule reads the short form, a bare name, or a mapping.
 func (d *decoder) rule(node ast.Node, path string) Rule {
-	rule := Rule{Hide: true}
+	rule := Rule{Repeat: RepeatAll, Conflict: ConflictReplace, Hide: true, Line: place(node).Line}
 	if scalar, ok := node.(ast.ScalarNode); ok {
 		d.text(scalar, path+".name", &rule.Name)
 	} else {
 		d.mapping(node, path, "a forward rule", []field{
 			{"name", func(n ast.Node, p string) { d.text(n, p, &rule.Name) }},
 			{"to", func(n ast.Node, p string) { rule.To = list(d, n, p, d.word) }},
+			{"required", func(n ast.Node, p string) { d.boolean(n, p, &rule.Required) }},
 			{"as", func(n ast.Node, p string) { d.text(n, p, &rule.As) }},
 			{"prefix", func(n ast.Node, p string) { d.text(n, p, &rule.Prefix) }},
+			{"tools", func(n ast.Node, p string) { rule.Tools = list(d, n, p, d.word) }},
+			{"keep", func(n ast.Node, p string) { oneOf(d, n, p, &rule.Keep, KeepRequest, KeepSession) }},
+			{"repeat", func(n ast.Node, p string) { oneOf(d, n, p, &rule.Repeat, RepeatAll, RepeatFirst, RepeatReject) }},
+			{"conflict", func(n ast.Node, p string) {
+				oneOf(d, n, p, &rule.Conflict, ConflictReplace, ConflictKeep, ConflictReject)
+			}},
 			{"hide", func(n ast.Node, p string) { d.boolean(n, p, &rule.Hide) }},
+			{"max_bytes", func(n ast.Node, p string) { d.integer(n, p, &rule.MaxBytes) }},
 		})
 	}
 	rule.Name = strings.ToLower(rule.Name)
@@ -140,7 +161,18 @@ func (d *decoder) ticket(node ast.Node, path string, ticket *Ticket) {
 		{"carriers", func(n ast.Node, p string) { ticket.Carriers = list(d, n, p, d.carrier) }},
 		{"lifetime", func(n ast.Node, p string) { d.duration(n, p, &ticket.Lifetime) }},
 		{"rotate", func(n ast.Node, p string) { d.duration(n, p, &ticket.Rotate) }},
+		{"grace", func(n ast.Node, p string) { d.duration(n, p, &ticket.Grace) }},
 	})
+}
+
+func (d *decoder) session(node ast.Node, path string, session *Session) {
+	d.mapping(node, path, "session", []field{
+		{"bind", func(n ast.Node, p string) { session.Bind = list(d, n, p, d.word) }},
+		{"idle", func(n ast.Node, p string) { d.duration(n, p, &session.Idle) }},
+	})
+	for i, name := range session.Bind {
+		session.Bind[i] = strings.ToLower(name)
+	}
 }
 
 func (d *decoder) carrier(node ast.Node, path string) Carrier { return Carrier(d.word(node, path)) }
@@ -228,6 +260,33 @@ func list[T any](d *decoder, node ast.Node, path string, read func(ast.Node, str
 		items = append(items, read(value, at))
 	}
 	return items
+}
+
+// oneOf reads text that must be one of the choices.
+func oneOf[T ~string](d *decoder, node ast.Node, path string, into *T, choices ...T) {
+	word := T(d.word(node, path))
+	if d.unread[place(node)] {
+		return
+	}
+	if !slices.Contains(choices, word) {
+		d.unread[place(node)] = true
+		d.recorder.fault(place(node), "write "+either(choices), "%s: %q is not known", path, word)
+		return
+	}
+	*into = word
+}
+
+// either joins choices in words: "all, first or reject".
+func either[T ~string](choices []T) string {
+	text := string(choices[0])
+	for i, choice := range choices[1:] {
+		if i == len(choices)-2 {
+			text += " or " + string(choice)
+		} else {
+			text += ", " + string(choice)
+		}
+	}
+	return text
 }
 
 func (d *decoder) text(node ast.Node, path string, into *string) {

@@ -11,8 +11,6 @@ const (
 	BaggageHeader = "baggage"
 	// BaggageMember is the key of the baggage member that holds the ticket.
 	BaggageMember = "bellhop"
-	// MethodHeader is where a modern MCP request (2026-07-28) names its JSON-RPC method.
-	MethodHeader = "mcp-method"
 	// connectionHeader nominates further hop-by-hop headers of the same request (RFC 9110, 7.6.1).
 	connectionHeader = "connection"
 )

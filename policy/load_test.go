@@ -84,7 +84,7 @@ func TestDefaults(t *testing.T) {
 	if got := p.Limits(); got != (policy.Limits{Headers: 64, ValueBytes: 8192, TotalBytes: 16384}) {
 		t.Errorf("limits %+v", got)
 	}
-	if got := fmt.Sprint(p.Carriers(), p.Lifetime(), p.Rotate(), p.Open(), p.Hidden()); got != "[header] 30m0s 24h0m0s true [x-mcp-api-key]" {
+	if got := fmt.Sprintln(p.Carriers(), p.Lifetime(), p.Rotate(), p.Grace(), p.Open(), p.Mode()); got != "[header] 30m0s 24h0m0s 30s true enforce\n" {
 		t.Errorf("got %s", got)
 	}
 }

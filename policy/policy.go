@@ -11,33 +11,31 @@ import (
 // Policy is a checked document in the form in which it is applied. It never changes, so any number of goroutines
 // may share it.
 type Policy struct {
-	doc     Document
-	digest  string
-	sources []source       // what is captured: each name once, in the policy's order
-	index   map[string]int // name → position in sources
-	hidden  []string
-	routes  map[string]*route // what each declared backend gets
-	open    *route            // what every backend gets where none is declared; else nil
-	owners  map[string]string // cluster → backend
+	doc      Document
+	digest   string
+	sources  []source          // what is captured: each name or family once, in the policy's order
+	index    map[string]int    // name → position in sources; families are not in it
+	families []int             // positions of the families in sources
+	hidden   []string          // names, not families
+	routes   map[string]*route // what each declared backend gets
+	open     *route            // what every backend gets where none is declared; else nil
+	owners   map[string]string // cluster → backend
 }
 
-// source is one name that is taken off client requests.
+// source is one name, or one family of names, that is taken off client requests.
 type source struct {
-	name string
-	hide bool
+	pattern  string
+	hide     bool
+	keep     Keep
+	repeat   Repeat
+	maxBytes int // of one value; 0: no limit of its own
 }
 
 // route is what one backend gets.
 type route struct {
-	deliveries []delivery
+	deliveries []Rule
 	governed   []string // the names that are Bellhop's alone at this backend
-}
-
-// delivery carries one source to one backend.
-type delivery struct {
-	source int
-	as     string
-	prefix string
+	families   []string // the families of such names
 }
 
 // Load reads, checks and compiles one policy document. The file's name is for the findings only. With a fault
@@ -85,21 +83,68 @@ func compile(doc Document, text []byte) *Policy {
 }
 
 func (p *Policy) addSource(rule Rule) {
-	if _, known := p.index[rule.Name]; known {
-		return
+	i := slices.IndexFunc(p.sources, func(s source) bool { return s.pattern == rule.Name })
+	if i < 0 {
+		i = len(p.sources)
+		p.sources = append(p.sources, source{pattern: rule.Name, hide: rule.Hide, keep: rule.Keep, repeat: rule.Repeat})
+		if _, isFamily := family(rule.Name); isFamily {
+			p.families = append(p.families, i)
+		} else {
+			p.index[rule.Name] = i
+			if rule.Hide {
+				p.hidden = append(p.hidden, rule.Name)
+			}
+		}
 	}
-	p.index[rule.Name] = len(p.sources)
-	p.sources = append(p.sources, source{name: rule.Name, hide: rule.Hide})
-	if rule.Hide {
-		p.hidden = append(p.hidden, rule.Name)
+	p.sources[i].maxBytes = lower(p.sources[i].maxBytes, rule.MaxBytes)
+}
+
+// lower returns the lower of two limits, of which 0 is none.
+func lower(a, b int) int {
+	if a == 0 || (b != 0 && b < a) {
+		return b
 	}
+	return a
+}
+
+// source finds what the policy says of a header that a client sends. Several patterns may cover a name; the check
+// has made sure that they agree, but for the length, of which the lowest holds. Restricted and sensitive names are in
+// no family.
+func (p *Policy) source(name string) (found source, position int, ok bool) {
+	if i, listed := p.index[name]; listed {
+		found, position, ok = p.sources[i], i, true
+	}
+	for _, i := range p.families {
+		if !covers(p.sources[i].pattern, name) || (!ok && outsideFamilies(name)) {
+			continue
+		}
+		if !ok {
+			found, position, ok = p.sources[i], i, true
+		}
+		found.maxBytes = lower(found.maxBytes, p.sources[i].maxBytes)
+	}
+	return found, position, ok
+}
+
+// outsideFamilies reports whether a name is in no family, whatever its beginning.
+func outsideFamilies(name string) bool {
+	_, found := restricted(name)
+	return found || sensitive(name)
 }
 
 func (p *Policy) route(backend Backend) *route {
 	r := &route{}
 	for _, rule := range p.doc.Forward {
-		if len(rule.To) == 0 || slices.Contains(rule.To, backend.Name) {
-			r.deliveries = append(r.deliveries, delivery{source: p.index[rule.Name], as: rule.As, prefix: rule.Prefix})
+		if len(rule.To) > 0 && !slices.Contains(rule.To, backend.Name) {
+			continue
+		}
+		r.deliveries = append(r.deliveries, rule)
+		if rule.Conflict == ConflictKeep {
+			continue
+		}
+		if _, isFamily := family(rule.As); isFamily {
+			r.families = append(r.families, rule.As)
+		} else {
 			r.governed = append(r.governed, rule.As)
 		}
 	}
@@ -126,6 +171,18 @@ func (p *Policy) Lifetime() time.Duration { return p.doc.Ticket.Lifetime }
 
 // Rotate is how often the same headers get a new ticket.
 func (p *Policy) Rotate() time.Duration { return p.doc.Ticket.Rotate }
+
+// Mode says whether the policy is applied or only watched.
+func (p *Policy) Mode() Mode { return p.doc.Mode }
+
+// Grace is how long a ticket is of use after every session that had it has another.
+func (p *Policy) Grace() time.Duration { return p.doc.Ticket.Grace }
+
+// Session says how MCP sessions are recognised.
+func (p *Policy) Session() Session { return p.doc.Session }
+
+// Explains reports whether a client that asks is told which of its own headers were captured.
+func (p *Policy) Explains() bool { return p.doc.Explain }
 
 // Open reports whether the policy declares no backends, so that every backend behind the filter is meant.
 func (p *Policy) Open() bool { return p.open != nil }
@@ -165,6 +222,8 @@ func (p *Policy) routeTo(backend string) *route {
 
 // Footprint is all that a proxy has to show to Bellhop in one role, and all that it has to let Bellhop change.
 // A proxy that enforces both makes the policy hold even against a fault of Bellhop's own.
+//
+// A name that ends in * stands for a family.
 type Footprint struct {
 	Reads  []string
 	Writes []string
@@ -175,9 +234,15 @@ func (p *Policy) IngressFootprint() Footprint {
 	carriers := []string{TicketHeader, BaggageHeader}
 	reads := slices.Clone(carriers)
 	for _, source := range p.sources {
-		reads = append(reads, source.name)
+		reads = append(reads, source.pattern)
 	}
-	return Footprint{Reads: reads, Writes: append(append(carriers, TicketAlias), p.hidden...)}
+	writes := append(carriers, TicketAlias)
+	for _, source := range p.sources {
+		if source.hide {
+			writes = append(writes, source.pattern)
+		}
+	}
+	return Footprint{Reads: reads, Writes: writes}
 }
 
 // EgressFootprint is the footprint on requests to backends, over all of them.
@@ -197,5 +262,5 @@ func (p *Policy) EgressFootprint() Footprint {
 			add(identity.Name)
 		}
 	}
-	return Footprint{Reads: append(slices.Clone(names), MethodHeader), Writes: names}
+	return Footprint{Reads: append(slices.Clone(names), MethodHeader, NameHeader), Writes: names}
 }

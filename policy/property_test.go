@@ -85,7 +85,7 @@ func TestABackendGetsExactlyWhatTheRulesAllow(t *testing.T) {
 		}
 		for _, backend := range append([]string{"undeclared"}, worldBackends...) {
 			sent := drawHeaders(t, "fanout")
-			got := apply(sent, w.policy.Decide(policy.Call{Backend: backend, Claim: policy.ClaimCapture, Capture: capture, Request: sent}))
+			got := apply(sent, w.policy.Decide(policy.Call{Backend: backend, Claim: policy.ClaimCapture, Capture: capture.Capture, Request: sent}))
 			for _, name := range append([]string{"x-as", "x-other", "host"}, worldNames...) {
 				if want := w.expect(backend, name, client, sent); !slices.EqualFunc(values(got, name), want, func(a, b string) bool { return a == b }) {
 					t.Fatalf("backend %s header %s: got %q, want %q", backend, name, values(got, name), want)
@@ -117,7 +117,7 @@ func TestWithoutACaptureNothingOfAClientIsSet(t *testing.T) {
 		for _, claim := range []policy.Claim{policy.ClaimUnknown, policy.ClaimNone} {
 			for _, backend := range worldBackends {
 				sent := drawHeaders(t, "fanout")
-				got := apply(sent, w.policy.Decide(policy.Call{Backend: backend, Claim: claim, Capture: capture, Request: sent}))
+				got := apply(sent, w.policy.Decide(policy.Call{Backend: backend, Claim: claim, Capture: capture.Capture, Request: sent}))
 				for _, rule := range w.rules {
 					if slices.Contains(rule.To, backend) && len(values(got, rule.As)) > 0 {
 						t.Fatalf("claim %d: backend %s got %s", claim, backend, rule.As)
@@ -135,7 +135,7 @@ func TestDecidingTwiceIsDecidingOnce(t *testing.T) {
 		capture, _ := w.policy.Capture(drawHeaders(t, "client"))
 		backend := rapid.SampledFrom(worldBackends).Draw(t, "backend")
 		once := drawHeaders(t, "fanout")
-		call := policy.Call{Backend: backend, Claim: policy.ClaimCapture, Capture: capture, Request: once}
+		call := policy.Call{Backend: backend, Claim: policy.ClaimCapture, Capture: capture.Capture, Request: once}
 		once = apply(once, w.policy.Decide(call))
 		call.Request = once
 		twice := apply(once, w.policy.Decide(call))

@@ -78,6 +78,17 @@ func restricted(name string) (Restriction, bool) {
 	return Restriction{}, false
 }
 
+// restrictedFamily returns the row that forbids every name with that beginning.
+func restrictedFamily(prefix string) (Restriction, bool) {
+	spelled := strings.ReplaceAll(strings.ToLower(prefix), "_", "-")
+	for _, row := range Restrictions() {
+		if beginning, ok := family(row.Pattern); ok && strings.HasPrefix(spelled, beginning) {
+			return row, true
+		}
+	}
+	return Restriction{}, false
+}
+
 // sensitive reports whether name carries a credential that the fan-out itself may need, so that a policy has to
 // say outright where it goes and whether the fan-out still sees it.
 func sensitive(name string) bool { return name == "authorization" || name == "cookie" }

@@ -1,0 +1,184 @@
+package policy_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bellhop/policy"
+)
+
+func TestFamilies(t *testing.T) {
+	p := load(t, "version: 1\nforward: [x-*, auth*]\nlimits: {value_bytes: 64}\n")
+	taken, rejection := p.Capture(headers("x-b: 2", "x-forwarded-for: 1.1.1.1", "X-Up: no", "x-a: 1", "authorization: secret", "x-a: 3", "x_forwarded_for: 1", "authx: 4", "accept: x"))
+	if rejection != nil {
+		t.Fatal(rejection)
+	}
+	if diff := cmp.Diff(headers("x-a: 1", "x-a: 3", "x-b: 2", "authx: 4"), []policy.Header(taken.Capture)); diff != "" {
+		t.Errorf("captured: %s", diff)
+	}
+	if diff := cmp.Diff([]string{"x-forwarded-for", "authorization"}, taken.LeftOut); diff != "" {
+		t.Errorf("left out: %s", diff)
+	}
+	if diff := cmp.Diff([]string{"x-b", "x-a", "authx"}, taken.Hide); diff != "" {
+		t.Errorf("hidden: %s", diff)
+	}
+	got := p.Decide(policy.Call{Claim: policy.ClaimCapture, Capture: taken.Capture, Request: headers("x-fanout: own", "x-forwarded-for: 2.2.2.2", "x-a: own")})
+	if diff := cmp.Diff([]string{"x-fanout", "x-a"}, got.Remove); diff != "" {
+		t.Errorf("removed at egress: %s", diff)
+	}
+	if diff := cmp.Diff([]policy.Header(taken.Capture), got.Set, cmp.Comparer(policy.Value.Equal)); len(got.Set) != 4 {
+		t.Errorf("set: %s", diff)
+	}
+}
+
+func TestRepeat(t *testing.T) {
+	request := headers("x-a: 1", "x-a: 2")
+	for mode, want := range map[string]policy.Capture{"all": headers("x-a: 1", "x-a: 2"), "first": headers("x-a: 1")} {
+		taken, rejection := load(t, "version: 1\nforward: [{name: x-a, repeat: "+mode+"}]\n").Capture(request)
+		if diff := cmp.Diff(want, taken.Capture); diff != "" || rejection != nil {
+			t.Errorf("%s: %v %s", mode, rejection, diff)
+		}
+	}
+	_, rejection := load(t, "version: 1\nforward: [{name: x-a, repeat: reject}]\n").Capture(request)
+	if diff := cmp.Diff(&policy.Rejection{Header: "x-a", Reason: policy.ReasonRepeat}, rejection); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMaxBytes(t *testing.T) {
+	p := load(t, "version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], max_bytes: 10}, {name: x-a, to: [b], max_bytes: 5}]\n")
+	if _, rejection := p.Capture(headers("x-a: 12345")); rejection != nil {
+		t.Error(rejection)
+	}
+	_, rejection := p.Capture(headers("x-a: 123456"))
+	if diff := cmp.Diff(&policy.Rejection{Header: "x-a", Reason: policy.ReasonValue, Limit: 5}, rejection); diff != "" {
+		t.Errorf("the lowest limit holds: %s", diff)
+	}
+}
+
+func TestConflict(t *testing.T) {
+	tests := []struct {
+		name, mode string
+		captured   []policy.Header
+		sent       []policy.Header
+		set        []policy.Header
+		remove     []string
+		rejected   bool
+	}{
+		{"replace", "replace", headers("x-a: client"), headers("x-a: fan-out"), headers("x-a: client"), []string{"x-a"}, false},
+		{"replace, client sent nothing", "replace", nil, headers("x-a: fan-out"), nil, []string{"x-a"}, false},
+		{"keep", "keep", headers("x-a: client"), headers("x-a: fan-out"), nil, nil, false},
+		{"keep, fan-out sent nothing", "keep", headers("x-a: client"), nil, headers("x-a: client"), nil, false},
+		{"keep, client sent nothing", "keep", nil, headers("x-a: fan-out"), nil, nil, false},
+		{"keep, again on its own result", "keep", headers("x-a: client"), headers("x-a: client"), nil, nil, false},
+		{"reject", "reject", headers("x-a: client"), headers("x-a: fan-out"), nil, []string{"x-a"}, true},
+		{"reject, fan-out sent nothing", "reject", headers("x-a: client"), nil, headers("x-a: client"), []string{"x-a"}, false},
+		{"reject, client sent nothing", "reject", nil, headers("x-a: fan-out"), nil, []string{"x-a"}, false},
+		{"reject, again on its own result", "reject", headers("x-a: client"), headers("x-a: client"), headers("x-a: client"), []string{"x-a"}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			p := load(t, "version: 1\nforward: [{name: x-a, conflict: "+test.mode+"}]\n")
+			got := p.Decide(policy.Call{Claim: policy.ClaimCapture, Capture: test.captured, Request: test.sent})
+			if diff := cmp.Diff(test.set, got.Set); diff != "" {
+				t.Errorf("set: %s", diff)
+			}
+			if diff := cmp.Diff(test.remove, got.Remove); diff != "" {
+				t.Errorf("remove: %s", diff)
+			}
+			if (got.Rejection != nil) != test.rejected {
+				t.Errorf("rejection %v", got.Rejection)
+			}
+		})
+	}
+}
+
+func TestRequired(t *testing.T) {
+	p := load(t, "version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], required: true}, {name: x-t, to: [a], required: true, tools: [pay_*]}]\n")
+	pay := policy.Act{Method: "tools/call", Tool: "pay_now"}
+	for name, test := range map[string]struct {
+		captured policy.Capture
+		act      policy.Act
+		want     string
+	}{
+		"there":                       {headers("x-a: 1"), policy.Act{}, ""},
+		"missing":                     {nil, policy.Act{}, "x-a"},
+		"for a tool, there":           {headers("x-a: 1", "x-t: 1"), pay, ""},
+		"for a tool, missing":         {headers("x-a: 1"), pay, "x-t"},
+		"for a tool, of another call": {headers("x-a: 1"), policy.Act{Method: "tools/call", Tool: "look"}, ""},
+	} {
+		got := p.Missing(test.captured, test.act)
+		if (got == nil) != (test.want == "") || (got != nil && got.Header != test.want) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for claim, want := range map[policy.Claim]bool{policy.ClaimUnknown: true, policy.ClaimSuperseded: true, policy.ClaimCapture: true, policy.ClaimNone: false} {
+		if got := p.Decide(policy.Call{Backend: "a", Claim: claim}).Rejection; (got != nil) != want {
+			t.Errorf("claim %d: %v", claim, got)
+		}
+		if got := p.Decide(policy.Call{Backend: "b", Claim: claim}).Rejection; got != nil {
+			t.Errorf("claim %d at a backend that the rule is not for: %v", claim, got)
+		}
+	}
+}
+
+func TestTools(t *testing.T) {
+	p := load(t, "version: 1\nforward: [{name: x-a, tools: [search_*, \"*_all\", exact]}]\n")
+	for act, want := range map[policy.Act]bool{
+		{Method: "tools/call", Tool: "search_web"}:            true,
+		{Method: "tools/call", Tool: "search_"}:               true,
+		{Method: "tools/call", Tool: "find_all"}:              true,
+		{Method: "tools/call", Tool: "exact"}:                 true,
+		{Method: "tools/call", Tool: "exactly"}:               false,
+		{Method: "tools/call", Tool: "research_web"}:          false,
+		{Method: "tools/call"}:                                false,
+		{Tool: "exact"}:                                       false,
+		{Method: "prompts/get", Tool: "exact"}:                false,
+		{Method: "tools/call", Tool: "exact", Disputed: true}: false,
+		{}: false,
+	} {
+		got := p.Decide(policy.Call{Claim: policy.ClaimCapture, Capture: headers("x-a: 1"), Act: act, Request: headers("x-a: fan-out")})
+		if (len(got.Set) == 1) != want || len(got.Remove) != 1 {
+			t.Errorf("%+v: set %d, removed %q", act, len(got.Set), got.Remove)
+		}
+	}
+}
+
+func TestActs(t *testing.T) {
+	for name, test := range map[string]struct {
+		sent  []policy.Header
+		other policy.Act
+		want  policy.Act
+	}{
+		"nothing known": {nil, policy.Act{}, policy.Act{}},
+		"headers":       {headers("mcp-method: tools/call", "mcp-name: t"), policy.Act{}, policy.Act{Method: "tools/call", Tool: "t"}},
+		"both agree":    {headers("mcp-method: tools/call"), policy.Act{Method: "tools/call", Tool: "t"}, policy.Act{Method: "tools/call", Tool: "t"}},
+		"they differ":   {headers("mcp-method: tools/list"), policy.Act{Method: "tools/call"}, policy.Act{Method: "tools/list", Disputed: true}},
+		"two lines":     {headers("mcp-method: tools/list", "mcp-method: tools/call"), policy.Act{}, policy.Act{Method: "tools/list", Disputed: true}},
+		"names differ":  {headers("mcp-name: a"), policy.Act{Tool: "b"}, policy.Act{Tool: "a", Disputed: true}},
+	} {
+		if got := policy.ReadAct(test.sent).Merge(test.other); got != test.want {
+			t.Errorf("%s: got %+v, want %+v", name, got, test.want)
+		}
+	}
+}
+
+func TestSessions(t *testing.T) {
+	p := load(t, "version: 1\nforward: [{name: x-s, keep: session}, x-r]\n")
+	own, _ := p.Capture(headers("x-s: 1", "x-r: 2"))
+	kept := p.Kept(own.Capture)
+	if diff := cmp.Diff(policy.Capture(headers("x-s: 1")), kept); diff != "" {
+		t.Errorf("kept: %s", diff)
+	}
+	for name, test := range map[string]struct{ own, want policy.Capture }{
+		"lacking": {headers("x-r: 3"), headers("x-s: 1", "x-r: 3")},
+		"its own": {headers("x-s: 9"), headers("x-s: 9")},
+		"nothing": {nil, headers("x-s: 1")},
+	} {
+		got, rejection := p.Complete(test.own, kept)
+		if diff := cmp.Diff(test.want, got); diff != "" || rejection != nil {
+			t.Errorf("%s: %v %s", name, rejection, diff)
+		}
+	}
+}
