@@ -126,6 +126,20 @@ func (p *Policy) source(name string) (found source, position int, ok bool) {
 	return found, position, ok
 }
 
+// Pattern returns the name or the family under which the policy lists a header, or "" where it lists none. There are
+// few of them, whatever clients send.
+func (p *Policy) Pattern(name string) string {
+	if _, listed := p.index[name]; listed {
+		return name
+	}
+	for _, i := range p.families {
+		if covers(p.sources[i].pattern, name) {
+			return p.sources[i].pattern
+		}
+	}
+	return ""
+}
+
 // outsideFamilies reports whether a name is in no family, whatever its beginning.
 func outsideFamilies(name string) bool {
 	_, found := restricted(name)

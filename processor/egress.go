@@ -9,11 +9,11 @@ import (
 )
 
 // egress takes the ticket off a request to a backend and puts on what this backend may have of the client's headers.
-func (p *Processor) egress(ctx context.Context, explicit, cluster string, request []policy.Header) (change, *problem) {
-	sent := ticket.Read(request)
-	backend, declared := p.policy.Backend(explicit, cluster)
+func (p *Processor) egress(ctx context.Context, bound binding, request incoming) (change, *problem) {
+	sent := ticket.Read(request.headers)
+	backend, declared := p.policy.Backend(bound.backend, request.cluster)
 	if !declared {
-		p.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", explicit, "cluster", cluster)
+		p.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", bound.backend, "cluster", request.cluster)
 	}
 	claim, capture, err := p.redeem(ctx, sent)
 	if err != nil {
@@ -22,15 +22,20 @@ func (p *Processor) egress(ctx context.Context, explicit, cluster string, reques
 		return change{}, storeFailed()
 	}
 	decision := p.policy.Decide(policy.Call{
-		Backend: backend, Claim: claim, Capture: capture, Identity: p.identities[backend], Request: request,
+		Backend: backend, Claim: claim, Capture: capture, Identity: p.identities[backend], Act: request.act, Request: request.headers,
 	})
+	if decision.Rejection != nil {
+		p.metrics.rejected(decision.Rejection)
+		p.metrics.request(egress, outcomeRejected)
+		return change{}, rejected(decision.Rejection)
+	}
 	made := change{remove: append(slices.Clone(decision.Remove), policy.TicketHeader)}
 	if sent.Taints() {
 		made.setBaggage(sent.Baggage)
 	}
 	bare := made
 	made.set = append(slices.Clip(made.set), decision.Set...)
-	if !made.fits(request) {
+	if !made.fits(request.headers) {
 		return p.withoutHeaders(backend, bare)
 	}
 	p.metrics.delivered(backend, decision.Verdicts)

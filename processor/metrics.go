@@ -23,8 +23,9 @@ const (
 )
 
 // metrics are the processor's own. Labels are names from the policy and from Envoy's configuration, never from a
-// request, so clients cannot make new series.
+// request, so clients cannot make new series: a header of a family is counted under the family.
 type metrics struct {
+	pattern        func(name string) string
 	requests       *prometheus.CounterVec
 	headers        *prometheus.CounterVec
 	seconds        *prometheus.HistogramVec
@@ -33,8 +34,9 @@ type metrics struct {
 	baggageDropped prometheus.Counter
 }
 
-func newMetrics(registerer prometheus.Registerer) *metrics {
+func newMetrics(registerer prometheus.Registerer, pattern func(string) string) *metrics {
 	m := &metrics{
+		pattern: pattern,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bellhop_requests_total", Help: "HTTP requests, by role and by what became of them.",
 		}, []string{"role", "outcome"}),
@@ -61,29 +63,42 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 
 func (m *metrics) request(r role, o outcome) { m.requests.WithLabelValues(string(r), string(o)).Inc() }
 
+func (m *metrics) header(name, backend, outcome string) {
+	if pattern := m.pattern(name); pattern != "" {
+		name = pattern
+	}
+	m.headers.WithLabelValues(name, backend, outcome).Inc()
+}
+
 func (m *metrics) timer(r role) *prometheus.Timer {
 	return prometheus.NewTimer(m.seconds.WithLabelValues(string(r)))
 }
 
 func (m *metrics) rejected(rejection *policy.Rejection) {
-	m.headers.WithLabelValues(rejection.Header, "", "rejected").Inc()
+	m.header(rejection.Header, "", "rejected")
 }
 
-func (m *metrics) captured(capture policy.Capture) {
-	if len(capture) == 0 {
+func (m *metrics) taken(taken policy.Taken) {
+	if len(taken.Capture) == 0 {
 		m.request(ingress, outcomeEmpty)
-		return
+	} else {
+		m.request(ingress, outcomeCaptured)
 	}
-	m.request(ingress, outcomeCaptured)
-	for i, header := range capture {
-		if i == 0 || capture[i-1].Name != header.Name {
-			m.headers.WithLabelValues(header.Name, "", "captured").Inc()
+	for i, header := range taken.Capture {
+		if i == 0 || taken.Capture[i-1].Name != header.Name {
+			m.header(header.Name, "", "captured")
 		}
+	}
+	for _, name := range taken.LeftOut {
+		m.header(name, "", "restricted")
+	}
+	for _, name := range taken.Repeated {
+		m.header(name, "", "repeated")
 	}
 }
 
 func (m *metrics) delivered(backend string, verdicts []policy.Verdict) {
 	for _, verdict := range verdicts {
-		m.headers.WithLabelValues(verdict.Header, backend, string(verdict.Outcome)).Inc()
+		m.header(verdict.Header, backend, string(verdict.Outcome))
 	}
 }

@@ -24,9 +24,12 @@ type problem struct {
 
 // rejected is the problem of a request that breaks a limit of the policy.
 func rejected(rejection *policy.Rejection) *problem {
-	status := http.StatusRequestHeaderFieldsTooLarge
-	if rejection.Reason == policy.ReasonByte {
-		status = http.StatusBadRequest
+	status := http.StatusBadRequest
+	switch rejection.Reason {
+	case policy.ReasonValue, policy.ReasonCount, policy.ReasonTotal:
+		status = http.StatusRequestHeaderFieldsTooLarge
+	case policy.ReasonConflict:
+		status = http.StatusConflict
 	}
 	return &problem{status: status, code: codeInvalidRequest, reason: string(rejection.Reason), header: rejection.Header, message: rejection.Error()}
 }
@@ -61,14 +64,14 @@ const (
 	reasonStore    = "store_unavailable"
 )
 
-// errorID stands in the error's id. The request's own is in its body, which Bellhop does not read. JSON-RPC 2.0 asks
-// for null then, but the official Go SDK (1.8.0, measured) drops an error with null and closes the session; with any
+// errorID stands in the error's id where the request's own is not known: it is in the body, which Bellhop does not
+// read. JSON-RPC 2.0 asks for null then, but the official Go SDK (1.8.0, measured) drops an error with null and closes the session; with any
 // other id it hands the message to the caller and the session lives on.
 const errorID = "bellhop"
 
 type rpcError struct {
 	Version string  `json:"jsonrpc"`
-	ID      string  `json:"id"`
+	ID      any     `json:"id"`
 	Error   rpcBody `json:"error"`
 }
 
@@ -83,6 +86,9 @@ type rpcData struct {
 	Header string `json:"header,omitempty"`
 }
 
-func (p *problem) body() rpcError {
-	return rpcError{Version: "2.0", ID: errorID, Error: rpcBody{Code: p.code, Message: p.message, Data: rpcData{Reason: p.reason, Header: p.header}}}
+func (p *problem) body(id any) rpcError {
+	if id == nil {
+		id = errorID
+	}
+	return rpcError{Version: "2.0", ID: id, Error: rpcBody{Code: p.code, Message: p.message, Data: rpcData{Reason: p.reason, Header: p.header}}}
 }

@@ -53,7 +53,7 @@ func New(settings Settings) *Processor {
 		minter:     ticket.NewMinter(settings.Key, settings.Policy.Fanout(), settings.Policy.Rotate()),
 		store:      settings.Store,
 		identities: settings.Identities,
-		metrics:    newMetrics(settings.Metrics),
+		metrics:    newMetrics(settings.Metrics, settings.Policy.Pattern),
 		log:        settings.Log,
 		warnings:   newWarnings(settings.Log),
 		now:        time.Now,

@@ -35,9 +35,9 @@ func setHeader(name, value string, another bool) *corev3.HeaderValueOption {
 	return option
 }
 
-// replyProblem ends the request with a JSON-RPC error for the client.
-func replyProblem(p *problem) *extprocv3.ProcessingResponse {
-	body, _ := json.Marshal(p.body()) // strings and numbers: cannot fail
+// replyProblem ends the request with a JSON-RPC error for the client, with the request's own id where it is known.
+func replyProblem(p *problem, id any) *extprocv3.ProcessingResponse {
+	body, _ := json.Marshal(p.body(id)) // strings and numbers: cannot fail
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ImmediateResponse{
 		ImmediateResponse: &extprocv3.ImmediateResponse{
 			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(p.status)}, //nolint:gosec // an HTTP status

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"bellhop/policy"
 )
 
 // The keys of a filter's grpc_service.initial_metadata. A client cannot set them.
@@ -75,26 +77,27 @@ func (p *Processor) answer(ctx context.Context, x *exchange, request *extprocv3.
 		x.requestDuplex = fullDuplex(config.GetRequestBodyMode())
 		x.responseDuplex = fullDuplex(config.GetResponseBodyMode())
 	}
-	headers := request.GetRequestHeaders()
-	if headers == nil {
+	if request.GetRequestHeaders() == nil {
 		return p.pass(x, request)
 	}
 	x.begun = true
 	timer := p.metrics.timer(x.role)
 	defer timer.ObserveDuration()
 
-	lines := readHeaders(headers.GetHeaders())
-	var made change
-	var trouble *problem
+	incoming := readRequest(request)
+	serve := p.egress
 	if x.role == ingress {
-		made, trouble = p.ingress(ctx, lines)
-	} else {
-		made, trouble = p.egress(ctx, x.backend, readCluster(request), lines)
+		serve = p.ingress
 	}
-	if trouble != nil {
-		return replyProblem(trouble), true
+	made, trouble := serve(ctx, x.binding, incoming)
+	switch {
+	case p.policy.Mode() == policy.ModeObserve:
+		return replyUnchanged(request, false), !moreToCome(request)
+	case trouble != nil:
+		return replyProblem(trouble, incoming.id), true
+	default:
+		return replyHeaders(made), !moreToCome(request)
 	}
-	return replyHeaders(made), !moreToCome(request)
 }
 
 // pass lets a message through that is not a request's headers. A request of which the filter shows the body or the
@@ -104,7 +107,7 @@ func (p *Processor) pass(x *exchange, request *extprocv3.ProcessingRequest) (rep
 	x.begun = true
 	if first && (request.GetRequestBody() != nil || request.GetRequestTrailers() != nil) {
 		_ = p.refuse("processing_mode", errors.New("the filter shows no request headers: set request_header_mode to SEND in its processing_mode"))
-		return replyProblem(headersNotShown()), true
+		return replyProblem(headersNotShown(), nil), true
 	}
 	return replyUnchanged(request, x.duplex(request)), false
 }

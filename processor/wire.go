@@ -6,7 +6,27 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
+	"google.golang.org/protobuf/types/known/structpb"
+
 	"bellhop/policy"
+)
+
+// incoming is one HTTP request as far as Envoy shows it.
+type incoming struct {
+	headers []policy.Header
+	method  string     // of HTTP; empty where Envoy shows no pseudo-headers
+	session string     // the MCP session's ID, as the client sends it; empty: none
+	cluster string     // to which Envoy sends the request; empty: not known
+	act     policy.Act // what it asks for, where that is known
+	id      any        // of its JSON-RPC request: text or number; nil: not known
+}
+
+// The names of what incoming holds, beside those of the policy.
+const (
+	httpMethodHeader = ":method"
+	sessionHeader    = "mcp-session-id"
+	// mcpNamespace is where Envoy's envoy.filters.http.mcp files what it read in the body.
+	mcpNamespace = "envoy.filters.http.mcp"
 )
 
 // clusterAttribute is the request attribute in which Envoy names the cluster that a request goes to.
@@ -25,6 +45,40 @@ func readHeaders(headers *corev3.HeaderMap) []policy.Header {
 		read = append(read, policy.Header{Name: strings.ToLower(line.GetKey()), Value: policy.NewValue(value)})
 	}
 	return read
+}
+
+// readRequest converts Envoy's message of a request's headers.
+func readRequest(message *extprocv3.ProcessingRequest) incoming {
+	request := incoming{headers: readHeaders(message.GetRequestHeaders().GetHeaders()), cluster: readCluster(message)}
+	for _, header := range request.headers {
+		switch header.Name {
+		case httpMethodHeader:
+			request.method = header.Value.Reveal()
+		case sessionHeader:
+			request.session = header.Value.Reveal()
+		}
+	}
+	request.act = policy.ReadAct(request.headers)
+	if fields := message.GetMetadataContext().GetFilterMetadata()[mcpNamespace].GetFields(); fields != nil {
+		request.act = request.act.Merge(policy.Act{
+			Method: fields["method"].GetStringValue(),
+			Tool:   fields["params"].GetStructValue().GetFields()["name"].GetStringValue(),
+		})
+		request.id = readID(fields["id"])
+	}
+	return request
+}
+
+// readID returns a JSON-RPC id, which is text or a number.
+func readID(value *structpb.Value) any {
+	switch kind := value.GetKind().(type) {
+	case *structpb.Value_StringValue:
+		return kind.StringValue
+	case *structpb.Value_NumberValue:
+		return kind.NumberValue
+	default:
+		return nil
+	}
 }
 
 // readCluster finds the cluster's name among the attributes, whatever filter they are filed under, or returns "".
