@@ -9,24 +9,24 @@ import (
 )
 
 // egress takes the ticket off a request to a backend and puts on what this backend may have of the client's headers.
-func (p *Processor) egress(ctx context.Context, bound binding, request incoming) (change, *problem) {
+func (e *engine) egress(ctx context.Context, bound binding, request incoming) (change, *problem) {
 	sent := ticket.Read(request.headers)
-	backend, declared := p.policy.Backend(bound.backend, request.cluster)
+	backend, declared := e.policy.Backend(bound.backend, request.cluster)
 	if !declared {
-		p.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", bound.backend, "cluster", request.cluster)
+		e.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", bound.backend, "cluster", request.cluster)
 	}
-	claim, capture, err := p.redeem(ctx, sent)
+	claim, capture, err := e.redeem(ctx, sent)
 	if err != nil {
-		p.metrics.request(egress, outcomeStoreFailed)
-		p.warnings.warn("store cannot be read; the request is refused", "error", err)
+		e.metrics.request(egress, outcomeStoreFailed)
+		e.warnings.warn("store cannot be read; the request is refused", "error", err)
 		return change{}, storeFailed()
 	}
-	decision := p.policy.Decide(policy.Call{
-		Backend: backend, Claim: claim, Capture: capture, Identity: p.identities[backend], Act: request.act, Request: request.headers,
+	decision := e.policy.Decide(policy.Call{
+		Backend: backend, Claim: claim, Capture: capture, Identity: e.identities[backend], Act: request.act, Request: request.headers,
 	})
 	if decision.Rejection != nil {
-		p.metrics.rejected(decision.Rejection)
-		p.metrics.request(egress, outcomeRejected)
+		e.metrics.rejected(e.policy, decision.Rejection)
+		e.metrics.request(egress, outcomeRejected)
 		return change{}, rejected(decision.Rejection)
 	}
 	made := change{remove: append(slices.Clone(decision.Remove), policy.TicketHeader)}
@@ -36,34 +36,34 @@ func (p *Processor) egress(ctx context.Context, bound binding, request incoming)
 	bare := made
 	made.set = append(slices.Clip(made.set), decision.Set...)
 	if !made.fits(request.headers) {
-		return p.withoutHeaders(backend, bare)
+		return e.withoutHeaders(backend, bare)
 	}
-	p.metrics.delivered(backend, decision.Verdicts)
-	p.metrics.request(egress, egressOutcome(claim, declared, decision))
+	e.metrics.delivered(e.policy, backend, decision.Verdicts)
+	e.metrics.request(egress, egressOutcome(claim, declared, decision))
 	return made, nil
 }
 
 // withoutHeaders lets a request go on without any of the client's headers, where Envoy would refuse it with them.
-func (p *Processor) withoutHeaders(backend string, bare change) (change, *problem) {
-	p.metrics.request(egress, outcomeNoRoom)
-	p.warnings.warn("request has no room for the client's headers within Envoy's 100 headers and 60 KiB: it gets none", "backend", backend)
+func (e *engine) withoutHeaders(backend string, bare change) (change, *problem) {
+	e.metrics.request(egress, outcomeNoRoom)
+	e.warnings.warn("request has no room for the client's headers within Envoy's 100 headers and 60 KiB: it gets none", "backend", backend)
 	return bare, nil
 }
 
 // redeem finds the capture that a request's ticket stands for. Whatever claims to be a ticket and is none makes the
 // claim unknown: only a request with nothing of the kind was caused by no client.
-func (p *Processor) redeem(ctx context.Context, sent ticket.Carried) (policy.Claim, policy.Capture, error) {
+func (e *engine) redeem(ctx context.Context, sent ticket.Carried) (policy.Claim, policy.Capture, error) {
 	if !sent.Any() {
 		return policy.ClaimNone, nil, nil
 	}
-	text, mismatch := sent.Ticket(p.policy.Carriers())
+	text, mismatch := sent.Ticket(e.policy.Carriers())
 	if mismatch {
-		p.metrics.mismatches.Inc()
+		e.metrics.mismatches.Inc()
 	}
 	if !ticket.WellFormed(text) {
 		return policy.ClaimUnknown, nil, nil
 	}
-	capture, ok, err := p.store.Get(ctx, text)
+	capture, ok, err := e.store.Get(ctx, text)
 	if err != nil || !ok {
 		return policy.ClaimUnknown, nil, err
 	}

@@ -60,9 +60,9 @@ func start(t testing.TB, s setup) *bench {
 	b := &bench{registry: prometheus.NewRegistry(), log: &safeBuffer{}}
 	server := grpc.NewServer()
 	extprocv3.RegisterExternalProcessorServer(server, processor.New(processor.Settings{
-		Policy: loaded, Key: ticket.RandomKey(), Store: s.store, Identities: s.identities, Metrics: b.registry,
+		Key: ticket.RandomKey(), Store: s.store, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}))
+	}, loaded, s.identities))
 	listener := bufconn.Listen(1 << 20)
 	go func() { _ = server.Serve(listener) }()
 	connection, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),

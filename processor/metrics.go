@@ -25,7 +25,6 @@ const (
 // metrics are the processor's own. Labels are names from the policy and from Envoy's configuration, never from a
 // request, so clients cannot make new series: a header of a family is counted under the family.
 type metrics struct {
-	pattern        func(name string) string
 	requests       *prometheus.CounterVec
 	headers        *prometheus.CounterVec
 	seconds        *prometheus.HistogramVec
@@ -34,9 +33,8 @@ type metrics struct {
 	baggageDropped prometheus.Counter
 }
 
-func newMetrics(registerer prometheus.Registerer, pattern func(string) string) *metrics {
+func newMetrics(registerer prometheus.Registerer) *metrics {
 	m := &metrics{
-		pattern: pattern,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bellhop_requests_total", Help: "HTTP requests, by role and by what became of them.",
 		}, []string{"role", "outcome"}),
@@ -63,8 +61,9 @@ func newMetrics(registerer prometheus.Registerer, pattern func(string) string) *
 
 func (m *metrics) request(r role, o outcome) { m.requests.WithLabelValues(string(r), string(o)).Inc() }
 
-func (m *metrics) header(name, backend, outcome string) {
-	if pattern := m.pattern(name); pattern != "" {
+// header counts one header under the name, or the family, by which the policy lists it.
+func (m *metrics) header(p *policy.Policy, name, backend, outcome string) {
+	if pattern := p.Pattern(name); pattern != "" {
 		name = pattern
 	}
 	m.headers.WithLabelValues(name, backend, outcome).Inc()
@@ -74,11 +73,11 @@ func (m *metrics) timer(r role) *prometheus.Timer {
 	return prometheus.NewTimer(m.seconds.WithLabelValues(string(r)))
 }
 
-func (m *metrics) rejected(rejection *policy.Rejection) {
-	m.header(rejection.Header, "", "rejected")
+func (m *metrics) rejected(p *policy.Policy, rejection *policy.Rejection) {
+	m.header(p, rejection.Header, "", "rejected")
 }
 
-func (m *metrics) taken(taken policy.Taken) {
+func (m *metrics) taken(p *policy.Policy, taken policy.Taken) {
 	if len(taken.Capture) == 0 {
 		m.request(ingress, outcomeEmpty)
 	} else {
@@ -86,19 +85,19 @@ func (m *metrics) taken(taken policy.Taken) {
 	}
 	for i, header := range taken.Capture {
 		if i == 0 || taken.Capture[i-1].Name != header.Name {
-			m.header(header.Name, "", "captured")
+			m.header(p, header.Name, "", "captured")
 		}
 	}
 	for _, name := range taken.LeftOut {
-		m.header(name, "", "restricted")
+		m.header(p, name, "", "restricted")
 	}
 	for _, name := range taken.Repeated {
-		m.header(name, "", "repeated")
+		m.header(p, name, "", "repeated")
 	}
 }
 
-func (m *metrics) delivered(backend string, verdicts []policy.Verdict) {
+func (m *metrics) delivered(p *policy.Policy, backend string, verdicts []policy.Verdict) {
 	for _, verdict := range verdicts {
-		m.header(verdict.Header, backend, string(verdict.Outcome))
+		m.header(p, verdict.Header, backend, string(verdict.Outcome))
 	}
 }

@@ -3,6 +3,7 @@ package processor
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -22,40 +23,62 @@ type Store interface {
 	Get(ctx context.Context, ticket string) (policy.Capture, bool, error)
 }
 
-// Settings are all that a [Processor] needs. Every field but Identities is required.
+// Settings are all that a [Processor] needs. Every field is required.
 type Settings struct {
-	Policy     *policy.Policy
-	Key        ticket.Key
-	Store      Store
-	Identities map[string][]policy.Header // discovery identities, by backend
-	Metrics    prometheus.Registerer
-	Log        *slog.Logger
+	Key     ticket.Key
+	Store   Store
+	Metrics prometheus.Registerer
+	Log     *slog.Logger
 }
 
 // Processor is the ext_proc service. It keeps nothing of a request but what its store keeps.
 type Processor struct {
 	extprocv3.UnimplementedExternalProcessorServer
 
-	policy     *policy.Policy
-	minter     *ticket.Minter
-	store      Store
-	identities map[string][]policy.Header
-	metrics    *metrics
-	log        *slog.Logger
-	warnings   *warnings
-	now        func() time.Time
+	shared  *shared
+	current atomic.Pointer[engine]
 }
 
-// New makes a processor.
-func New(settings Settings) *Processor {
-	return &Processor{
-		policy:     settings.Policy,
-		minter:     ticket.NewMinter(settings.Key, settings.Policy.Fanout(), settings.Policy.Rotate()),
-		store:      settings.Store,
-		identities: settings.Identities,
-		metrics:    newMetrics(settings.Metrics, settings.Policy.Pattern),
-		log:        settings.Log,
-		warnings:   newWarnings(settings.Log),
-		now:        time.Now,
-	}
+// shared is what outlives a policy.
+type shared struct {
+	key      ticket.Key
+	store    Store
+	metrics  *metrics
+	log      *slog.Logger
+	warnings *warnings
+	now      func() time.Time
+}
+
+// engine applies one policy. A stream is served by one engine for its whole life, so that no request sees a mix of two
+// policies.
+type engine struct {
+	*shared
+
+	policy     *policy.Policy
+	minter     *ticket.Minter
+	identities map[string][]policy.Header
+}
+
+// New makes a processor that applies a policy. The identities are the discovery identities by backend.
+func New(settings Settings, p *policy.Policy, identities map[string][]policy.Header) *Processor {
+	processor := &Processor{shared: &shared{
+		key: settings.Key, store: settings.Store, metrics: newMetrics(settings.Metrics),
+		log: settings.Log, warnings: newWarnings(settings.Log), now: time.Now,
+	}}
+	processor.Apply(p, identities)
+	return processor
+}
+
+// Apply takes another policy from the next stream on. Streams under way keep the one that they began with; tickets made
+// under another policy of the same fan-out go on being redeemed.
+func (p *Processor) Apply(next *policy.Policy, identities map[string][]policy.Header) {
+	p.current.Store(&engine{
+		shared: p.shared, policy: next, identities: identities,
+		minter: ticket.NewMinter(p.shared.key, next.Fanout(), next.Rotate()),
+	})
+}
+
+// Process serves one HTTP request.
+func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	return p.current.Load().serve(stream)
 }

@@ -42,10 +42,10 @@ type exchange struct {
 	responseDuplex bool
 }
 
-// Process serves one HTTP request. It answers each message with its own kind. A normal end, whoever makes it, is
+// serve serves one HTTP request. It answers each message with its own kind. A normal end, whoever makes it, is
 // nil: after the request's headers are answered, an error would fail a request that Envoy has already let go.
-func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
-	bound, err := p.bind(stream.Context())
+func (e *engine) serve(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	bound, err := e.bind(stream.Context())
 	if err != nil {
 		return err
 	}
@@ -56,9 +56,9 @@ func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) er
 			return ended(err)
 		}
 		if request.GetObservabilityMode() {
-			return p.refuse("observability_mode", errors.New("the filter is in observability_mode, where Envoy applies no answer: take it out"))
+			return e.refuse("observability_mode", errors.New("the filter is in observability_mode, where Envoy applies no answer: take it out"))
 		}
-		reply, last := p.answer(stream.Context(), &x, request)
+		reply, last := e.answer(stream.Context(), &x, request)
 		if reply == nil {
 			return status.Error(codes.Unimplemented, "bellhop: a message of a kind this version does not know")
 		}
@@ -72,26 +72,26 @@ func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) er
 }
 
 // answer returns the one legal answer to a message, and whether it ends the request and with it the stream.
-func (p *Processor) answer(ctx context.Context, x *exchange, request *extprocv3.ProcessingRequest) (reply *extprocv3.ProcessingResponse, last bool) {
+func (e *engine) answer(ctx context.Context, x *exchange, request *extprocv3.ProcessingRequest) (reply *extprocv3.ProcessingResponse, last bool) {
 	if config := request.GetProtocolConfig(); config != nil {
 		x.requestDuplex = fullDuplex(config.GetRequestBodyMode())
 		x.responseDuplex = fullDuplex(config.GetResponseBodyMode())
 	}
 	if request.GetRequestHeaders() == nil {
-		return p.pass(x, request)
+		return e.pass(x, request)
 	}
 	x.begun = true
-	timer := p.metrics.timer(x.role)
+	timer := e.metrics.timer(x.role)
 	defer timer.ObserveDuration()
 
 	incoming := readRequest(request)
-	serve := p.egress
+	serve := e.egress
 	if x.role == ingress {
-		serve = p.ingress
+		serve = e.ingress
 	}
 	made, trouble := serve(ctx, x.binding, incoming)
 	switch {
-	case p.policy.Mode() == policy.ModeObserve:
+	case e.policy.Mode() == policy.ModeObserve:
 		return replyUnchanged(request, false), !moreToCome(request)
 	case trouble != nil:
 		return replyProblem(trouble, incoming.id), true
@@ -102,11 +102,11 @@ func (p *Processor) answer(ctx context.Context, x *exchange, request *extprocv3.
 
 // pass lets a message through that is not a request's headers. A request of which the filter shows the body or the
 // trailers but not the headers is refused: it would pass with all the headers that Bellhop is there to take off.
-func (p *Processor) pass(x *exchange, request *extprocv3.ProcessingRequest) (reply *extprocv3.ProcessingResponse, last bool) {
+func (e *engine) pass(x *exchange, request *extprocv3.ProcessingRequest) (reply *extprocv3.ProcessingResponse, last bool) {
 	first := !x.begun
 	x.begun = true
 	if first && (request.GetRequestBody() != nil || request.GetRequestTrailers() != nil) {
-		_ = p.refuse("processing_mode", errors.New("the filter shows no request headers: set request_header_mode to SEND in its processing_mode"))
+		_ = e.refuse("processing_mode", errors.New("the filter shows no request headers: set request_header_mode to SEND in its processing_mode"))
 		return replyProblem(headersNotShown(), nil), true
 	}
 	return replyUnchanged(request, x.duplex(request)), false
@@ -121,29 +121,29 @@ func (x *exchange) duplex(request *extprocv3.ProcessingRequest) bool {
 
 // bind reads who opened the stream. A filter that does not say its role, or says it twice, is misconfigured, and
 // guessing could give a client's headers away.
-func (p *Processor) bind(ctx context.Context) (binding, error) {
+func (e *engine) bind(ctx context.Context) (binding, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	side, err := one(md, roleKey)
 	if err != nil {
-		return binding{}, p.refuse("role", err)
+		return binding{}, e.refuse("role", err)
 	}
 	switch role(side) {
 	case ingress, egress:
 	case "":
-		return binding{}, p.refuse("role", errors.New("the filter says no role: add {key: bellhop-role, value: ingress} or {…, value: egress} to its grpc_service.initial_metadata"))
+		return binding{}, e.refuse("role", errors.New("the filter says no role: add {key: bellhop-role, value: ingress} or {…, value: egress} to its grpc_service.initial_metadata"))
 	default:
-		return binding{}, p.refuse("role", errors.New("the filter's bellhop-role is neither ingress nor egress: correct its grpc_service.initial_metadata"))
+		return binding{}, e.refuse("role", errors.New("the filter's bellhop-role is neither ingress nor egress: correct its grpc_service.initial_metadata"))
 	}
 	fanout, err := one(md, fanoutKey)
 	if err != nil {
-		return binding{}, p.refuse("fanout", err)
+		return binding{}, e.refuse("fanout", err)
 	}
-	if fanout != "" && fanout != p.policy.Fanout() {
-		return binding{}, p.refuse("fanout", errors.New("the filter's bellhop-fanout is not the fanout of the policy: make the two the same"))
+	if fanout != "" && fanout != e.policy.Fanout() {
+		return binding{}, e.refuse("fanout", errors.New("the filter's bellhop-fanout is not the fanout of the policy: make the two the same"))
 	}
 	backend, err := one(md, backendKey)
 	if err != nil {
-		return binding{}, p.refuse("backend", err)
+		return binding{}, e.refuse("backend", err)
 	}
 	return binding{role: role(side), backend: backend}, nil
 }
@@ -161,9 +161,9 @@ func one(md metadata.MD, key string) (string, error) {
 }
 
 // refuse ends a stream that must not be served, and says so once a minute in the log.
-func (p *Processor) refuse(reason string, err error) error {
-	p.metrics.refused.WithLabelValues(reason).Inc()
-	p.warnings.warn("stream refused, so Envoy fails the request", "reason", err.Error())
+func (e *engine) refuse(reason string, err error) error {
+	e.metrics.refused.WithLabelValues(reason).Inc()
+	e.warnings.warn("stream refused, so Envoy fails the request", "reason", err.Error())
 	return status.Error(codes.InvalidArgument, "bellhop: "+err.Error())
 }
 

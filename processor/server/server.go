@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -29,7 +28,6 @@ import (
 	"bellhop/policy"
 	"bellhop/processor"
 	"bellhop/processor/admin"
-	"bellhop/processor/discovery"
 	"bellhop/processor/store"
 	"bellhop/processor/ticket"
 )
@@ -66,23 +64,31 @@ type Config struct {
 
 // Server is a Bellhop whose listeners are open.
 type Server struct {
-	config  Config
-	log     *slog.Logger
-	policy  *policy.Policy
-	store   *store.Memory
-	grpc    *grpc.Server
-	health  *health.Server
-	admin   *http.Server
-	streams net.Listener
-	pages   net.Listener
-	ready   atomic.Bool
+	config    Config
+	log       *slog.Logger
+	policy    *policy.Policy // with which it started
+	store     *store.Memory
+	processor *processor.Processor
+	grpc      *grpc.Server
+	health    *health.Server
+	admin     *http.Server
+	streams   net.Listener
+	pages     net.Listener
+	ready     atomic.Bool
 }
 
 // New does everything that can fail: it reads the policy and all that it names, and opens the listeners. Faults of
 // the policy are returned as [policy.Findings].
 func New(config Config, log *slog.Logger) (*Server, error) {
 	s := &Server{config: config, log: log}
-	settings, err := s.load()
+	rules, err := load(config.Policy)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	key, err := s.key()
 	if err != nil {
 		return nil, err
 	}
@@ -90,11 +96,16 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.store, err = store.NewMemory(config.StoreBytes); err != nil {
+		return nil, fmt.Errorf("--store-bytes %d: %w", config.StoreBytes, err)
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(usageCollectors(s.store)...)
-	settings.Metrics = registry
-	s.buildGRPC(processor.New(settings), grpc.Creds(creds))
+	s.processor = processor.New(processor.Settings{Key: key, Store: s.store, Metrics: registry, Log: log}, rules.policy, rules.identities)
+	s.policy = rules.policy
+	rules.warn(log)
+	s.buildGRPC(s.processor, grpc.Creds(creds))
 	s.admin = admin.New(registry, s.ready.Load)
 	if err := s.open(); err != nil {
 		s.store.Close()
@@ -103,41 +114,18 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// load reads the policy, the discovery identities and the keys.
-func (s *Server) load() (processor.Settings, error) {
-	text, err := os.ReadFile(s.config.Policy)
-	if err != nil {
-		return processor.Settings{}, fmt.Errorf("--policy: %w; write one, or correct the path", err)
+// check finds settings that cannot be meant.
+func (s *Server) check() error {
+	switch {
+	case s.config.DrainDelay < 0:
+		return fmt.Errorf("--drain-delay %s: write 0s or more", s.config.DrainDelay)
+	case s.config.Store != "memory":
+		return fmt.Errorf("--store %s: this version has the memory store only; write --store memory", s.config.Store)
+	case s.config.StoreBytes < minStoreBytes:
+		return fmt.Errorf("--store-bytes %d: too little to be of use; write %d or more", s.config.StoreBytes, minStoreBytes)
+	default:
+		return nil
 	}
-	loaded, findings := policy.Load(s.config.Policy, text)
-	if loaded == nil {
-		return processor.Settings{}, findings
-	}
-	for _, finding := range findings {
-		s.log.Warn(finding.Message, "file", finding.File, "line", finding.Line, "mend", finding.Mend)
-	}
-	identities, err := discovery.Read(loaded.Backends(), filepath.Dir(s.config.Policy))
-	if err != nil {
-		return processor.Settings{}, err
-	}
-	key, err := s.key()
-	if err != nil {
-		return processor.Settings{}, err
-	}
-	if s.config.DrainDelay < 0 {
-		return processor.Settings{}, fmt.Errorf("--drain-delay %s: write 0s or more", s.config.DrainDelay)
-	}
-	if s.config.StoreBytes < minStoreBytes {
-		return processor.Settings{}, fmt.Errorf("--store-bytes %d: too little to be of use; write %d or more", s.config.StoreBytes, minStoreBytes)
-	}
-	if s.config.Store != "memory" {
-		return processor.Settings{}, fmt.Errorf("--store %s: this version has the memory store only; write --store memory", s.config.Store)
-	}
-	s.policy = loaded
-	if s.store, err = store.NewMemory(s.config.StoreBytes); err != nil {
-		return processor.Settings{}, fmt.Errorf("--store-bytes %d: %w", s.config.StoreBytes, err)
-	}
-	return processor.Settings{Policy: loaded, Key: key, Store: s.store, Identities: identities, Log: s.log}, nil
 }
 
 func (s *Server) key() (ticket.Key, error) {
