@@ -3,6 +3,7 @@ package envoy
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,6 +62,13 @@ func (w *writer) filter(path string, r role) *hcmv3.HttpFilter {
 		footprint = w.policy.EgressFootprint()
 		config.RequestAttributes = []string{"xds.cluster_name"}
 	}
+	if r == ingress && w.policy.KeepsSessions() {
+		// Exactly this entry: Envoy compares it with what Bellhop asks for as a whole, and ignores silently what differs.
+		config.AllowModeOverride = true
+		config.AllowedOverrideModes = []*extprocv3.ProcessingMode{{ResponseHeaderMode: extprocv3.ProcessingMode_SEND}}
+		w.note(path+".allow_mode_override", "Bellhop may ask for the headers of a response: that to the first request of a session names the session,",
+			"and that to its last one says that it has ended.")
+	}
 	config.ForwardRules = forwardRules(footprint)
 	config.MutationRules = mutationRules(footprint)
 	w.noteFilter(path, r)
@@ -90,21 +98,54 @@ func (w *writer) noteFilter(path string, r role) {
 func forwardRules(footprint policy.Footprint) *extprocv3.HeaderForwardingRules {
 	list := &matcherv3.ListStringMatcher{}
 	for _, name := range footprint.Reads {
-		list.Patterns = append(list.Patterns, exactly(name))
+		if prefix, isFamily := strings.CutSuffix(name, "*"); isFamily {
+			list.Patterns = append(list.Patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
+		} else {
+			list.Patterns = append(list.Patterns, exactly(name))
+		}
 	}
 	return &extprocv3.HeaderForwardingRules{AllowedHeaders: list}
 }
 
-// mutationRules lets Bellhop change the headers that it has to write. Envoy counts the others and ignores them.
+// mutationRules lets Bellhop change the headers that it has to write. Envoy counts the others and ignores them. Where a
+// family is among them, the names that no policy can carry are taken out of it again.
 func mutationRules(footprint policy.Footprint) *mutationv3.HeaderMutationRules {
-	var quoted []string
-	for _, name := range append(footprint.Writes[:len(footprint.Writes):len(footprint.Writes)], "content-type") {
-		quoted = append(quoted, regexp.QuoteMeta(name))
-	}
-	return &mutationv3.HeaderMutationRules{
+	rules := &mutationv3.HeaderMutationRules{
 		DisallowAll:     wrapperspb.Bool(true),
-		AllowExpression: &matcherv3.RegexMatcher{Regex: "^(" + strings.Join(quoted, "|") + ")$"},
+		AllowExpression: anyOf(append(footprint.Writes[:len(footprint.Writes):len(footprint.Writes)], "content-type")),
 	}
+	if slices.ContainsFunc(footprint.Writes, func(name string) bool { return strings.HasSuffix(name, "*") }) {
+		rules.DisallowExpression = anyOf(restricted())
+	}
+	return rules
+}
+
+// restricted lists the patterns that no policy can carry, but for those that Bellhop itself writes.
+func restricted() []string {
+	var patterns []string
+	for _, row := range policy.Restrictions() {
+		switch row.Pattern {
+		case "content-*": // content-type is that of Bellhop's errors
+			patterns = append(patterns, "content-length", "content-encoding", "content-language", "content-location", "content-range", "content-disposition")
+		case "content-length", policy.BaggageHeader, "x-bellhop-*":
+		default:
+			patterns = append(patterns, row.Pattern)
+		}
+	}
+	return patterns
+}
+
+// anyOf is a regular expression for names and families of names.
+func anyOf(patterns []string) *matcherv3.RegexMatcher {
+	var parts []string
+	for _, pattern := range patterns {
+		if prefix, isFamily := strings.CutSuffix(pattern, "*"); isFamily {
+			parts = append(parts, regexp.QuoteMeta(prefix)+".*")
+		} else {
+			parts = append(parts, regexp.QuoteMeta(pattern))
+		}
+	}
+	return &matcherv3.RegexMatcher{Regex: "^(" + strings.Join(parts, "|") + ")$"}
 }
 
 func exactly(text string) *matcherv3.StringMatcher {

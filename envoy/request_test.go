@@ -48,7 +48,7 @@ func TestEnvoyServes(t *testing.T) {
 		get(t, ingress+"/mcp", "x-mcp-api-key", "k", "x-other", "o", "baggage", "b=1", "bellhop-role", "egress", "bellhop-backend", "a")
 		asked := bellhop.last(t)
 		wantMetadata(t, asked.metadata, map[string]string{"bellhop-role": "ingress", "bellhop-fanout": "search"})
-		if diff := cmp.Diff(map[string]string{"x-mcp-api-key": "k", "baggage": "b=1"}, asked.headers); diff != "" {
+		if diff := cmp.Diff(map[string]string{":method": "GET", "x-mcp-api-key": "k", "baggage": "b=1"}, asked.headers); diff != "" {
 			t.Errorf("headers shown (-want +got):\n%s", diff)
 		}
 	})

@@ -15,6 +15,9 @@ const (
 	NameHeader   = "mcp-name"
 )
 
+// SessionHeader is where a legacy MCP request or response names its session.
+const SessionHeader = "mcp-session-id"
+
 const callTool = "tools/call"
 
 // ReadAct reads what a request says of itself in its headers. Contradicting lines are a dispute.

@@ -16,6 +16,8 @@ type Taken struct {
 	Hide     []string // names to remove, present or not: what was not seen must not slip through either
 	LeftOut  []string // names that are of a family of the policy and that no policy can carry
 	Repeated []string // names of which only the first line was taken
+	// Nominated are carried names that the request's own Connection makes hop-by-hop, and so nobody's but the proxy's.
+	Nominated []string
 }
 
 // Reason says why a client's request is refused. Its text is stable: metrics and clients may rely on it.
@@ -84,9 +86,10 @@ func (p *Policy) Capture(request []Header) (Taken, *Rejection) {
 			taken.Hide = appendOnce(slices.Clip(taken.Hide), header.Name)
 		}
 		if hopByHop[header.Name] {
+			taken.Nominated = appendOnce(taken.Nominated, header.Name)
 			continue
 		}
-		if source.repeat != RepeatAll && taken.Capture.has(header.Name) {
+		if source.repeat != RepeatAll && taken.Capture.Has(header.Name) {
 			if source.repeat == RepeatReject {
 				return Taken{}, &Rejection{Header: header.Name, Reason: ReasonRepeat}
 			}
@@ -122,7 +125,7 @@ func (p *Policy) KeepsSessions() bool {
 func (p *Policy) Complete(own, remembered Capture) (Capture, *Rejection) {
 	complete := slices.Clone(own)
 	for _, header := range remembered {
-		if source, _, ok := p.source(header.Name); ok && source.keep == KeepSession && !own.has(header.Name) {
+		if source, _, ok := p.source(header.Name); ok && source.keep == KeepSession && !own.Has(header.Name) {
 			complete = append(complete, header)
 		}
 	}
@@ -137,14 +140,15 @@ func (p *Policy) Complete(own, remembered Capture) (Capture, *Rejection) {
 // of calls of these.
 func (p *Policy) Missing(capture Capture, act Act) *Rejection {
 	for _, rule := range p.doc.Forward {
-		if rule.Required && rule.concerns(act) && !capture.has(rule.Name) {
+		if rule.Required && rule.concerns(act) && !capture.Has(rule.Name) {
 			return &Rejection{Header: rule.Name, Reason: ReasonMissing}
 		}
 	}
 	return nil
 }
 
-func (c Capture) has(name string) bool {
+// Has reports whether the capture has a header of that name.
+func (c Capture) Has(name string) bool {
 	return slices.ContainsFunc(c, func(h Header) bool { return h.Name == name })
 }
 
@@ -188,4 +192,16 @@ func appendOnce(names []string, name string) []string {
 		return names
 	}
 	return append(names, name)
+}
+
+// Renew returns what a session remembers after a request: its newest values of the headers that the policy keeps.
+func (p *Policy) Renew(remembered, own Capture) Capture {
+	renewed := p.Kept(own)
+	for _, header := range p.Kept(remembered) {
+		if !own.Has(header.Name) {
+			renewed = append(renewed, header)
+		}
+	}
+	p.sort(renewed)
+	return renewed
 }

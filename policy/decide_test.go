@@ -81,9 +81,9 @@ func TestVerdicts(t *testing.T) {
 	capture, _ := p.Capture(headers("x-mcp-api-key: k", "x-github-token: g"))
 	got := p.Decide(policy.Call{Backend: "billing", Claim: policy.ClaimCapture, Capture: capture.Capture}).Verdicts
 	want := []policy.Verdict{
-		{Header: "x-tenant-id", Outcome: policy.OutcomeAbsent, Line: 4},
-		{Header: "x-mcp-api-key", As: "x-mcp-api-key", Outcome: policy.OutcomeForwarded, Line: 5},
-		{Header: "x-shown", Outcome: policy.OutcomeAbsent, Line: 7},
+		{Header: "x-tenant-id", Outcome: policy.OutcomeAbsent, Line: 4, Rule: 1},
+		{Header: "x-mcp-api-key", As: "x-mcp-api-key", Outcome: policy.OutcomeForwarded, Line: 5, Rule: 2},
+		{Header: "x-shown", Outcome: policy.OutcomeAbsent, Line: 7, Rule: 4},
 		{Header: "x-github-token", Outcome: policy.OutcomeNotAllowed},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -135,7 +135,7 @@ func TestBackend(t *testing.T) {
 func TestFootprints(t *testing.T) {
 	p := load(t, decidePolicy)
 	want := policy.Footprint{
-		Reads:  []string{"x-bellhop-ticket", "baggage", "x-tenant-id", "x-mcp-api-key", "x-github-token", "x-shown"},
+		Reads:  []string{"x-bellhop-ticket", "baggage", "mcp-method", "mcp-name", "mcp-session-id", ":method", "x-tenant-id", "x-mcp-api-key", "x-github-token", "x-shown"},
 		Writes: []string{"x-bellhop-ticket", "baggage", "x_bellhop_ticket", "x-tenant-id", "x-mcp-api-key", "x-github-token"},
 	}
 	if diff := cmp.Diff(want, p.IngressFootprint()); diff != "" {

@@ -246,9 +246,13 @@ type Footprint struct {
 // IngressFootprint is the footprint on client requests.
 func (p *Policy) IngressFootprint() Footprint {
 	carriers := []string{TicketHeader, BaggageHeader}
-	reads := slices.Clone(carriers)
+	reads := append(slices.Clone(carriers), MethodHeader, NameHeader, SessionHeader, ":method")
+	if p.KeepsSessions() {
+		reads = append(reads, ":status") // of the response, that begins or ends a session
+		reads = append(reads, p.doc.Session.Bind...)
+	}
 	for _, source := range p.sources {
-		reads = append(reads, source.pattern)
+		reads = appendOnce(reads, source.pattern)
 	}
 	writes := append(carriers, TicketAlias)
 	for _, source := range p.sources {

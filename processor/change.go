@@ -19,6 +19,7 @@ const (
 type change struct {
 	remove []string
 	set    []policy.Header
+	await  *awaited // not nil: the response has something to tell
 }
 
 // replaces reports whether a line of that name does not survive the change.

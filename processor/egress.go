@@ -64,10 +64,14 @@ func (e *engine) redeem(ctx context.Context, sent ticket.Carried) (policy.Claim,
 		return policy.ClaimUnknown, nil, nil
 	}
 	capture, ok, err := e.store.Get(ctx, text)
-	if err != nil || !ok {
+	switch {
+	case err != nil || !ok:
 		return policy.ClaimUnknown, nil, err
+	case e.succession.Superseded(text, e.policy.Grace()):
+		return policy.ClaimSuperseded, nil, nil
+	default:
+		return policy.ClaimCapture, capture, nil
 	}
-	return policy.ClaimCapture, capture, nil
 }
 
 func egressOutcome(claim policy.Claim, declared bool, decision policy.Decision) outcome {
@@ -76,6 +80,8 @@ func egressOutcome(claim policy.Claim, declared bool, decision policy.Decision) 
 		return outcomeUndeclared
 	case claim == policy.ClaimUnknown:
 		return outcomeUnknownTicket
+	case claim == policy.ClaimSuperseded:
+		return outcomeSuperseded
 	case claim == policy.ClaimNone && len(decision.Set) > 0:
 		return outcomeDiscovery
 	case claim == policy.ClaimNone:

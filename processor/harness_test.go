@@ -34,6 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type bench struct {
 	client   extprocv3.ExternalProcessorClient
 	registry *prometheus.Registry
+	sessions *store.Sessions
 	log      *safeBuffer
 }
 
@@ -57,10 +58,15 @@ func start(t testing.TB, s setup) *bench {
 		t.Cleanup(memory.Close)
 		s.store = memory
 	}
-	b := &bench{registry: prometheus.NewRegistry(), log: &safeBuffer{}}
+	sessions, err := store.NewSessions(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sessions.Close)
+	b := &bench{sessions: sessions, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
 	server := grpc.NewServer()
 	extprocv3.RegisterExternalProcessorServer(server, processor.New(processor.Settings{
-		Key: ticket.RandomKey(), Store: s.store, Metrics: b.registry,
+		Key: ticket.RandomKey(), Store: s.store, Sessions: sessions, Succession: sessions, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, loaded, s.identities))
 	listener := bufconn.Listen(1 << 20)

@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 
@@ -14,24 +15,38 @@ import (
 // earlier request again.
 func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (change, *problem) {
 	taken, rejection := e.policy.Capture(request.headers)
+	if rejection != nil {
+		return e.refuseHeaders(rejection)
+	}
+	visit, err := e.visit(ctx, request, taken.Capture)
+	if err != nil {
+		e.warnings.warn("sessions cannot be read; the request is refused", "error", err)
+		return e.reject(storeFailed(), outcomeStoreFailed)
+	}
+	capture, rejection := e.policy.Complete(taken.Capture, visit.kept())
 	if rejection == nil && request.method != http.MethodOptions {
-		rejection = e.policy.Missing(taken.Capture, request.act)
+		rejection = e.policy.Missing(capture, request.act)
 	}
 	if rejection != nil {
-		e.metrics.rejected(e.policy, rejection)
-		return e.reject(rejected(rejection), outcomeRejected)
+		return e.refuseHeaders(rejection)
 	}
-	minted := e.minter.Mint(taken.Capture, e.now())
+	minted := e.minter.Mint(capture, e.now())
 	made := e.exchangeForTicket(request.headers, taken.Hide, minted)
 	if !made.fits(request.headers) {
 		return e.reject(tooLarge(), outcomeRejected)
 	}
-	if err := e.store.Put(ctx, minted, taken.Capture, e.policy.Lifetime()); err != nil {
+	if err := errors.Join(e.store.Put(ctx, minted, capture, e.policy.Lifetime()), e.remember(ctx, visit, taken.Capture, minted)); err != nil {
 		e.warnings.warn("store cannot be written; the request is refused", "error", err)
 		return e.reject(storeFailed(), outcomeStoreFailed)
 	}
-	e.metrics.taken(e.policy, taken)
+	e.metrics.taken(e.policy, taken, capture)
+	made.await = e.await(request, visit, taken.Capture, capture, minted)
 	return made, nil
+}
+
+func (e *engine) refuseHeaders(rejection *policy.Rejection) (change, *problem) {
+	e.metrics.rejected(e.policy, rejection)
+	return e.reject(rejected(rejection), outcomeRejected)
 }
 
 // exchangeForTicket is the one change of a client's request: hidden headers and whatever the client sent as a

@@ -17,6 +17,7 @@ const (
 	outcomeDiscovery     outcome = "discovery"          // egress: no client caused it; the backend's own identity
 	outcomeNoTicket      outcome = "no_ticket"          // egress: no client caused it; nothing
 	outcomeUnknownTicket outcome = "unknown_ticket"     // egress: expired, forged, or lost in a restart; nothing
+	outcomeSuperseded    outcome = "superseded"         // egress: every session that had the ticket has another; nothing
 	outcomeUndeclared    outcome = "undeclared_backend" // egress: outside the policy's world; nothing
 	outcomeNoRoom        outcome = "no_room"            // egress: Envoy's own limits; nothing
 	outcomeStoreFailed   outcome = "store_failed"
@@ -31,6 +32,7 @@ type metrics struct {
 	refused        *prometheus.CounterVec
 	mismatches     prometheus.Counter
 	baggageDropped prometheus.Counter
+	strangers      prometheus.Counter
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -55,7 +57,10 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Name: "bellhop_baggage_members_dropped_total", Help: "Clients' baggage members left out to make room for the ticket.",
 		}),
 	}
-	registerer.MustRegister(m.requests, m.headers, m.seconds, m.refused, m.mismatches, m.baggageDropped)
+	m.strangers = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "bellhop_session_strangers_total", Help: "Requests with the session of another principal: they got nothing of it.",
+	})
+	registerer.MustRegister(m.strangers, m.requests, m.headers, m.seconds, m.refused, m.mismatches, m.baggageDropped)
 	return m
 }
 
@@ -77,8 +82,8 @@ func (m *metrics) rejected(p *policy.Policy, rejection *policy.Rejection) {
 	m.header(p, rejection.Header, "", "rejected")
 }
 
-func (m *metrics) taken(p *policy.Policy, taken policy.Taken) {
-	if len(taken.Capture) == 0 {
+func (m *metrics) taken(p *policy.Policy, taken policy.Taken, complete policy.Capture) {
+	if len(complete) == 0 {
 		m.request(ingress, outcomeEmpty)
 	} else {
 		m.request(ingress, outcomeCaptured)
@@ -86,6 +91,11 @@ func (m *metrics) taken(p *policy.Policy, taken policy.Taken) {
 	for i, header := range taken.Capture {
 		if i == 0 || taken.Capture[i-1].Name != header.Name {
 			m.header(p, header.Name, "", "captured")
+		}
+	}
+	for i, header := range complete {
+		if (i == 0 || complete[i-1].Name != header.Name) && !taken.Capture.Has(header.Name) {
+			m.header(p, header.Name, "", "remembered")
 		}
 	}
 	for _, name := range taken.LeftOut {

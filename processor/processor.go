@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bellhop/policy"
+	"bellhop/processor/session"
 	"bellhop/processor/ticket"
 )
 
@@ -23,12 +24,32 @@ type Store interface {
 	Get(ctx context.Context, ticket string) (policy.Capture, bool, error)
 }
 
+// Sessions remembers MCP sessions by the names of package session. Implementations are safe for concurrent use.
+type Sessions interface {
+	// Find returns what is remembered of a session, and false where nothing is. An error means that nobody can tell.
+	Find(ctx context.Context, id string) (session.Record, bool, error)
+	// Save remembers a session until it has not been used for idle. It is called only when something has changed.
+	Save(ctx context.Context, id string, record session.Record, idle time.Duration) error
+	// End forgets a session.
+	End(ctx context.Context, id string) error
+}
+
+// Succession knows which tickets have been replaced by others.
+type Succession interface {
+	// Minted tells that a client without a session got the ticket.
+	Minted(ticket string)
+	// Superseded reports whether every session that had the ticket has had another for longer than grace.
+	Superseded(ticket string, grace time.Duration) bool
+}
+
 // Settings are all that a [Processor] needs. Every field is required.
 type Settings struct {
-	Key     ticket.Key
-	Store   Store
-	Metrics prometheus.Registerer
-	Log     *slog.Logger
+	Key        ticket.Key
+	Store      Store
+	Sessions   Sessions
+	Succession Succession
+	Metrics    prometheus.Registerer
+	Log        *slog.Logger
 }
 
 // Processor is the ext_proc service. It keeps nothing of a request but what its store keeps.
@@ -41,12 +62,15 @@ type Processor struct {
 
 // shared is what outlives a policy.
 type shared struct {
-	key      ticket.Key
-	store    Store
-	metrics  *metrics
-	log      *slog.Logger
-	warnings *warnings
-	now      func() time.Time
+	key        ticket.Key
+	store      Store
+	sessions   Sessions
+	succession Succession
+	draining   chan struct{} // closed by Drain
+	metrics    *metrics
+	log        *slog.Logger
+	warnings   *warnings
+	now        func() time.Time
 }
 
 // engine applies one policy. A stream is served by one engine for its whole life, so that no request sees a mix of two
@@ -56,13 +80,15 @@ type engine struct {
 
 	policy     *policy.Policy
 	minter     *ticket.Minter
+	names      session.Names
 	identities map[string][]policy.Header
 }
 
 // New makes a processor that applies a policy. The identities are the discovery identities by backend.
 func New(settings Settings, p *policy.Policy, identities map[string][]policy.Header) *Processor {
 	processor := &Processor{shared: &shared{
-		key: settings.Key, store: settings.Store, metrics: newMetrics(settings.Metrics),
+		key: settings.Key, store: settings.Store, sessions: settings.Sessions, succession: settings.Succession,
+		draining: make(chan struct{}), metrics: newMetrics(settings.Metrics),
 		log: settings.Log, warnings: newWarnings(settings.Log), now: time.Now,
 	}}
 	processor.Apply(p, identities)
@@ -74,9 +100,14 @@ func New(settings Settings, p *policy.Policy, identities map[string][]policy.Hea
 func (p *Processor) Apply(next *policy.Policy, identities map[string][]policy.Header) {
 	p.current.Store(&engine{
 		shared: p.shared, policy: next, identities: identities,
+		names:  session.NewNames(p.shared.key.Derive("session"), next.Fanout()),
 		minter: ticket.NewMinter(p.shared.key, next.Fanout(), next.Rotate()),
 	})
 }
+
+// Drain lets go of the streams that only wait for a response, so that a stop fails no call: what the response would
+// have told about its session is lost. It is called once.
+func (p *Processor) Drain() { close(p.shared.draining) }
 
 // Process serves one HTTP request.
 func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {

@@ -20,9 +20,14 @@ func replyHeaders(c change) *extprocv3.ProcessingResponse {
 		mutation.SetHeaders = append(mutation.SetHeaders, setHeader(header.Name, header.Value.Reveal(), header.Name == previous))
 		previous = header.Name
 	}
-	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
+	reply := &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
 		RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{HeaderMutation: mutation}},
 	}}
+	if c.await != nil {
+		// Exactly this: Envoy compares it with allowed_override_modes as a whole, and ignores silently what differs.
+		reply.ModeOverride = &extprocfilterv3.ProcessingMode{ResponseHeaderMode: extprocfilterv3.ProcessingMode_SEND}
+	}
+	return reply
 }
 
 // setHeader writes one line. Envoy reads only raw_value and append: append unset replaces the header, append true

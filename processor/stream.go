@@ -38,6 +38,7 @@ type binding struct {
 type exchange struct {
 	binding
 	begun          bool // a message has come
+	awaits         *awaited
 	requestDuplex  bool // the request's body is ours to give back
 	responseDuplex bool
 }
@@ -51,7 +52,7 @@ func (e *engine) serve(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	}
 	x := exchange{binding: bound}
 	for {
-		request, err := stream.Recv()
+		request, err := e.receive(&x, stream)
 		if err != nil {
 			return ended(err)
 		}
@@ -78,7 +79,7 @@ func (e *engine) answer(ctx context.Context, x *exchange, request *extprocv3.Pro
 		x.responseDuplex = fullDuplex(config.GetResponseBodyMode())
 	}
 	if request.GetRequestHeaders() == nil {
-		return e.pass(x, request)
+		return e.pass(ctx, x, request)
 	}
 	x.begun = true
 	timer := e.metrics.timer(x.role)
@@ -96,18 +97,46 @@ func (e *engine) answer(ctx context.Context, x *exchange, request *extprocv3.Pro
 	case trouble != nil:
 		return replyProblem(trouble, incoming.id), true
 	default:
-		return replyHeaders(made), !moreToCome(request)
+		x.awaits = made.await
+		return replyHeaders(made), x.awaits == nil && !moreToCome(request)
+	}
+}
+
+// receive waits for the next message. A stream that only waits for a response lets go when Bellhop drains.
+func (e *engine) receive(x *exchange, stream extprocv3.ExternalProcessor_ProcessServer) (*extprocv3.ProcessingRequest, error) {
+	if x.awaits == nil {
+		return stream.Recv()
+	}
+	type message struct {
+		request *extprocv3.ProcessingRequest
+		err     error
+	}
+	next := make(chan message, 1)
+	go func() { // ends at the latest with the handler, which cancels the stream
+		request, err := stream.Recv()
+		next <- message{request, err}
+	}()
+	select {
+	case got := <-next:
+		return got.request, got.err
+	case <-e.draining:
+		return nil, io.EOF
 	}
 }
 
 // pass lets a message through that is not a request's headers. A request of which the filter shows the body or the
 // trailers but not the headers is refused: it would pass with all the headers that Bellhop is there to take off.
-func (e *engine) pass(x *exchange, request *extprocv3.ProcessingRequest) (reply *extprocv3.ProcessingResponse, last bool) {
+func (e *engine) pass(ctx context.Context, x *exchange, request *extprocv3.ProcessingRequest) (reply *extprocv3.ProcessingResponse, last bool) {
 	first := !x.begun
 	x.begun = true
 	if first && (request.GetRequestBody() != nil || request.GetRequestTrailers() != nil) {
 		_ = e.refuse("processing_mode", errors.New("the filter shows no request headers: set request_header_mode to SEND in its processing_mode"))
 		return replyProblem(headersNotShown(), nil), true
+	}
+	if request.GetResponseHeaders() != nil && x.awaits != nil {
+		e.hear(ctx, x.awaits, readResponse(request))
+		x.awaits = nil
+		return replyUnchanged(request, false), !moreToCome(request)
 	}
 	return replyUnchanged(request, x.duplex(request)), false
 }

@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"strconv"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -16,6 +17,7 @@ type incoming struct {
 	headers []policy.Header
 	method  string     // of HTTP; empty where Envoy shows no pseudo-headers
 	session string     // the MCP session's ID, as the client sends it; empty: none
+	modern  bool       // of MCP 2026-07-28, which has no sessions
 	cluster string     // to which Envoy sends the request; empty: not known
 	act     policy.Act // what it asks for, where that is known
 	id      any        // of its JSON-RPC request: text or number; nil: not known
@@ -24,7 +26,7 @@ type incoming struct {
 // The names of what incoming holds, beside those of the policy.
 const (
 	httpMethodHeader = ":method"
-	sessionHeader    = "mcp-session-id"
+	statusHeader     = ":status"
 	// mcpNamespace is where Envoy's envoy.filters.http.mcp files what it read in the body.
 	mcpNamespace = "envoy.filters.http.mcp"
 )
@@ -54,8 +56,10 @@ func readRequest(message *extprocv3.ProcessingRequest) incoming {
 		switch header.Name {
 		case httpMethodHeader:
 			request.method = header.Value.Reveal()
-		case sessionHeader:
+		case policy.SessionHeader:
 			request.session = header.Value.Reveal()
+		case policy.MethodHeader:
+			request.modern = true
 		}
 	}
 	request.act = policy.ReadAct(request.headers)
@@ -67,6 +71,26 @@ func readRequest(message *extprocv3.ProcessingRequest) incoming {
 		request.id = readID(fields["id"])
 	}
 	return request
+}
+
+// outgoing is one HTTP response as far as Envoy shows it.
+type outgoing struct {
+	status  int    // 0: not shown
+	session string // the MCP session's ID; empty: none
+}
+
+// readResponse converts Envoy's message of a response's headers.
+func readResponse(message *extprocv3.ProcessingRequest) outgoing {
+	var response outgoing
+	for _, header := range readHeaders(message.GetResponseHeaders().GetHeaders()) {
+		switch header.Name {
+		case statusHeader:
+			response.status, _ = strconv.Atoi(header.Value.Reveal())
+		case policy.SessionHeader:
+			response.session = header.Value.Reveal()
+		}
+	}
+	return response
 }
 
 // readID returns a JSON-RPC id, which is text or a number.

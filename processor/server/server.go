@@ -1,8 +1,9 @@
 // Package server runs Bellhop: it loads what a configuration names, opens the listeners, serves until it is told to
-// stop, and drains.
+// stop, and drains. While it serves it loads again what changes.
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,9 +26,9 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
-	"bellhop/policy"
 	"bellhop/processor"
 	"bellhop/processor/admin"
+	"bellhop/processor/server/watch"
 	"bellhop/processor/store"
 	"bellhop/processor/ticket"
 )
@@ -37,6 +38,13 @@ import (
 const (
 	stopTimeout  = 5 * time.Second
 	adminTimeout = time.Second
+)
+
+const (
+	// settleTime is for how long files must not change before they are read: a writer may be half way.
+	settleTime = 100 * time.Millisecond
+	// pollTime is how often files are read in any case: not every filesystem reports changes.
+	pollTime = 30 * time.Second
 )
 
 const (
@@ -52,7 +60,7 @@ const (
 
 // Config is what the command line says.
 type Config struct {
-	Policy     string        // path of the policy document
+	Policy     string        // path of the policy document; it is read again when it changes
 	Listen     string        // unix:///PATH, HOST:PORT or tcp://HOST:PORT
 	Admin      string        // HOST:PORT of the admin server; empty for none
 	Store      string        // memory
@@ -60,14 +68,16 @@ type Config struct {
 	KeyFile    string        // keys of tickets; empty for a random key that lives as long as the process
 	TLS        TLS           // of Listen
 	DrainDelay time.Duration // how long to go on serving as NOT_SERVING: at least one health check interval of Envoy
+	Settle     time.Duration // how long changed files are left alone before they are read again; 0: 100 ms
 }
 
 // Server is a Bellhop whose listeners are open.
 type Server struct {
 	config    Config
 	log       *slog.Logger
-	policy    *policy.Policy // with which it started
+	reloader  *reloader
 	store     *store.Memory
+	sessions  *store.Sessions
 	processor *processor.Processor
 	grpc      *grpc.Server
 	health    *health.Server
@@ -99,20 +109,28 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	if s.store, err = store.NewMemory(config.StoreBytes); err != nil {
 		return nil, fmt.Errorf("--store-bytes %d: %w", config.StoreBytes, err)
 	}
+	if s.sessions, err = store.NewSessions(config.StoreBytes / 4); err != nil {
+		return nil, fmt.Errorf("--store-bytes %d: %w", config.StoreBytes, err)
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(usageCollectors(s.store)...)
-	s.processor = processor.New(processor.Settings{Key: key, Store: s.store, Metrics: registry, Log: log}, rules.policy, rules.identities)
-	s.policy = rules.policy
+	s.processor = processor.New(processor.Settings{Key: key, Store: s.store, Sessions: s.sessions, Succession: s.sessions, Metrics: registry, Log: log}, rules.policy, rules.identities)
+	s.reloader = newReloader(rules, s.processor, registry, log)
 	rules.warn(log)
 	s.buildGRPC(s.processor, grpc.Creds(creds))
 	s.admin = admin.New(registry, s.ready.Load)
 	if err := s.open(); err != nil {
-		s.store.Close()
+		s.close()
 		return nil, err
 	}
 	return s, nil
 }
+
+// Reload reads the policy and its discovery files again, at once and whether they have changed or not. With any fault,
+// which it returns and logs, all that was in force stays; else the next request is served by what the files say.
+// Faults of the policy are returned as [policy.Findings].
+func (s *Server) Reload() error { return s.reloader.reload() }
 
 // check finds settings that cannot be meant.
 func (s *Server) check() error {
@@ -191,6 +209,7 @@ func (s *Server) Run(ctx, force context.Context) error {
 	if s.pages != nil {
 		go func() { failed <- s.admin.Serve(s.pages) }()
 	}
+	unwatch := s.watch()
 	s.serving(true)
 	s.announce()
 	var err error
@@ -199,13 +218,30 @@ func (s *Server) Run(ctx, force context.Context) error {
 	case <-ctx.Done():
 		s.drain(force)
 	}
+	unwatch()
 	s.stop(force)
 	return err
 }
 
+// watch reloads when files change, until the function that it returns is called.
+func (s *Server) watch() (unwatch func()) {
+	if !regular(s.config.Policy) {
+		s.log.Info("the policy is not a regular file, so nobody looks for changes of it", "policy", s.config.Policy)
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		watch.Files(ctx, watch.Settings{Quiet: cmp.Or(s.config.Settle, settleTime), Poll: pollTime, Log: s.log}, s.reloader.look)
+	}()
+	return func() { cancel(); <-done }
+}
+
 func (s *Server) announce() {
+	now := s.reloader.policy()
 	s.log.Info("serving", "listen", s.config.Listen, "admin", s.config.Admin, "policy", s.config.Policy,
-		"digest", s.policy.Digest(), "fanout", s.policy.Fanout(), "backends", len(s.policy.Backends()))
+		"digest", now.Digest(), "fanout", now.Fanout(), "backends", len(now.Backends()))
 	if s.pages != nil && !loopback(host(s.pages.Addr().String())) {
 		s.log.Warn("the admin server is open beyond loopback; it shows header and backend names, and no values", "admin", s.config.Admin)
 	}
@@ -233,6 +269,7 @@ func (s *Server) drain(force context.Context) {
 // stop lets the streams under way end, and ends them by force when the budget is over. It returns then, whatever gRPC
 // still waits for: the process is about to end.
 func (s *Server) stop(force context.Context) {
+	s.processor.Drain()
 	graceful := make(chan struct{})
 	go func() { s.grpc.GracefulStop(); close(graceful) }()
 	select {
@@ -250,8 +287,13 @@ func (s *Server) stop(force context.Context) {
 	case <-graceful: // Stop lets GracefulStop return
 	case <-ctx.Done():
 	}
-	s.store.Close()
+	s.close()
 	s.log.Info("stopped")
+}
+
+func (s *Server) close() {
+	s.sessions.Close()
+	s.store.Close()
 }
 
 func host(address string) string {

@@ -3,7 +3,9 @@ package ticket
 import (
 	"bufio"
 	"bytes"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -32,6 +34,13 @@ func RandomKey() Key {
 func newKey(secret []byte) Key {
 	text := string(secret)
 	return Key{secret: &text}
+}
+
+// Derive makes a key for another purpose, so that no two purposes share one.
+func (k Key) Derive(purpose string) []byte {
+	mac := hmac.New(sha256.New, []byte(*k.secret))
+	mac.Write([]byte("bellhop " + purpose))
+	return mac.Sum(nil)
 }
 
 // ParseKeys reads a key file: one key a line, 32 bytes in base64, the newest first; empty lines and lines that begin

@@ -1,0 +1,54 @@
+// Package session says what Bellhop remembers of an MCP session, and under which names.
+package session
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+
+	"bellhop/policy"
+)
+
+// Record is what is remembered of one MCP session.
+type Record struct {
+	Principal string         // who began it, as [Names.Principal] says
+	Kept      policy.Capture // the headers that the policy keeps for the session
+	Ticket    string         // of its latest request
+}
+
+// Names makes the names under which sessions and principals are remembered: digests under a key, so that neither the
+// ID of a session nor what tells users apart is kept.
+type Names struct {
+	key    []byte
+	fanout string
+}
+
+// NewNames makes names for the sessions of one fan-out.
+func NewNames(key []byte, fanout string) Names { return Names{key: key, fanout: fanout} }
+
+// Session names the session with an ID.
+func (n Names) Session(id string) string { return n.digest("session", n.fanout, id) }
+
+// Principal names who sent a request: the values of the headers to which the policy binds sessions.
+func (n Names) Principal(request []policy.Header, bind []string) string {
+	parts := []string{"principal", n.fanout}
+	for _, name := range bind {
+		parts = append(parts, name)
+		for _, header := range request {
+			if header.Name == name {
+				parts = append(parts, "=", header.Value.Reveal())
+			}
+		}
+	}
+	return n.digest(parts...)
+}
+
+func (n Names) digest(parts ...string) string {
+	mac := hmac.New(sha256.New, n.key)
+	for _, part := range parts {
+		// Each part by a digest of its own length: no two lists of parts have the same bytes.
+		sum := sha256.Sum256([]byte(part))
+		mac.Write(sum[:])
+	}
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}

@@ -1,0 +1,203 @@
+package processor_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+)
+
+const keeping = "version: 1\nforward:\n  - {name: x-mcp-api-key, keep: session}\n  - x-tenant-id\n"
+
+// reaches says what a backend gets of a client's request.
+func (b *bench) reaches(t *testing.T, lines ...string) []string {
+	t.Helper()
+	_, minted := b.ingress(t, lines...)
+	return b.egress(t, "a", "x-bellhop-ticket: "+minted)
+}
+
+// converse sends a request and, where Bellhop asks for it, the response. It reports whether it asked.
+func (b *bench) converse(t *testing.T, lines []string, response ...string) bool {
+	t.Helper()
+	stream := b.stream(t, "bellhop-role", "ingress")
+	request := requestHeaders(lines...)
+	request.ProtocolConfig = &extprocv3.ProtocolConfiguration{}
+	if err := stream.Send(request); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer.GetModeOverride() == nil {
+		eof(t, stream)
+		return false
+	}
+	want := &extprocfilterv3.ProcessingMode{ResponseHeaderMode: extprocfilterv3.ProcessingMode_SEND}
+	if diff := cmp.Diff(want, answer.GetModeOverride(), protocmp.Transform()); diff != "" {
+		t.Errorf("Envoy ignores any other override: %s", diff)
+	}
+	headers := &corev3.HeaderMap{Headers: requestHeaders(response...).GetRequestHeaders().GetHeaders().GetHeaders()}
+	if err := stream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extprocv3.HttpHeaders{Headers: headers}}}); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err = stream.Recv(); err != nil || kind(answer) != "response_headers" {
+		t.Fatalf("got %v, %v", answer, err)
+	}
+	_ = stream.CloseSend()
+	eof(t, stream)
+	return true
+}
+
+var start1 = []string{":method: POST", "x-mcp-api-key: alice", "authorization: user-1"}
+
+func TestASessionKeepsItsHeaders(t *testing.T) {
+	b := start(t, setup{policy: keeping})
+	if !b.converse(t, start1, ":status: 200", "mcp-session-id: S1") {
+		t.Fatal("the response to initialize names the session: it must be asked for")
+	}
+	later := []string{":method: POST", "mcp-session-id: S1", "authorization: user-1"}
+	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, later...)); diff != "" {
+		t.Errorf("a later request that lacks it: %s", diff)
+	}
+	if diff := cmp.Diff([]string{"x-mcp-api-key: bob"}, b.reaches(t, append(later, "x-mcp-api-key: bob")...)); diff != "" {
+		t.Errorf("its own value wins: %s", diff)
+	}
+	if diff := cmp.Diff([]string{"x-mcp-api-key: bob", "x-tenant-id: t"}, b.reaches(t, append(later, "x-tenant-id: t")...)); diff != "" {
+		t.Errorf("the newer value is remembered: %s", diff)
+	}
+	if diff := cmp.Diff([]string{"x-mcp-api-key: bob"}, b.reaches(t, later...)); diff != "" {
+		t.Errorf("keep: request is not remembered: %s", diff)
+	}
+	if got := b.reaches(t, ":method: POST", "mcp-session-id: S2", "authorization: user-1"); len(got) != 0 {
+		t.Errorf("another session: %q", got)
+	}
+	if strings.Contains(b.log.String(), "S1") {
+		t.Error("the session's ID is in the log")
+	}
+}
+
+// Invariant 3: a value reaches only requests of its session and principal.
+func TestAnotherPrincipalGetsNothingOfASession(t *testing.T) {
+	b := start(t, setup{policy: keeping})
+	b.converse(t, start1, ":status: 200", "mcp-session-id: S1")
+	for _, stranger := range []string{"authorization: user-2", "x-other: none"} {
+		if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", stranger); len(got) != 0 {
+			t.Errorf("%s got %q", stranger, got)
+		}
+		if diff := cmp.Diff([]string{"x-mcp-api-key: own"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", stranger, "x-mcp-api-key: own")); diff != "" {
+			t.Errorf("%s: its own headers go on: %s", stranger, diff)
+		}
+	}
+	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1")); diff != "" {
+		t.Errorf("the owner after them: %s", diff)
+	}
+	b.metric(t, "bellhop_session_strangers_total", "bellhop_session_strangers_total 4")
+}
+
+func TestASessionEnds(t *testing.T) {
+	session := []string{"mcp-session-id: S1", "authorization: user-1"}
+	tests := []struct {
+		name     string
+		request  []string
+		response string
+		ended    bool
+	}{
+		{"DELETE", append([]string{":method: DELETE"}, session...), ":status: 200", true},
+		{"DELETE that is refused", append([]string{":method: DELETE"}, session...), ":status: 405", false},
+		{"404", append([]string{":method: POST"}, session...), ":status: 404", true},
+		{"an error of another kind", append([]string{":method: POST"}, session...), ":status: 500", false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			b := start(t, setup{policy: keeping})
+			b.converse(t, start1, ":status: 200", "mcp-session-id: S1")
+			if !b.converse(t, test.request, test.response) {
+				t.Fatal("the response was not asked for")
+			}
+			got := b.reaches(t, append([]string{":method: POST"}, session...)...)
+			if (len(got) == 0) != test.ended {
+				t.Errorf("afterwards %q", got)
+			}
+		})
+	}
+}
+
+// One message per request in the steady state: a response is asked for only where it has something to tell.
+func TestTheResponseIsAskedForOnlyWhereItTells(t *testing.T) {
+	tests := []struct {
+		name, policy string
+		request      []string
+		want         bool
+	}{
+		{"initialize", keeping, start1, true},
+		{"initialize without the header", keeping, []string{":method: POST"}, false},
+		{"initialize, known by its method", keeping, append([]string{"mcp-method: tools/call"}, start1...), false},
+		{"modern", keeping, append([]string{"mcp-method: initialize"}, start1...), false},
+		{"a request of a session with the header", keeping, append([]string{"mcp-session-id: S"}, start1...), false},
+		{"GET", keeping, []string{":method: GET", "x-mcp-api-key: alice"}, false},
+		{"nothing is kept", smallest, start1, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := start(t, setup{policy: test.policy}).converse(t, test.request, ":status: 200"); got != test.want {
+				t.Errorf("asked: %v", got)
+			}
+		})
+	}
+}
+
+func TestAResponseThatIsNoSuccessBeginsNoSession(t *testing.T) {
+	b := start(t, setup{policy: keeping})
+	b.converse(t, start1, ":status: 401", "mcp-session-id: S1")
+	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1"); len(got) != 0 {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A fan-out that freezes a carrier sends a session's old ticket with its later calls.
+func TestASupersededTicketGetsNothing(t *testing.T) {
+	b := start(t, setup{policy: smallest + "ticket: {grace: 50ms}\n"})
+	session := func(id, key string) string {
+		_, minted := b.ingress(t, "mcp-session-id: "+id, "x-mcp-api-key: "+key)
+		return minted
+	}
+	gets := func(ticket string) bool { return len(b.egress(t, "a", "x-bellhop-ticket: "+ticket)) == 1 }
+	old := session("S1", "first")
+	if session("S2", "first") != old {
+		t.Fatal("the same headers have the same ticket")
+	}
+	next := session("S1", "second")
+	time.Sleep(100 * time.Millisecond)
+	if !gets(old) {
+		t.Error("another session still has it")
+	}
+	session("S2", "second")
+	if !gets(old) {
+		t.Error("within the grace it is of use, for calls in flight")
+	}
+	time.Sleep(100 * time.Millisecond)
+	if gets(old) {
+		t.Error("nobody has it any more")
+	}
+	if !gets(next) {
+		t.Error("the newer one is of use")
+	}
+	if session("S1", "first") != old || !gets(old) {
+		t.Error("a session has it again")
+	}
+	session("S1", "second")
+	time.Sleep(100 * time.Millisecond)
+	b.ingress(t, "x-mcp-api-key: first") // a client without a session
+	if !gets(old) {
+		t.Error("a client without a session has it")
+	}
+	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="captured"} 7
+bellhop_headers_total{backend="a",header="x-mcp-api-key",outcome="forwarded"} 5
+bellhop_headers_total{backend="a",header="x-mcp-api-key",outcome="superseded"} 1`)
+}

@@ -1,0 +1,103 @@
+package processor
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"bellhop/policy"
+	"bellhop/processor/session"
+)
+
+// visit is one request of an MCP session, as far as Bellhop may know the session.
+type visit struct {
+	id        string // the session's name; empty: the request has no session, or that of another principal
+	principal string
+	record    session.Record
+	known     bool
+}
+
+// kept is what the session remembers.
+func (v visit) kept() policy.Capture { return v.record.Kept }
+
+// visit finds the session of a request. A session that another principal began gives nothing and learns nothing.
+// Without a rule that keeps headers, a session that cannot be read fails no request.
+func (e *engine) visit(ctx context.Context, request incoming, own policy.Capture) (visit, error) {
+	v := visit{principal: e.names.Principal(request.headers, e.policy.Session().Bind)}
+	if request.session == "" {
+		return v, nil
+	}
+	v.id = e.names.Session(request.session)
+	var err error
+	if v.record, v.known, err = e.sessions.Find(ctx, v.id); err != nil && e.policy.KeepsSessions() {
+		return visit{}, err
+	}
+	if v.known && v.record.Principal != v.principal {
+		e.metrics.strangers.Inc()
+		return visit{principal: v.principal}, nil
+	}
+	return v, nil
+}
+
+// remember writes what a request tells about its session. Nothing is written while nothing changes.
+func (e *engine) remember(ctx context.Context, v visit, own policy.Capture, minted string) error {
+	if v.id == "" {
+		e.succession.Minted(minted)
+		return nil
+	}
+	next := session.Record{Principal: v.principal, Kept: e.policy.Renew(v.record.Kept, own), Ticket: minted}
+	if v.known && v.record.Ticket == minted && slices.EqualFunc(v.record.Kept, next.Kept, sameLine) {
+		return nil
+	}
+	return e.sessions.Save(ctx, v.id, next, e.policy.Session().Idle)
+}
+
+func sameLine(a, b policy.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) }
+
+// awaited is what the response of a request has to tell.
+type awaited struct {
+	begins *session.Record // not nil: the response names the session that this begins
+	ends   string          // not empty: the session that the response may end
+	asked  bool            // the client itself asked for its end
+}
+
+// await says what the response has to tell. Most responses tell nothing, and are not waited for: a session's ID stands
+// in the response to its first request, and its end in that to a DELETE. That the fan-out has forgotten it (404) matters
+// only where the session's headers are in use.
+func (e *engine) await(request incoming, v visit, own, complete policy.Capture, minted string) *awaited {
+	kept := e.policy.Kept(own)
+	switch {
+	case !e.policy.KeepsSessions():
+		return nil
+	case request.session == "" && len(kept) > 0 && beginsSession(request):
+		return &awaited{begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: minted}}
+	case v.known && request.method == http.MethodDelete:
+		return &awaited{ends: v.id, asked: true}
+	case v.known && len(complete) > len(own):
+		return &awaited{ends: v.id}
+	default:
+		return nil
+	}
+}
+
+// beginsSession reports whether a request without a session may begin one. A modern one (2026-07-28), which names its
+// method in a header, never does.
+func beginsSession(request incoming) bool {
+	return (request.method == "" || request.method == http.MethodPost) && !request.modern &&
+		(request.act.Method == "" || request.act.Method == "initialize")
+}
+
+// hear takes from a response what was awaited of it. A response that tells nothing of use is passed over.
+func (e *engine) hear(ctx context.Context, a *awaited, response outgoing) {
+	good := response.status >= 200 && response.status < 300
+	var err error
+	switch {
+	case a.begins != nil && good && response.session != "":
+		err = e.sessions.Save(ctx, e.names.Session(response.session), *a.begins, e.policy.Session().Idle)
+	case a.ends != "" && (response.status == http.StatusNotFound || (a.asked && good)):
+		err = e.sessions.End(ctx, a.ends)
+	}
+	if err != nil {
+		e.warnings.warn("what a response tells about its session cannot be written", "error", err)
+	}
+}
