@@ -47,11 +47,11 @@ func (w *writer) filter(path string, r role) *hcmv3.HttpFilter {
 		GrpcService:      w.grpcService(path+".grpc_service", r),
 		FailureModeAllow: w.failOpen,
 		StatusOnError:    &typev3.HttpStatus{Code: http.StatusServiceUnavailable},
+		// The modes of trailers are left to their default, which is SKIP: written out, they keep Envoy from taking the
+		// override of a response for the one in allowed_override_modes (measured with Envoy 1.40).
 		ProcessingMode: &extprocv3.ProcessingMode{
-			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
-			ResponseHeaderMode:  extprocv3.ProcessingMode_SKIP,
-			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
-			ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
+			RequestHeaderMode:  extprocv3.ProcessingMode_SEND,
+			ResponseHeaderMode: extprocv3.ProcessingMode_SKIP,
 		},
 		MessageTimeout:   durationpb.New(500 * time.Millisecond),
 		StatPrefix:       string(r),
