@@ -69,6 +69,9 @@ func (w *writer) filter(path string, r role) *hcmv3.HttpFilter {
 		w.note(path+".allow_mode_override", "Bellhop may ask for the headers of a response: that to the first request of a session names the session,",
 			"and that to its last one says that it has ended.")
 	}
+	if w.readMCP {
+		config.MetadataOptions = tellMCP()
+	}
 	config.ForwardRules = forwardRules(footprint)
 	config.MutationRules = mutationRules(footprint)
 	w.noteFilter(path, r)

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -58,7 +59,7 @@ func (w *writer) manager(path string, r role) *hcmv3.HttpConnectionManager {
 	w.note(path+".scheme_header_transformation", "A server behind https is told https, although Envoy was spoken to over http.")
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:                 string(r),
-		HttpFilters:                []*hcmv3.HttpFilter{w.filter(path+".http_filters[0]", r), w.router()},
+		HttpFilters:                w.filters(path+".http_filters", r),
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{MatchUpstream: true},
 		CommonHttpProtocolOptions:  &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(maxRequestHeaders)},
@@ -67,6 +68,15 @@ func (w *writer) manager(path string, r role) *hcmv3.HttpConnectionManager {
 		RequestHeadersTimeout:      durationpb.New(10 * time.Second),
 		GenerateRequestId:          wrapperspb.Bool(false),
 	}
+}
+
+// filters stand in the order in which a request passes them.
+func (w *writer) filters(path string, r role) []*hcmv3.HttpFilter {
+	var filters []*hcmv3.HttpFilter
+	if w.readMCP {
+		filters = append(filters, w.mcpFilter(path+"[0]"))
+	}
+	return append(filters, w.filter(fmt.Sprintf("%s[%d]", path, len(filters)), r), w.router())
 }
 
 func (w *writer) router() *hcmv3.HttpFilter {

@@ -15,6 +15,7 @@ type BootstrapOptions struct {
 	Backends   []string // --backend: NAME=URL, one for each MCP server
 	Bellhop    []string // --bellhop: unix:///PATH or HOST:PORT, one for each replica; none: DefaultBellhop
 	Admin      string   // --envoy-admin: IP:PORT of Envoy's own admin page; empty: none
+	ReadMCP    bool     // --read-mcp: Envoy reads the method and the tool from the body; always where the policy has rules for tools
 	FailOpen   bool     // --fail-open: requests pass unprocessed while Bellhop is down
 	TrustedCA  string   // --trusted-ca: the CA file, on Envoy's machine, for https; empty: DefaultTrustedCA
 
@@ -60,6 +61,9 @@ func (o BootstrapOptions) flags() []flag {
 	add("--envoy-admin", o.Admin)
 	if o.TrustedCA != DefaultTrustedCA {
 		add("--trusted-ca", o.TrustedCA)
+	}
+	if o.ReadMCP {
+		all = append(all, flag{name: "--read-mcp"})
 	}
 	if o.FailOpen {
 		all = append(all, flag{name: "--fail-open"})

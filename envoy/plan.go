@@ -26,6 +26,7 @@ type plan struct {
 	identity  *identity // nil: Bellhop is spoken to in the clear, on this machine
 	trustedCA string
 	failOpen  bool
+	readMCP   bool
 }
 
 // backend is one MCP server behind the fan-out.
@@ -42,7 +43,7 @@ type identity struct{ ca, cert, key string }
 func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 	var f faults
 	f.unprintable(options)
-	made := &plan{policy: p, trustedCA: options.TrustedCA, failOpen: options.FailOpen}
+	made := &plan{policy: p, trustedCA: options.TrustedCA, failOpen: options.FailOpen, readMCP: options.ReadMCP || p.ScopesTools()}
 	made.listeners(&f, options)
 	made.readFanout(&f, options.Fanout)
 	made.readBackends(&f, options.Backends)

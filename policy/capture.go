@@ -121,6 +121,11 @@ func (p *Policy) KeepsSessions() bool {
 	return slices.ContainsFunc(p.sources, func(s source) bool { return s.keep == KeepSession })
 }
 
+// ScopesTools reports whether any rule is for certain tools only, so that it matters what a request asks for.
+func (p *Policy) ScopesTools() bool {
+	return slices.ContainsFunc(p.doc.Forward, func(r Rule) bool { return len(r.Tools) > 0 })
+}
+
 // Complete adds to a request's own capture what its session remembers of the headers that it lacks.
 func (p *Policy) Complete(own, remembered Capture) (Capture, *Rejection) {
 	complete := slices.Clone(own)

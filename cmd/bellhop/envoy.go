@@ -45,6 +45,7 @@ func newBootstrap() *cobra.Command {
 	flags.StringVar(&options.BellhopKey, "bellhop-key", "", "PEM private key of --bellhop-cert")
 	flags.StringVar(&options.Admin, "envoy-admin", "", "IP:PORT of Envoy's own admin page (default: none)")
 	flags.StringVar(&options.TrustedCA, "trusted-ca", envoy.DefaultTrustedCA, "PEM roots for https backends, on Envoy's machine")
+	flags.BoolVar(&options.ReadMCP, "read-mcp", false, "let Envoy read the MCP method and the tool from the body, for discovery identities and error ids (always with rules for tools)")
 	flags.BoolVar(&options.FailOpen, "fail-open", false, "let requests pass unprocessed while Bellhop is down: clients' headers reach the fan-out, tickets reach backends")
 	return cmd
 }

@@ -1,0 +1,30 @@
+package envoy
+
+import (
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	mcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/mcp/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// mcpFilterName is the filter's name, and the namespace in which it files what it reads.
+const mcpFilterName = "envoy.filters.http.mcp"
+
+// maxParsedBody bounds what Envoy holds of a body to find the method and the tool in it, in bytes. Some clients write
+// the tool's name after its arguments.
+const maxParsedBody = 64 << 10
+
+// mcpFilter lets Envoy read what a request asks for, so that Bellhop knows it without ever seeing a body.
+func (w *writer) mcpFilter(path string) *hcmv3.HttpFilter {
+	w.note(path, "Envoy reads the MCP method and the tool's name from the body, and tells Bellhop these two. The body itself",
+		"never reaches Bellhop. In a body of more than 64 KiB they may not be found: rules for tools then do not apply.")
+	return &hcmv3.HttpFilter{Name: mcpFilterName, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.pack(&mcpv3.Mcp{
+		TrafficMode:        mcpv3.Mcp_PASS_THROUGH,
+		MaxRequestBodySize: wrapperspb.UInt32(maxParsedBody),
+	})}}
+}
+
+// tellMCP lets ext_proc pass on what the filter before it has read.
+func tellMCP() *extprocv3.MetadataOptions {
+	return &extprocv3.MetadataOptions{ForwardingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{mcpFilterName}}}
+}
