@@ -62,7 +62,7 @@ func (w *writer) filter(path string, r role) *hcmv3.HttpFilter {
 		footprint = w.policy.EgressFootprint()
 		config.RequestAttributes = []string{"xds.cluster_name"}
 	}
-	if r == ingress && w.policy.KeepsSessions() {
+	if r == ingress && (w.policy.KeepsSessions() || w.policy.Explains()) {
 		// Exactly this entry: Envoy compares it with what Bellhop asks for as a whole, and ignores silently what differs.
 		config.AllowModeOverride = true
 		config.AllowedOverrideModes = []*extprocv3.ProcessingMode{{ResponseHeaderMode: extprocv3.ProcessingMode_SEND}}
@@ -99,6 +99,9 @@ func (w *writer) noteFilter(path string, r role) {
 
 // forwardRules lets Bellhop see the headers that it has to read.
 func forwardRules(footprint policy.Footprint) *extprocv3.HeaderForwardingRules {
+	if footprint.ReadsAll {
+		return nil
+	}
 	list := &matcherv3.ListStringMatcher{}
 	for _, name := range footprint.Reads {
 		if prefix, isFamily := strings.CutSuffix(name, "*"); isFamily {

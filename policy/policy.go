@@ -239,8 +239,9 @@ func (p *Policy) routeTo(backend string) *route {
 //
 // A name that ends in * stands for a family.
 type Footprint struct {
-	Reads  []string
-	Writes []string
+	Reads    []string
+	ReadsAll bool // every header, whatever Reads holds
+	Writes   []string
 }
 
 // IngressFootprint is the footprint on client requests.
@@ -260,7 +261,11 @@ func (p *Policy) IngressFootprint() Footprint {
 			writes = append(writes, source.pattern)
 		}
 	}
-	return Footprint{Reads: reads, Writes: writes}
+	if p.doc.Explain {
+		// A client can only be told which of its headers no rule lists when all of them are shown.
+		writes = append(writes, "x-bellhop-explain", "x-bellhop-captured", "x-bellhop-not-listed", "x-bellhop-left-out", "x-bellhop-rejected")
+	}
+	return Footprint{Reads: reads, ReadsAll: p.doc.Explain, Writes: writes}
 }
 
 // EgressFootprint is the footprint on requests to backends, over all of them.

@@ -66,6 +66,12 @@ func Restrictions() []Restriction {
 	}
 }
 
+// Restricted reports whether no policy can carry a header of that name.
+func Restricted(name string) bool {
+	_, found := restricted(name)
+	return found
+}
+
 // restricted returns the row that forbids name. An underscore counts as a hyphen, because many servers read
 // content_length as content-length.
 func restricted(name string) (Restriction, bool) {

@@ -16,7 +16,7 @@ import (
 func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (change, *problem) {
 	taken, rejection := e.policy.Capture(request.headers)
 	if rejection != nil {
-		return e.refuseHeaders(rejection)
+		return e.refuseHeaders(request, rejection)
 	}
 	visit, err := e.visit(ctx, request, taken.Capture)
 	if err != nil {
@@ -28,7 +28,7 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 		rejection = e.policy.Missing(capture, request.act)
 	}
 	if rejection != nil {
-		return e.refuseHeaders(rejection)
+		return e.refuseHeaders(request, rejection)
 	}
 	minted := e.minter.Mint(capture, e.now())
 	made := e.exchangeForTicket(request.headers, taken.Hide, minted)
@@ -41,12 +41,22 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 	}
 	e.metrics.taken(e.policy, taken, capture)
 	made.await = e.await(request, visit, taken.Capture, capture, minted)
+	if e.asks(request) {
+		if made.await == nil {
+			made.await = &awaited{}
+		}
+		made.await.view = e.view(request, taken)
+	}
 	return made, nil
 }
 
-func (e *engine) refuseHeaders(rejection *policy.Rejection) (change, *problem) {
+func (e *engine) refuseHeaders(request incoming, rejection *policy.Rejection) (change, *problem) {
 	e.metrics.rejected(e.policy, rejection)
-	return e.reject(rejected(rejection), outcomeRejected)
+	trouble := rejected(rejection)
+	if e.asks(request) {
+		trouble.view = []policy.Header{nameList(rejectedHeader, []string{rejection.Header})}
+	}
+	return e.reject(trouble, outcomeRejected)
 }
 
 // exchangeForTicket is the one change of a client's request: hidden headers and whatever the client sent as a
@@ -54,6 +64,9 @@ func (e *engine) refuseHeaders(rejection *policy.Rejection) (change, *problem) {
 func (e *engine) exchangeForTicket(request []policy.Header, hide []string, minted string) change {
 	sent := ticket.Read(request)
 	made := change{remove: append(slices.Clone(hide), policy.TicketAlias)}
+	if e.policy.Explains() {
+		made.remove = append(made.remove, askHeader)
+	}
 	if e.policy.Uses(policy.CarrierHeader) {
 		made.set = append(made.set, policy.Header{Name: policy.TicketHeader, Value: policy.NewValue(minted)})
 	} else {

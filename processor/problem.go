@@ -20,6 +20,7 @@ type problem struct {
 	reason  string // stable, for machines and metrics
 	header  string // the header it is about, or empty
 	message string
+	view    []policy.Header // for a client that asked
 }
 
 // rejected is the problem of a request that breaks a limit of the policy.

@@ -8,18 +8,15 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"bellhop/policy"
 )
 
 // Every ProcessingResponse that Bellhop sends is built in this file.
 
 // replyHeaders answers a request's headers with a change.
 func replyHeaders(c change) *extprocv3.ProcessingResponse {
-	mutation := &extprocv3.HeaderMutation{RemoveHeaders: c.remove}
-	previous := ""
-	for _, header := range c.set {
-		mutation.SetHeaders = append(mutation.SetHeaders, setHeader(header.Name, header.Value.Reveal(), header.Name == previous))
-		previous = header.Name
-	}
+	mutation := &extprocv3.HeaderMutation{RemoveHeaders: c.remove, SetHeaders: setHeaders(c.set)}
 	reply := &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
 		RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{HeaderMutation: mutation}},
 	}}
@@ -28,6 +25,26 @@ func replyHeaders(c change) *extprocv3.ProcessingResponse {
 		reply.ModeOverride = &extprocfilterv3.ProcessingMode{ResponseHeaderMode: extprocfilterv3.ProcessingMode_SEND}
 	}
 	return reply
+}
+
+// replyResponse answers a response's headers and adds lines to them.
+func replyResponse(set []policy.Header) *extprocv3.ProcessingResponse {
+	reply := &extprocv3.HeadersResponse{}
+	if len(set) > 0 {
+		reply.Response = &extprocv3.CommonResponse{HeaderMutation: &extprocv3.HeaderMutation{SetHeaders: setHeaders(set)}}
+	}
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{ResponseHeaders: reply}}
+}
+
+// setHeaders writes lines, of which those of one name stand together.
+func setHeaders(lines []policy.Header) []*corev3.HeaderValueOption {
+	var options []*corev3.HeaderValueOption
+	previous := ""
+	for _, header := range lines {
+		options = append(options, setHeader(header.Name, header.Value.Reveal(), header.Name == previous))
+		previous = header.Name
+	}
+	return options
 }
 
 // setHeader writes one line. Envoy reads only raw_value and append: append unset replaces the header, append true
@@ -45,8 +62,9 @@ func replyProblem(p *problem, id any) *extprocv3.ProcessingResponse {
 	body, _ := json.Marshal(p.body(id)) // strings and numbers: cannot fail
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ImmediateResponse{
 		ImmediateResponse: &extprocv3.ImmediateResponse{
-			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(p.status)}, //nolint:gosec // an HTTP status
-			Headers: &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{setHeader("content-type", "application/json", false)}},
+			Status: &typev3.HttpStatus{Code: typev3.StatusCode(p.status)}, //nolint:gosec // an HTTP status
+			Headers: &extprocv3.HeaderMutation{SetHeaders: append(
+				[]*corev3.HeaderValueOption{setHeader("content-type", "application/json", false)}, setHeaders(p.view)...)},
 			Body:    body,
 			Details: "bellhop_" + p.reason,
 		},

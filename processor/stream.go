@@ -134,9 +134,10 @@ func (e *engine) pass(ctx context.Context, x *exchange, request *extprocv3.Proce
 		return replyProblem(headersNotShown(), nil), true
 	}
 	if request.GetResponseHeaders() != nil && x.awaits != nil {
-		e.hear(ctx, x.awaits, readResponse(request))
+		awaits := x.awaits
 		x.awaits = nil
-		return replyUnchanged(request, false), !moreToCome(request)
+		e.hear(ctx, awaits, readResponse(request))
+		return replyResponse(awaits.view), !moreToCome(request)
 	}
 	return replyUnchanged(request, x.duplex(request)), false
 }

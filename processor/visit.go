@@ -59,6 +59,7 @@ type awaited struct {
 	begins *session.Record // not nil: the response names the session that this begins
 	ends   string          // not empty: the session that the response may end
 	asked  bool            // the client itself asked for its end
+	view   []policy.Header // what the client asked to be told with the response
 }
 
 // await says what the response has to tell. Most responses tell nothing, and are not waited for: a session's ID stands

@@ -1,0 +1,72 @@
+package processor_test
+
+import (
+	"strings"
+	"testing"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+)
+
+func TestAClientThatAsksIsToldWhatBecameOfItsOwnHeaders(t *testing.T) {
+	b := start(t, setup{policy: "version: 1\nexplain: true\nforward: [x-mcp-api-key, x-f*]\nlimits: {value_bytes: 20}\n"})
+	stream := b.stream(t, "bellhop-role", "ingress")
+	request := requestHeaders(":path: /mcp", "accept: x", "x-bellhop-explain: 1", "x-mcp-api-key: canary", "x-api-kee: canary", "x-forwarded-for: canary")
+	request.ProtocolConfig = &extprocv3.ProtocolConfiguration{}
+	if err := stream.Send(request); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := stream.Recv()
+	if err != nil || answer.GetModeOverride() == nil {
+		t.Fatalf("got %v, %v", answer, err)
+	}
+	if removed := answer.GetRequestHeaders().GetResponse().GetHeaderMutation().GetRemoveHeaders(); !strings.Contains(strings.Join(removed, " "), "x-bellhop-explain") {
+		t.Errorf("the question goes on to the fan-out: %q", removed)
+	}
+	if err := stream.Send(messages()["response_headers"]()); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err = stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, option := range answer.GetResponseHeaders().GetResponse().GetHeaderMutation().GetSetHeaders() {
+		got[option.GetHeader().GetKey()] = string(option.GetHeader().GetRawValue())
+	}
+	for name, want := range map[string]string{
+		"x-bellhop-captured": "x-mcp-api-key", "x-bellhop-not-listed": "x-api-kee", "x-bellhop-left-out": "x-forwarded-for",
+	} {
+		if got[name] != want {
+			t.Errorf("%s: got %q, want %q", name, got[name], want)
+		}
+	}
+	if strings.Contains(answer.String(), "canary") {
+		t.Error("a value is in the answer")
+	}
+	refused := b.ask(t, requestHeaders("x-bellhop-explain: 1", "x-mcp-api-key: "+strings.Repeat("k", 30)), "bellhop-role", "ingress").GetImmediateResponse()
+	if set := refused.GetHeaders().GetSetHeaders(); len(set) != 2 || string(set[1].GetHeader().GetRawValue()) != "x-mcp-api-key" {
+		t.Errorf("got %v", refused)
+	}
+}
+
+func TestAClientIsToldNothingUnlessThePolicySaysSo(t *testing.T) {
+	b := start(t, setup{policy: smallest})
+	if b.converse(t, []string{"x-bellhop-explain: 1", "x-mcp-api-key: k"}) {
+		t.Error("the response was asked for")
+	}
+}
+
+// A dry run changes and refuses nothing, and counts everything.
+func TestObserveChangesNothing(t *testing.T) {
+	b := start(t, setup{policy: smallest + "mode: observe\nlimits: {value_bytes: 4}\n"})
+	for _, role := range []string{"ingress", "egress"} {
+		for _, lines := range [][]string{{"x-mcp-api-key: k"}, {"x-mcp-api-key: too-long"}, {"x-bellhop-ticket: forged"}} {
+			answer := b.ask(t, requestHeaders(lines...), "bellhop-role", role)
+			if mutation := answer.GetRequestHeaders().GetResponse().GetHeaderMutation(); answer.GetRequestHeaders() == nil || len(mutation.GetSetHeaders())+len(mutation.GetRemoveHeaders()) > 0 {
+				t.Errorf("%s %q: %v", role, lines, answer)
+			}
+		}
+	}
+	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="captured"} 1
+bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="rejected"} 1
+bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="unknown_ticket"} 1`)
+}
