@@ -109,6 +109,14 @@ func (s *Sessions) Superseded(ticket string, grace time.Duration) bool {
 	return h.sessions == 0 && !h.replaced.IsZero() && s.now().Sub(h.replaced) > grace
 }
 
+// Usage tells how full the store is; Tickets counts sessions.
+func (s *Sessions) Usage() Usage {
+	return Usage{
+		Tickets: s.sessions.EstimatedSize(), Bytes: s.sessions.WeightedSize() + s.holds.WeightedSize(),
+		Limit: s.sessions.GetMaximum() + s.holds.GetMaximum(), Evictions: s.sessions.Stats().Evictions,
+	}
+}
+
 // Close frees what the store holds. It must not be used afterwards.
 func (s *Sessions) Close() {
 	s.sessions.StopAllGoroutines()

@@ -1,0 +1,86 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"bellhop/processor/session"
+	"bellhop/processor/store"
+)
+
+func openSessions(t *testing.T, limit uint64) *store.Sessions {
+	t.Helper()
+	sessions, err := store.NewSessions(limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sessions.Close)
+	return sessions
+}
+
+func save(t *testing.T, sessions *store.Sessions, id, ticket string) {
+	t.Helper()
+	record := session.Record{Principal: "P-" + id, Kept: capture(id), Ticket: ticket}
+	if err := sessions.Save(context.Background(), id, record, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSessionsAreFoundUntilTheyEnd(t *testing.T) {
+	sessions := openSessions(t, 1<<20)
+	save(t, sessions, "S", "T")
+	got, ok, err := sessions.Find(context.Background(), "S")
+	if err != nil || !ok || got.Principal != "P-S" || got.Ticket != "T" || got.Kept[0].Value.Reveal() != "S" {
+		t.Errorf("got %v %v, %v", got, ok, err)
+	}
+	if err := sessions.End(context.Background(), "S"); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, _ := sessions.Find(context.Background(), "S"); ok {
+		t.Error("it has ended")
+	}
+}
+
+// A session that ends has not replaced its ticket: calls that it left behind may still use it.
+func TestASessionThatEndsSupersedesNothing(t *testing.T) {
+	sessions := openSessions(t, 1<<20)
+	save(t, sessions, "S", "T")
+	_ = sessions.End(context.Background(), "S")
+	time.Sleep(20 * time.Millisecond) // the cache tells of the end by the way
+	if sessions.Superseded("T", 0) {
+		t.Error("superseded by nothing")
+	}
+	save(t, sessions, "S2", "U")
+	save(t, sessions, "S2", "V")
+	time.Sleep(time.Millisecond)
+	if !sessions.Superseded("U", 0) || sessions.Superseded("V", 0) || sessions.Superseded("never seen", 0) {
+		t.Error("U has been replaced by V, and nothing else has")
+	}
+}
+
+// Invariant 8: a client that opens a million sessions stays within the bound, and live sessions keep working.
+func TestAMillionSessionsStayWithinTheBound(t *testing.T) {
+	const limit = 4 << 20
+	sessions := openSessions(t, limit)
+	live := make([]string, 20)
+	for i := range live {
+		live[i] = fmt.Sprintf("live-%d", i)
+		save(t, sessions, live[i], "T-"+live[i])
+	}
+	for i := range 1_000_000 {
+		save(t, sessions, fmt.Sprintf("flood-%d", i), fmt.Sprintf("T-%d", i))
+		if i%100 == 0 {
+			use := live[i/100%len(live)]
+			if got, ok, _ := sessions.Find(context.Background(), use); !ok || got.Principal != "P-"+use {
+				t.Fatalf("after %d sessions a live one is lost", i)
+			}
+		}
+		if i%50_000 == 0 {
+			if usage := sessions.Usage(); usage.Bytes > limit+limit/10 {
+				t.Fatalf("%d bytes are above the limit of %d", usage.Bytes, limit)
+			}
+		}
+	}
+}
