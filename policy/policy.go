@@ -140,6 +140,15 @@ func (p *Policy) Pattern(name string) string {
 	return ""
 }
 
+// Patterns lists the names and families that the policy takes off client requests, in its order.
+func (p *Policy) Patterns() []string {
+	patterns := make([]string, len(p.sources))
+	for i, source := range p.sources {
+		patterns[i] = source.pattern
+	}
+	return patterns
+}
+
 // outsideFamilies reports whether a name is in no family, whatever its beginning.
 func outsideFamilies(name string) bool {
 	_, found := restricted(name)
@@ -255,7 +264,7 @@ func (p *Policy) IngressFootprint() Footprint {
 	for _, source := range p.sources {
 		reads = appendOnce(reads, source.pattern)
 	}
-	writes := append(carriers, TicketAlias)
+	writes := append(slices.Clone(carriers), TicketAlias)
 	for _, source := range p.sources {
 		if source.hide {
 			writes = append(writes, source.pattern)

@@ -15,6 +15,7 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 	if !declared {
 		e.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", bound.backend, "cluster", request.cluster)
 	}
+	e.seen.backend(backend, e.now())
 	claim, capture, err := e.redeem(ctx, sent)
 	if err != nil {
 		e.metrics.request(egress, outcomeStoreFailed)

@@ -32,10 +32,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bench is a processor behind a real gRPC server, without a network.
 type bench struct {
-	client   extprocv3.ExternalProcessorClient
-	registry *prometheus.Registry
-	sessions *store.Sessions
-	log      *safeBuffer
+	client    extprocv3.ExternalProcessorClient
+	registry  *prometheus.Registry
+	sessions  *store.Sessions
+	processor *processor.Processor
+	log       *safeBuffer
 }
 
 type setup struct {
@@ -65,10 +66,11 @@ func start(t testing.TB, s setup) *bench {
 	t.Cleanup(sessions.Close)
 	b := &bench{sessions: sessions, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
 	server := grpc.NewServer()
-	extprocv3.RegisterExternalProcessorServer(server, processor.New(processor.Settings{
+	b.processor = processor.New(processor.Settings{
 		Key: ticket.RandomKey(), Store: s.store, Sessions: sessions, Succession: sessions, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}, loaded, s.identities))
+	}, loaded, s.identities)
+	extprocv3.RegisterExternalProcessorServer(server, b.processor)
 	listener := bufconn.Listen(1 << 20)
 	go func() { _ = server.Serve(listener) }()
 	connection, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -40,6 +40,9 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 		return e.reject(storeFailed(), outcomeStoreFailed)
 	}
 	e.metrics.taken(e.policy, taken, capture)
+	for _, header := range taken.Capture {
+		e.seen.header(e.policy.Pattern(header.Name), e.now())
+	}
 	made.await = e.await(request, visit, taken.Capture, capture, minted)
 	if e.asks(request) {
 		if made.await == nil {

@@ -81,6 +81,7 @@ type engine struct {
 	policy     *policy.Policy
 	minter     *ticket.Minter
 	names      session.Names
+	seen       *sightings
 	identities map[string][]policy.Header
 }
 
@@ -92,6 +93,7 @@ func New(settings Settings, p *policy.Policy, identities map[string][]policy.Hea
 		log: settings.Log, warnings: newWarnings(settings.Log), now: time.Now,
 	}}
 	processor.Apply(p, identities)
+	settings.Metrics.MustRegister(newSightingCollector(&processor.current))
 	return processor
 }
 
@@ -99,6 +101,7 @@ func New(settings Settings, p *policy.Policy, identities map[string][]policy.Hea
 // under another policy of the same fan-out go on being redeemed.
 func (p *Processor) Apply(next *policy.Policy, identities map[string][]policy.Header) {
 	p.current.Store(&engine{
+		seen:   newSightings(next, p.shared.now()),
 		shared: p.shared, policy: next, identities: identities,
 		names:  session.NewNames(p.shared.key.Derive("session"), next.Fanout()),
 		minter: ticket.NewMinter(p.shared.key, next.Fanout(), next.Rotate()),
