@@ -43,7 +43,10 @@ func TestCaptureKeepsBytesAndTrimsOuterSpace(t *testing.T) {
 
 func TestCaptureLeavesWhatConnectionNominates(t *testing.T) {
 	p := load(t, "version: 1\nforward: [x-a, x-b]\n")
-	got, _ := p.Capture(headers("connection: keep-alive, X-A", "x-a: 1", "x-b: 2"))
+	got, _ := p.Capture(headers("connection: keep-alive, X-A, x-c", "x-a: 1", "x-b: 2", "x-c: 3"))
+	if diff := cmp.Diff([]string{"x-a"}, got.Nominated); diff != "" {
+		t.Errorf("nominated: %s", diff)
+	}
 	if diff := cmp.Diff(headers("x-b: 2"), []policy.Header(got.Capture)); diff != "" {
 		t.Error(diff)
 	}

@@ -79,12 +79,17 @@ func (c *checker) as(path string, rule Rule) {
 	case isFamily:
 		c.fault(at, "rename each header with a rule of its own", "a family of headers keeps its names: as: %q would make one name of many", rule.As)
 	default:
-		if _, ok := family(rule.As); ok {
-			c.fault(at, "write one name", "as: %q is a family, and a rule writes one name", rule.As)
-			return
-		}
-		c.headerName(at, rule.As, "as")
+		c.oneName(at, rule.As, "as")
 	}
+}
+
+// oneName wants a header's name, and no family of names.
+func (c *checker) oneName(at Position, name, field string) {
+	if _, ok := family(name); ok {
+		c.fault(at, "write one name", "%s: %q is a family of headers, and this is one header", field, name)
+		return
+	}
+	c.headerName(at, name, field)
 }
 
 // values checks what a rule says of the values.
@@ -240,7 +245,7 @@ func (c *checker) discovery(path string, identities []Identity) {
 		if _, ok := c.places[at+".name"]; !ok {
 			c.fault(c.at("%s", at), "add name: with the header that the backend reads", "the discovery header has no name")
 		} else {
-			c.headerName(c.at("%s.name", at), identity.Name, "name")
+			c.oneName(c.at("%s.name", at), identity.Name, "name")
 		}
 		if identity.File == "" {
 			c.fault(c.at("%s", at), "add file: with the path of a file that holds the value", "the discovery header has no file")

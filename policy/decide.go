@@ -55,6 +55,7 @@ type Verdict struct {
 	As      string // the name at the backend, or empty where it gets nothing
 	Outcome Outcome
 	Line    int // of the rule; 0 where no rule speaks of it
+	Rule    int // its number in the policy, from 1, for several can stand in one line
 }
 
 // Decision is what a request to a backend becomes: first Remove, then Set.
@@ -102,7 +103,7 @@ func (r *route) remove(request []Header) []string {
 }
 
 func (r *route) inFamily(name string) bool {
-	return !outsideFamilies(name) && slices.ContainsFunc(r.families, func(pattern string) bool { return covers(pattern, name) })
+	return slices.ContainsFunc(r.families, func(pattern string) bool { return takes(pattern, name) })
 }
 
 func (p *Policy) deliver(r *route, call Call, decision *Decision) {
@@ -120,7 +121,7 @@ func (p *Policy) deliver(r *route, call Call, decision *Decision) {
 func (d *Decision) apply(rule Rule, call Call) {
 	found := false
 	for i, header := range call.Capture {
-		if !covers(rule.Name, header.Name) || (rule.Name != header.Name && outsideFamilies(header.Name)) {
+		if !takes(rule.Name, header.Name) {
 			continue
 		}
 		found = true
@@ -214,12 +215,12 @@ func (p *Policy) withholdAll(r *route, call Call, decision *Decision) {
 
 // delivers reports whether any rule takes the header to the backend.
 func (r *route) delivers(name string) bool {
-	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return covers(rule.Name, name) })
+	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return takes(rule.Name, name) })
 }
 
 // writes reports whether the name is a destination of any rule at the backend.
 func (r *route) writes(name string) bool {
-	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return covers(rule.As, name) })
+	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return takes(rule.As, name) })
 }
 
 // identify gives a request that no client caused the backend's own identity, unless its method is one that only a
@@ -245,7 +246,7 @@ func (d *Decision) deny(r *route, call Call, outcome Outcome) {
 }
 
 func (d *Decision) verdict(rule Rule, header string, outcome Outcome) {
-	verdict := Verdict{Header: header, Outcome: outcome, Line: rule.Line}
+	verdict := Verdict{Header: header, Outcome: outcome, Line: rule.Line, Rule: rule.Number}
 	if outcome == OutcomeForwarded {
 		verdict.As = rule.as(header)
 	}

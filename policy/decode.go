@@ -83,6 +83,7 @@ func (d *decoder) document(node ast.Node) *Document {
 		{"session", func(n ast.Node, p string) { d.session(n, p, &doc.Session) }},
 	})
 	for i := range doc.Forward {
+		doc.Forward[i].Number = i + 1
 		if doc.Forward[i].Keep == "" {
 			doc.Forward[i].Keep = doc.Keep
 		}
@@ -138,7 +139,7 @@ func (d *decoder) backends(node ast.Node, path string) []Backend {
 }
 
 func (d *decoder) identity(node ast.Node, path string) Identity {
-	var identity Identity
+	identity := Identity{Line: place(node).Line}
 	d.mapping(node, path, "a discovery header", []field{
 		{"name", func(n ast.Node, p string) { d.text(n, p, &identity.Name) }},
 		{"prefix", func(n ast.Node, p string) { d.text(n, p, &identity.Prefix) }},
@@ -270,7 +271,7 @@ func oneOf[T ~string](d *decoder, node ast.Node, path string, into *T, choices .
 	}
 	if !slices.Contains(choices, word) {
 		d.unread[place(node)] = true
-		d.recorder.fault(place(node), "write "+either(choices), "%s: %q is not known", path, word)
+		d.fault(place(node), "write "+either(choices), "%s: %q is not known", path, word)
 		return
 	}
 	*into = word
@@ -278,15 +279,12 @@ func oneOf[T ~string](d *decoder, node ast.Node, path string, into *T, choices .
 
 // either joins choices in words: "all, first or reject".
 func either[T ~string](choices []T) string {
-	text := string(choices[0])
-	for i, choice := range choices[1:] {
-		if i == len(choices)-2 {
-			text += " or " + string(choice)
-		} else {
-			text += ", " + string(choice)
-		}
+	words := make([]string, len(choices))
+	for i, choice := range choices {
+		words[i] = string(choice)
 	}
-	return text
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 func (d *decoder) text(node ast.Node, path string, into *string) {

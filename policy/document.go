@@ -7,16 +7,16 @@ const Version = 1
 
 // Document is a policy as it is written, with the defaults filled in. Names are in lower case.
 type Document struct {
-	Version  int
-	Fanout   string // optional; tickets of one fan-out are worthless at another
-	Keep     Keep   // the default for the rules
-	Mode     Mode
-	Explain  bool // a client that asks is told which of its own headers were captured
-	Forward  []Rule
-	Backends []Backend // nil: no world is declared, every backend behind the filter may be meant
-	Limits   Limits
-	Ticket   Ticket
-	Session  Session
+	Version  int       `json:"version" jsonschema:"required,enum=1" jsonschema_description:"The version of the policy language"`
+	Fanout   string    `json:"fanout" jsonschema_description:"A name for the fan-out; tickets of one fan-out are worthless at another"`
+	Keep     Keep      `json:"keep" jsonschema:"enum=request,enum=session,default=request" jsonschema_description:"The default of the rules: how long a client's header is of use"`
+	Mode     Mode      `json:"mode" jsonschema:"enum=enforce,enum=observe,default=enforce" jsonschema_description:"observe computes, counts and logs, and changes nothing"`
+	Explain  bool      `json:"explain" jsonschema:"default=false" jsonschema_description:"A client that sends x-bellhop-explain: 1 is told which of its own headers were captured"`
+	Forward  []Rule    `json:"forward" jsonschema:"required,minItems=1" jsonschema_description:"The headers that may be carried; nothing that is not listed here ever is"`
+	Backends []Backend `json:"backends" jsonschema_description:"The backends, by name. Declared: all others get nothing. Not declared: every backend behind the filter is meant"` // nil: none is declared
+	Limits   Limits    `json:"limits" jsonschema_description:"Limits reject a request; they never cut one"`
+	Ticket   Ticket    `json:"ticket" jsonschema_description:"How tickets are made and how long they live"`
+	Session  Session   `json:"session" jsonschema_description:"How MCP sessions are recognised"`
 }
 
 // Keep says how long a client's header is of use.
@@ -65,39 +65,41 @@ const (
 
 // Rule names one header, or one family of headers, that may be carried, and where to.
 type Rule struct {
-	Name     string   // ends in * for a family
-	To       []string // backends; empty: every declared backend
-	Required bool     // a client request without it is refused
-	As       string   // the name at the backend; equal to Name unless the rule renames
-	Prefix   string   // put before each value at the backend
-	Tools    []string // patterns of the tools whose calls get it; empty: every request
-	Keep     Keep
-	Repeat   Repeat
-	Conflict Conflict
-	Hide     bool // the fan-out does not see the header
-	MaxBytes int  // of one value; 0: only the limits of the policy
-	Line     int  // of the document
+	Name     string   `json:"name" jsonschema:"required" jsonschema_description:"The header that clients send; a * at the end makes it a family of headers"`
+	To       []string `json:"to" jsonschema:"minItems=1,uniqueItems=true" jsonschema_description:"The backends that may have it; without it every declared one"` // empty: every declared backend
+	Required bool     `json:"required" jsonschema:"default=false" jsonschema_description:"A client request without the header is refused"`
+	As       string   `json:"as" jsonschema_description:"The name at the backend; without it the name that clients send"` // equal to Name unless the rule renames
+	Prefix   string   `json:"prefix" jsonschema_description:"Put before each value at the backend, such as 'Bearer '"`
+	Tools    []string `json:"tools" jsonschema:"minItems=1" jsonschema_description:"Only for calls of these tools; * stands for any run of characters. Where the tool is not known the header is not sent"` // empty: every request
+	Keep     Keep     `json:"keep" jsonschema:"enum=request,enum=session" jsonschema_description:"request: absent means absent. session: later requests of the same MCP session get the last value"`
+	Repeat   Repeat   `json:"repeat" jsonschema:"enum=all,enum=first,enum=reject,default=all" jsonschema_description:"What becomes of a header that stands on several lines"`
+	Conflict Conflict `json:"conflict" jsonschema:"enum=replace,enum=keep,enum=reject,default=replace" jsonschema_description:"What happens where the fan-out itself sends that name to the backend"`
+	Hide     bool     `json:"hide" jsonschema:"default=true" jsonschema_description:"The fan-out does not see the header"`
+	MaxBytes int      `json:"max_bytes" jsonschema_description:"The most bytes of one value; not above limits.value_bytes"` // 0: only the limits of the policy
+	Line     int      `json:"-"`                                                                                            // of the document
+	Number   int      `json:"-"`                                                                                            // in the policy, from 1
 }
 
 // Backend is one MCP server behind the fan-out.
 type Backend struct {
-	Name      string
-	Clusters  []string // names of the Envoy clusters that are this backend
-	Discovery []Identity
+	Name      string     `json:"-"`
+	Clusters  []string   `json:"clusters" jsonschema:"uniqueItems=true" jsonschema_description:"The names of the Envoy clusters that are this backend"`
+	Discovery []Identity `json:"discovery" jsonschema_description:"Headers of the backend's own credential, for requests that no client caused; never for a tool call"`
 }
 
 // Identity is one header of a backend's own credential, for requests that no client caused.
 type Identity struct {
-	Name   string
-	Prefix string // put before the content of File
-	File   string // holds the value; a relative path counts from the policy document's folder
+	Name   string `json:"name" jsonschema:"required" jsonschema_description:"The header that the backend reads"`
+	Prefix string `json:"prefix" jsonschema_description:"Put before the content of the file, such as 'Bearer '"`
+	File   string `json:"file" jsonschema:"required,minLength=1" jsonschema_description:"The file that holds the value; a relative path counts from the policy document's folder"`
+	Line   int    `json:"-"` // of the document
 }
 
 // Limits reject a request; they never cut one.
 type Limits struct {
-	Headers    int // header lines in one capture
-	ValueBytes int // bytes of one value
-	TotalBytes int // bytes of all names and values of one capture
+	Headers    int `json:"headers" jsonschema:"default=64" jsonschema_description:"The most header lines of one client request"`
+	ValueBytes int `json:"value_bytes" jsonschema:"default=8192" jsonschema_description:"The most bytes of one value"`
+	TotalBytes int `json:"total_bytes" jsonschema:"default=16384" jsonschema_description:"The most bytes of all names and values of one client request"`
 }
 
 // Carrier is a way for a ticket to cross the fan-out.
@@ -112,16 +114,16 @@ const (
 
 // Ticket says how tickets are made and how long they live.
 type Ticket struct {
-	Carriers []Carrier     // in the order in which egress reads them
-	Lifetime time.Duration // how long an unused ticket can be redeemed
-	Rotate   time.Duration // the same headers get a new ticket this often
-	Grace    time.Duration // how long a ticket is of use after every session that had it has another
+	Carriers []Carrier     `json:"carriers" jsonschema:"minItems=1,uniqueItems=true,enum=header,enum=baggage,default=header" jsonschema_description:"How tickets cross the fan-out, in the order in which egress reads them"`
+	Lifetime time.Duration `json:"lifetime" jsonschema:"default=30m" jsonschema_description:"How long an unused ticket can be redeemed"`
+	Rotate   time.Duration `json:"rotate" jsonschema:"default=24h" jsonschema_description:"The same headers get a new ticket this often; with baggage at most (and by default) 5m"`
+	Grace    time.Duration `json:"grace" jsonschema:"default=30s" jsonschema_description:"How long a ticket is of use after every session that had it has another"`
 }
 
 // Session says how MCP sessions are recognised.
 type Session struct {
-	Bind []string      // the headers of a request that make its principal
-	Idle time.Duration // how long an unused session is remembered
+	Bind []string      `json:"bind" jsonschema:"uniqueItems=true,default=authorization" jsonschema_description:"The headers of a request that tell users apart; a session is its principal's alone"`
+	Idle time.Duration `json:"idle" jsonschema:"default=30m" jsonschema_description:"How long an unused session is remembered"`
 }
 
 const (

@@ -32,6 +32,25 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
+// Invariant 1: a family whose beginning a sensitive name has neither carries it nor covers for the fan-out that does.
+func TestAFamilyDoesNotSpeakOfSensitiveNames(t *testing.T) {
+	p := load(t, "version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: authorization, to: [a], hide: false}, {name: auth*, to: [b], hide: false}]\n")
+	sent := headers("authorization: secret")
+	taken, _ := p.Capture(sent)
+	for claim, want := range map[policy.Claim][]policy.Verdict{
+		policy.ClaimCapture: {{Header: "auth*", Outcome: policy.OutcomeAbsent, Line: 3, Rule: 2}, {Header: "authorization", Outcome: policy.OutcomeNotAllowed}},
+		policy.ClaimNone:    nil,
+	} {
+		got := p.Decide(policy.Call{Backend: "b", Claim: claim, Capture: taken.Capture, Request: sent})
+		if diff := cmp.Diff([]string{"authorization"}, got.Remove); diff != "" || len(got.Set) > 0 {
+			t.Errorf("claim %d: the fan-out may pass it on: %s", claim, diff)
+		}
+		if diff := cmp.Diff(want, got.Verdicts); diff != "" {
+			t.Errorf("claim %d: %s", claim, diff)
+		}
+	}
+}
+
 func TestRepeat(t *testing.T) {
 	request := headers("x-a: 1", "x-a: 2")
 	for mode, want := range map[string]policy.Capture{"all": headers("x-a: 1", "x-a: 2"), "first": headers("x-a: 1")} {

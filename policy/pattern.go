@@ -13,6 +13,11 @@ func covers(pattern, name string) bool {
 	return pattern == name
 }
 
+// takes reports whether a rule for the pattern speaks of a header name: what no family may have needs a rule of its own.
+func takes(pattern, name string) bool {
+	return covers(pattern, name) && (pattern == name || !outsideFamilies(name))
+}
+
 // overlap reports whether there can be a name that both patterns cover.
 func overlap(a, b string) bool {
 	prefix, isFamily := family(a)

@@ -18,7 +18,7 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 	if rejection != nil {
 		return e.refuseHeaders(request, rejection)
 	}
-	visit, err := e.visit(ctx, request, taken.Capture)
+	visit, err := e.visit(ctx, request)
 	if err != nil {
 		e.warnings.warn("sessions cannot be read; the request is refused", "error", err)
 		return e.reject(storeFailed(), outcomeStoreFailed)

@@ -31,6 +31,7 @@ func rejected(rejection *policy.Rejection) *problem {
 		status = http.StatusRequestHeaderFieldsTooLarge
 	case policy.ReasonConflict:
 		status = http.StatusConflict
+	default:
 	}
 	return &problem{status: status, code: codeInvalidRequest, reason: string(rejection.Reason), header: rejection.Header, message: rejection.Error()}
 }

@@ -22,7 +22,7 @@ func (v visit) kept() policy.Capture { return v.record.Kept }
 
 // visit finds the session of a request. A session that another principal began gives nothing and learns nothing.
 // Without a rule that keeps headers, a session that cannot be read fails no request.
-func (e *engine) visit(ctx context.Context, request incoming, own policy.Capture) (visit, error) {
+func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
 	v := visit{principal: e.names.Principal(request.headers, e.policy.Session().Bind)}
 	if request.session == "" {
 		return v, nil

@@ -74,6 +74,14 @@ func serve(ctx context.Context, config server.Config, log *slog.Logger) error {
 		<-again
 		cancel()
 	})
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	go func() { // ends with the program
+		for range hangup {
+			_ = s.Reload() // it has logged what was wrong
+		}
+	}()
 	return s.Run(ctx, force)
 }
 

@@ -32,11 +32,26 @@ func Read(backends []policy.Backend, folder string) (map[string][]policy.Header,
 	return identities, errors.Join(faults...)
 }
 
-func read(identity policy.Identity, folder string) (policy.Header, error) {
-	path := identity.File
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(folder, path)
+// Files lists the files that [Read] reads.
+func Files(backends []policy.Backend, folder string) []string {
+	var files []string
+	for _, backend := range backends {
+		for _, identity := range backend.Discovery {
+			files = append(files, locate(identity, folder))
+		}
 	}
+	return files
+}
+
+func locate(identity policy.Identity, folder string) string {
+	if filepath.IsAbs(identity.File) {
+		return identity.File
+	}
+	return filepath.Join(folder, identity.File)
+}
+
+func read(identity policy.Identity, folder string) (policy.Header, error) {
+	path := locate(identity, folder)
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return policy.Header{}, fmt.Errorf("%w; make the file readable, or correct file: in the policy", err)

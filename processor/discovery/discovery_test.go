@@ -3,6 +3,7 @@ package discovery_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +24,16 @@ func TestReadTrimsTheTrailingNewlineAndPutsThePrefix(t *testing.T) {
 	}
 	if len(got) != 1 || len(got["a"]) != 2 || got["a"][0].Value.Reveal() != "Bearer secret" || got["a"][1].Value.Reveal() != "other" {
 		t.Errorf("got %d backends and %d headers", len(got), len(got["a"]))
+	}
+}
+
+func TestFilesListsWhatReadReads(t *testing.T) {
+	got := discovery.Files([]policy.Backend{
+		{Name: "a", Discovery: []policy.Identity{{Name: "x-a", File: "relative"}, {Name: "x-b", File: "/absolute"}}},
+		{Name: "none"},
+	}, "/folder")
+	if want := []string{"/folder/relative", "/absolute"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

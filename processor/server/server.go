@@ -48,6 +48,9 @@ const (
 )
 
 const (
+	// patience is how long a header may not be sent, or a backend not be reached, before the log asks whether its name
+	// is right.
+	patience = time.Hour
 	// minStoreBytes leaves room for the largest captures that a policy allows.
 	minStoreBytes = 1 << 20
 	// maxMessage bounds one message from Envoy: at most 60 KiB of headers, and attributes.
@@ -118,12 +121,12 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	s.processor = processor.New(processor.Settings{Key: key, Store: s.store, Sessions: s.sessions, Succession: s.sessions, Metrics: registry, Log: log}, rules.policy, rules.identities)
 	s.reloader = newReloader(rules, s.processor, registry, log)
 	rules.warn(log)
-	s.buildGRPC(s.processor, grpc.Creds(creds))
 	s.admin = admin.New(registry, s.ready.Load)
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err
 	}
+	s.buildGRPC(s.processor, grpc.Creds(creds)) // last, for it starts goroutines
 	return s, nil
 }
 
@@ -210,6 +213,9 @@ func (s *Server) Run(ctx, force context.Context) error {
 		go func() { failed <- s.admin.Serve(s.pages) }()
 	}
 	unwatch := s.watch()
+	listening, deaf := context.WithCancel(context.Background())
+	defer deaf()
+	go s.processor.Watch(listening, patience)
 	s.serving(true)
 	s.announce()
 	var err error

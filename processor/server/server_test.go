@@ -23,6 +23,7 @@ import (
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -33,6 +34,11 @@ import (
 	"bellhop/policy"
 	"bellhop/processor/server"
 )
+
+func TestMain(m *testing.M) {
+	// Certificates are read again for as long as the process lives.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("google.golang.org/grpc/credentials/tls/certprovider/pemfile.(*watcher).run"))
+}
 
 // config is a working configuration in a folder of its own.
 func config(t *testing.T) server.Config {
@@ -58,7 +64,13 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // run serves until stop is called; the channel is closed when the server has ended.
 func run(t *testing.T, c server.Config) (stop, force context.CancelFunc, done chan struct{}) {
 	t.Helper()
-	s, err := server.New(c, quiet())
+	_, stop, force, done = begin(t, c, quiet())
+	return stop, force, done
+}
+
+func begin(t *testing.T, c server.Config, log *slog.Logger) (s *server.Server, stop, force context.CancelFunc, done chan struct{}) {
+	t.Helper()
+	s, err := server.New(c, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +84,7 @@ func run(t *testing.T, c server.Config) (stop, force context.CancelFunc, done ch
 		}
 	}()
 	t.Cleanup(func() { stop(); force(); <-done })
-	return stop, force, done
+	return s, stop, force, done
 }
 
 func dial(t *testing.T, address string, creds credentials.TransportCredentials) *grpc.ClientConn {

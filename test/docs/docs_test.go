@@ -144,7 +144,7 @@ func TestTheTableOfMetricsIsComplete(t *testing.T) {
 	made := map[string]bool{}
 	for _, file := range tracked(t, "*.go") {
 		if strings.HasPrefix(file, "processor/") && !strings.HasSuffix(file, "_test.go") {
-			for _, match := range regexp.MustCompile(`"(bellhop_[a-z_]+)", *(?:Help|")|gauge\("(bellhop_[a-z_]+)"`).FindAllStringSubmatch(read(t, file), -1) {
+			for _, match := range regexp.MustCompile(`"(bellhop_[a-z_]+)",\s*(?:Help|")|gauge\("(bellhop_[a-z_]+)"`).FindAllStringSubmatch(read(t, file), -1) {
 				made[match[1]+match[2]] = true
 			}
 		}

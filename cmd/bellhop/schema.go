@@ -1,0 +1,27 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"bellhop/policy"
+)
+
+func newSchema() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of the policy language, for editors",
+		Long: `Print the JSON Schema (draft 2020-12) of the policy language. Editors with a YAML language server use it for a policy
+whose first line is "# yaml-language-server: $schema=policy.schema.json". It sees the shape of a policy; bellhop
+check sees the rest.`,
+		Example: "  bellhop schema > policy.schema.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text, err := policy.Schema()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+}

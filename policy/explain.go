@@ -1,0 +1,379 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// Question is a request of a client and a request to a backend that it causes, as [Policy.Explain] has to know them.
+// The values count only for their length, their bytes and whether they are equal.
+type Question struct {
+	Backend  string   // its name, or that of a cluster which is the backend
+	Client   []Header // what the client sends
+	Earlier  []Header // what an earlier request of the same MCP session sent
+	Session  bool     // the client has an MCP session; Earlier implies it
+	NoTicket bool     // no client caused the request to the backend: Client and Earlier are passed over
+	Act      Act
+	Fanout   []Header // what the fan-out itself sends to the backend
+}
+
+// Fate says what becomes of a header at the ingress. Its text is stable.
+type Fate string
+
+const (
+	// FateCaptured is a header that the request's ticket stands for.
+	FateCaptured Fate = "captured"
+	// FateRemembered is one that the request lacks and its session remembers.
+	FateRemembered Fate = "remembered"
+	// FateNotSent is a header of a rule that the client did not send.
+	FateNotSent Fate = "not_sent"
+	// FateNotListed is a header that no rule lists.
+	FateNotListed Fate = "not_listed"
+	// FateRestricted is a header that no policy can carry.
+	FateRestricted Fate = "restricted"
+	// FateSensitive is a header that begins like a family of the policy, but that only a rule of its own can carry.
+	FateSensitive Fate = "sensitive"
+	// FateNominated is a header that the request's own Connection makes hop-by-hop.
+	FateNominated Fate = "nominated"
+	// FateRejected is the header for which the client's request is refused.
+	FateRejected Fate = "rejected"
+	// FateRefused is a listed header of a request that is refused for another one.
+	FateRefused Fate = "refused"
+	// FateIdentity is a header of the backend's discovery identity, which no client sends.
+	FateIdentity Fate = "discovery"
+)
+
+// Sight says what the fan-out sees of a header that a client sends. Its text is stable.
+type Sight string
+
+const (
+	// SightHidden is a header that is taken off.
+	SightHidden Sight = "hidden"
+	// SightShown is a header that Bellhop leaves as it is.
+	SightShown Sight = "shown"
+	// SightNone is a header that is not sent, or that is of a refused request.
+	SightNone Sight = "none"
+)
+
+// Row is one header, from the client to one place at the backend. It holds names, never a value of a client.
+type Row struct {
+	Header    string  `json:"header"` // the client's name for it, or the family; of an identity the backend's name
+	Fate      Fate    `json:"fate"`
+	FirstLine bool    `json:"first_line_only"` // of several
+	Fanout    Sight   `json:"fanout"`
+	Keep      Keep    `json:"keep,omitempty"` // what the rule says
+	Outcome   Outcome `json:"outcome,omitempty"`
+	As        string  `json:"as,omitempty"`     // the name at the backend; empty where it gets nothing
+	Prefix    string  `json:"prefix,omitempty"` // the rule's
+	Lines     []int   `json:"lines"`            // of the rules or of the identity, in the policy
+	Why       string  `json:"why,omitempty"`
+}
+
+// Explanation says what becomes of each header, and why.
+type Explanation struct {
+	Backend  string   `json:"backend"`
+	Declared bool     `json:"declared"` // or no backend is declared at all
+	Backends []string `json:"backends"` // the declared ones
+	NoTicket bool     `json:"no_ticket"`
+	Mode     Mode     `json:"mode"`
+	// Refused is the text with which the client's own request is refused, or "". It then never reaches the fan-out.
+	Refused string `json:"refused,omitempty"`
+	// BackendRefused is the text with which the request to the backend is refused, or "".
+	BackendRefused string   `json:"backend_refused,omitempty"`
+	Sees           []string `json:"fanout_sees"`  // headers of the client, beside the ticket
+	Gets           []string `json:"backend_gets"` // by the backend's names
+	TakenOff       []string `json:"taken_off"`    // headers that the fan-out sent and that do not reach the backend so
+	Rows           []Row    `json:"rows"`
+	Notes          []string `json:"notes"`
+}
+
+// Explain says what becomes of a client's headers at one backend. It asks the functions that serve, and adds to their
+// answers the reasons.
+func (p *Policy) Explain(q Question) Explanation {
+	q.Client, q.Earlier, q.Fanout = lowered(q.Client), lowered(q.Earlier), lowered(q.Fanout)
+	q.Session = q.Session || len(q.Earlier) > 0
+	e := explainer{policy: p, question: q, told: make(map[int]bool)}
+	e.Rows = []Row{}
+	e.locate()
+	if q.NoTicket {
+		e.egress(ClaimNone)
+	} else {
+		e.ingress()
+		e.egress(ClaimCapture)
+		e.clientRows()
+	}
+	e.ruleRows()
+	e.identityRows()
+	e.results()
+	e.notes()
+	return e.Explanation
+}
+
+// explainer gathers one explanation.
+type explainer struct {
+	Explanation
+	policy   *Policy
+	question Question
+	taken    Taken
+	capture  Capture    // of the request and its session
+	refusal  *Rejection // of the client's request
+	limited  bool       // the refusal is for a limit, so that there is no capture at all
+	decision Decision
+	told     map[int]bool // verdicts that a row tells of
+}
+
+// locate finds the backend, by its name or by a cluster of it.
+func (e *explainer) locate() {
+	e.Mode, e.NoTicket, e.Backends = e.policy.Mode(), e.question.NoTicket, []string{}
+	for _, backend := range e.policy.doc.Backends {
+		e.Backends = append(e.Backends, backend.Name)
+	}
+	e.Backend, e.Declared = e.policy.Backend(e.question.Backend, "")
+	if owner, ok := e.policy.Backend("", e.question.Backend); !e.Declared && ok {
+		e.Backend, e.Declared = owner, true
+	}
+}
+
+// ingress does what is done to a client's request.
+func (e *explainer) ingress() {
+	e.taken, e.refusal = e.policy.Capture(e.question.Client)
+	if e.refusal == nil {
+		earlier, _ := e.policy.Capture(e.question.Earlier) // of a request that was refused a session remembers nothing
+		e.capture, e.refusal = e.policy.Complete(e.taken.Capture, e.policy.Kept(earlier.Capture))
+	}
+	if e.refusal != nil {
+		e.limited, e.taken = true, Taken{}
+	} else {
+		e.refusal = e.policy.Missing(e.capture, e.question.Act)
+	}
+}
+
+// egress does what is done to the request to the backend. Where there can be none, because a required header is
+// missing, it shows what else would be missing.
+func (e *explainer) egress(claim Claim) {
+	if e.limited {
+		return
+	}
+	e.decision = e.policy.Decide(Call{
+		Backend: e.Backend, Claim: claim, Capture: e.capture, Identity: e.identity(), Act: e.question.Act, Request: e.question.Fanout,
+	})
+}
+
+// identity is the backend's discovery identity without its values, which nothing here depends on.
+func (e *explainer) identity() []Header {
+	var headers []Header
+	for _, identity := range e.described().Discovery {
+		headers = append(headers, Header{Name: identity.Name})
+	}
+	return headers
+}
+
+// described is what the policy says of the backend.
+func (e *explainer) described() Backend {
+	i := slices.IndexFunc(e.policy.doc.Backends, func(b Backend) bool { return b.Name == e.Backend })
+	if i < 0 {
+		return Backend{}
+	}
+	return e.policy.doc.Backends[i]
+}
+
+// clientRows tell of each header that the client sends or its session remembers, in the order in which they come.
+func (e *explainer) clientRows() {
+	var names []string
+	for _, header := range slices.Concat(e.question.Client, e.capture) {
+		names = appendOnce(names, header.Name)
+	}
+	for _, name := range names {
+		row := Row{Header: name, Fate: e.fate(name), Fanout: e.sight(name), FirstLine: slices.Contains(e.taken.Repeated, name)}
+		if e.capture.Has(name) {
+			e.deliveryRows(row)
+		} else {
+			e.uncapturedRow(row)
+		}
+	}
+}
+
+// deliveryRows add a row for each rule that speaks of a captured header.
+func (e *explainer) deliveryRows(row Row) {
+	if source, _, ok := e.policy.source(row.Header); ok {
+		row.Keep = source.keep
+	}
+	for i, verdict := range e.decision.Verdicts {
+		if takes(verdict.Header, row.Header) {
+			e.told[i] = true
+			e.Rows = append(e.Rows, e.judged(row, verdict))
+		}
+	}
+}
+
+// uncapturedRow tells why a header that the client sent is not captured, and so absent for its rules.
+func (e *explainer) uncapturedRow(row Row) {
+	for i, verdict := range e.decision.Verdicts {
+		if verdict.Header == row.Header && verdict.Outcome == OutcomeAbsent {
+			e.told[i], row.Outcome = true, OutcomeAbsent
+		}
+	}
+	row.Lines, row.Why = e.listing(row.Header), e.whyNotCaptured(row)
+	e.Rows = append(e.Rows, row)
+}
+
+// ruleRows tell of the rules whose header nobody sent.
+func (e *explainer) ruleRows() {
+	for i, verdict := range e.decision.Verdicts {
+		if !e.told[i] && verdict.Outcome != OutcomeIdentity {
+			e.Rows = append(e.Rows, e.judged(Row{Header: verdict.Header, Fate: FateNotSent, Fanout: SightNone, Keep: e.rule(verdict).Keep}, verdict))
+		}
+	}
+	if e.refusal == nil || slices.ContainsFunc(e.Rows, func(row Row) bool { return row.Header == e.refusal.Header }) {
+		return
+	}
+	e.Rows = append(e.Rows, Row{
+		Header: e.refusal.Header, Fate: FateNotSent, Fanout: SightNone, Lines: e.listing(e.refusal.Header),
+		Why: "required of every client, though not for this backend",
+	})
+}
+
+// identityRows tell of the backend's own credential.
+func (e *explainer) identityRows() {
+	for _, identity := range e.described().Discovery {
+		row := Row{Header: identity.Name, Fate: FateIdentity, Fanout: SightNone, Lines: []int{identity.Line}}
+		given := func(v Verdict) bool { return v.Outcome == OutcomeIdentity && v.Header == identity.Name }
+		switch {
+		case slices.ContainsFunc(e.decision.Verdicts, given):
+			row.As, row.Prefix, row.Outcome = identity.Name, identity.Prefix, OutcomeIdentity
+			row.Why = "discovery identity, from " + identity.File
+		case e.NoTicket:
+			row.Why = "discovery identity: never for what only a client can cause, such as " + callTool
+		default:
+			row.Why = "discovery identity: only for requests that no client caused"
+		}
+		e.Rows = append(e.Rows, row)
+	}
+}
+
+// judged completes a row with a verdict.
+func (e *explainer) judged(row Row, verdict Verdict) Row {
+	rule := e.rule(verdict)
+	row.Outcome, row.As, row.Lines = verdict.Outcome, verdict.As, []int{verdict.Line}
+	if verdict.As != "" {
+		row.Prefix = rule.Prefix
+	}
+	if verdict.Rule == 0 {
+		row.Lines = e.listing(row.Header)
+	}
+	if e.refusal != nil || e.decision.Rejection != nil {
+		row.As, row.Prefix = "", "" // there is no request to the backend
+	}
+	row.Why = join(e.whyJudged(row, rule), e.whyFirst(row), e.whySession(row))
+	return row
+}
+
+// rule is the rule that a verdict is of.
+func (e *explainer) rule(verdict Verdict) Rule {
+	if verdict.Rule == 0 {
+		return Rule{}
+	}
+	return e.policy.doc.Forward[verdict.Rule-1]
+}
+
+func (e *explainer) fate(name string) Fate {
+	_, _, listed := e.policy.source(name)
+	_, forbidden := restricted(name)
+	switch {
+	case e.taken.Capture.Has(name):
+		return FateCaptured
+	case e.capture.Has(name):
+		return FateRemembered
+	case slices.Contains(e.taken.Nominated, name):
+		return FateNominated
+	case e.limited && e.refusal.Header == name:
+		return FateRejected
+	case listed:
+		return FateRefused
+	case forbidden:
+		return FateRestricted
+	case e.policy.inFamily(name):
+		return FateSensitive
+	default:
+		return FateNotListed
+	}
+}
+
+func (e *explainer) sight(name string) Sight {
+	sent := slices.ContainsFunc(e.question.Client, func(h Header) bool { return h.Name == name })
+	switch {
+	case !sent || e.refusal != nil:
+		return SightNone
+	case slices.Contains(e.taken.Hide, name), name == TicketHeader, name == TicketAlias:
+		return SightHidden
+	default:
+		return SightShown
+	}
+}
+
+// listing returns the lines of the rules that list a header, for whatever backend, each once.
+func (e *explainer) listing(name string) []int {
+	lines := []int{}
+	for _, rule := range e.policy.doc.Forward {
+		if takes(rule.Name, name) && !slices.Contains(lines, rule.Line) {
+			lines = append(lines, rule.Line)
+		}
+	}
+	return lines
+}
+
+// results sums the rows up.
+func (e *explainer) results() {
+	e.Sees, e.Gets, e.TakenOff = []string{}, []string{}, []string{}
+	for i := range e.Rows {
+		if row := &e.Rows[i]; row.Fanout == SightShown {
+			e.Sees = appendOnce(e.Sees, row.Header)
+		}
+	}
+	if e.refusal != nil {
+		e.Refused = e.refusal.Error()
+		return
+	}
+	if e.decision.Rejection != nil {
+		e.BackendRefused = e.decision.Rejection.Error()
+		return
+	}
+	for _, header := range e.decision.Set {
+		e.Gets = appendOnce(e.Gets, header.Name)
+	}
+	for _, header := range e.question.Fanout {
+		if slices.Contains(e.decision.Remove, header.Name) && !slices.Contains(e.Gets, header.Name) {
+			e.TakenOff = appendOnce(e.TakenOff, header.Name)
+		}
+	}
+}
+
+func (e *explainer) notes() {
+	e.Notes = []string{}
+	note := func(when bool, text string) {
+		if when {
+			e.Notes = append(e.Notes, text)
+		}
+	}
+	keeps := slices.ContainsFunc(e.Rows, func(row Row) bool { return row.Keep == KeepSession })
+	note(e.Mode == ModeObserve, "mode: observe: all of this is computed, counted and logged, and nothing is changed")
+	note(e.policy.Open(), "the policy declares no backends: every backend behind the filter is treated like this one")
+	note(e.NoTicket, "no ticket: no client caused the request, so that no client's header can be meant")
+	note(keeps, "keep: session: a later request of the same MCP session that lacks the header gets the session's last value, where the principal ("+
+		principal(e.policy.doc.Session.Bind)+") is the same; clients of MCP 2026-07-28 have no session, so for them it acts as request")
+}
+
+func principal(bind []string) string {
+	if len(bind) == 0 {
+		return "none is bound"
+	}
+	return "the client's " + strings.Join(bind, ", ")
+}
+
+func lowered(headers []Header) []Header {
+	all := make([]Header, len(headers))
+	for i, header := range headers {
+		all[i] = Header{Name: strings.ToLower(header.Name), Value: header.Value}
+	}
+	return all
+}

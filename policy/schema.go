@@ -1,0 +1,100 @@
+package policy
+
+import (
+	"encoding/json"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/invopop/jsonschema"
+)
+
+// The patterns of the words of a policy. A schema knows of a word only its letters: that a name is restricted, or a
+// backend not declared, is for [Load] to say.
+const (
+	nameBytes        = "0-9A-Za-z!#$%&'+.^_\x60|~-" // without *, which makes a family of a name
+	headerPattern    = "^([*" + nameBytes + "]*[" + nameBytes + "]|[" + nameBytes + "]+\\*)$"
+	oneHeaderPattern = "^[*" + nameBytes + "]*[" + nameBytes + "]$"
+	labelPattern     = "^[0-9A-Za-z][0-9A-Za-z._-]{0,62}$"
+	toolPattern      = "^[0-9A-Za-z._/*-]+$"
+	textPattern      = "^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$"
+	durationPattern  = "^\\+?(0|(([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$"
+)
+
+// Schema returns the JSON Schema (draft 2020-12) of the policy language, for editors. It is made of the types of
+// [Document]. A policy that [Load] takes is valid under it; the other way round it sees the shape only.
+func Schema() ([]byte, error) {
+	reflector := jsonschema.Reflector{Anonymous: true, ExpandedStruct: true, RequiredFromJSONSchemaTags: true, Mapper: durations}
+	schema := reflector.Reflect(Document{})
+	schema.Title = "Bellhop policy"
+	schema.Description = "Which of a client's headers may be carried through a fan-out, and to which backends"
+	refine(schema)
+	text, err := json.MarshalIndent(schema, "", "  ")
+	return append(text, '\n'), err
+}
+
+// durations makes a duration what it is in a policy: text.
+func durations(t reflect.Type) *jsonschema.Schema {
+	if t != reflect.TypeFor[time.Duration]() {
+		return nil
+	}
+	return &jsonschema.Schema{Type: "string", Pattern: durationPattern, Examples: []any{"30s", "5m", "24h"}}
+}
+
+// refine adds what the types cannot say: patterns, bounds, and the forms that are not those of the types.
+func refine(document *jsonschema.Schema) {
+	property(document, "fanout").Pattern = labelPattern
+	property(document, "forward").MaxItems = count(maxRules)
+	refineRule(document)
+	refineBackends(document)
+	identity := document.Definitions["Identity"]
+	property(identity, "name").Pattern = oneHeaderPattern
+	refinePrefix(property(identity, "prefix"))
+	limits := document.Definitions["Limits"]
+	within(property(limits, "headers"), maxHeaders)
+	within(property(limits, "value_bytes"), maxTotalBytes)
+	within(property(limits, "total_bytes"), maxTotalBytes)
+	property(document.Definitions["Session"], "bind").Items.Pattern = oneHeaderPattern
+}
+
+// refineRule lets a rule be a bare name too.
+func refineRule(document *jsonschema.Schema) {
+	rule := document.Definitions["Rule"]
+	name := property(rule, "name")
+	name.Pattern = headerPattern
+	property(rule, "as").Pattern = oneHeaderPattern
+	property(rule, "to").Items.Pattern = labelPattern
+	property(rule, "tools").Items.Pattern = toolPattern
+	refinePrefix(property(rule, "prefix"))
+	within(property(rule, "max_bytes"), maxTotalBytes)
+	document.Definitions["Rule"] = &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+		{Type: "string", Pattern: headerPattern, Description: "The header that clients send, to every backend, as sent, per request"},
+		rule,
+	}}
+}
+
+// refineBackends makes of the list a mapping by name, of which a backend may be empty.
+func refineBackends(document *jsonschema.Schema) {
+	backends := property(document, "backends")
+	property(document.Definitions["Backend"], "clusters").Items.MinLength = count(1)
+	document.Properties.Set("backends", &jsonschema.Schema{
+		Type: "object", Description: backends.Description, MinProperties: count(1),
+		PropertyNames:        &jsonschema.Schema{Pattern: labelPattern},
+		AdditionalProperties: &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "null"}, backends.Items}},
+	})
+}
+
+func refinePrefix(prefix *jsonschema.Schema) {
+	prefix.Pattern, prefix.MaxLength = textPattern, count(maxPrefix)
+}
+
+func within(number *jsonschema.Schema, most int) {
+	number.Minimum, number.Maximum = "1", json.Number(strconv.Itoa(most))
+}
+
+func property(of *jsonschema.Schema, name string) *jsonschema.Schema {
+	schema, _ := of.Properties.Get(name)
+	return schema
+}
+
+func count(n uint64) *uint64 { return &n }

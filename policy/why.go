@@ -1,0 +1,180 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// whyNotCaptured says why a header that the client sent is not captured.
+func (e *explainer) whyNotCaptured(row Row) string {
+	switch row.Fate {
+	case FateRestricted:
+		restriction, _ := restricted(row.Header)
+		return fmt.Sprintf("no policy can carry it (%s): %s", restriction.Pattern, restriction.Reason)
+	case FateSensitive:
+		return "no family has it: it carries a credential, and needs a rule of its own with to: and hide:"
+	case FateNominated:
+		return "the request's own Connection makes it hop-by-hop (RFC 9110, 7.6.1)"
+	case FateRejected:
+		return e.refusal.Error()
+	case FateRefused:
+		return "the request is refused because of " + e.refusal.Header
+	default:
+		return "no rule lists it"
+	}
+}
+
+// whyJudged says why a header that may be carried gets to the backend as it does.
+func (e *explainer) whyJudged(row Row, rule Rule) string {
+	switch row.Outcome {
+	case OutcomeAbsent:
+		return whyAbsent(rule)
+	case OutcomeNotAllowed:
+		return e.whyNotAllowed(row.Header)
+	case OutcomeOtherTool:
+		return whyOtherTool(rule, e.question.Act)
+	case OutcomeConflict:
+		return whyConflict(rule)
+	case OutcomeForwarded:
+		return e.whyWithheld()
+	default:
+		return ""
+	}
+}
+
+// whyWithheld says why a header that the rules allow does not arrive all the same.
+func (e *explainer) whyWithheld() string {
+	switch {
+	case e.refusal != nil:
+		return "the request is refused because of " + e.refusal.Header
+	case e.decision.Rejection != nil:
+		return "the request to the backend is refused because of " + e.decision.Rejection.Header
+	default:
+		return ""
+	}
+}
+
+func whyAbsent(rule Rule) string {
+	if rule.Required {
+		return "required, and the client did not send it: the request is refused"
+	}
+	return "the client did not send it"
+}
+
+func (e *explainer) whyNotAllowed(name string) string {
+	if !e.Declared {
+		return "the policy does not declare this backend"
+	}
+	var backends []string
+	for _, rule := range e.policy.doc.Forward {
+		if takes(rule.Name, name) {
+			for _, backend := range rule.To {
+				backends = appendOnce(backends, backend)
+			}
+		}
+	}
+	return "its rule is for " + strings.Join(backends, ", ")
+}
+
+func whyOtherTool(rule Rule, act Act) string {
+	why := "only for calls of " + strings.Join(rule.Tools, ", ")
+	switch {
+	case act.Disputed:
+		return why + "; two sources contradict each other on the method or the tool"
+	case act.Method == "":
+		return why + "; the method of this request is not known"
+	case act.Method != callTool:
+		return why + "; this request is " + act.Method
+	case act.Tool == "":
+		return why + "; the tool of this call is not known"
+	default:
+		return why + "; this call is of " + act.Tool
+	}
+}
+
+func whyConflict(rule Rule) string {
+	if rule.Conflict == ConflictReject {
+		return "the fan-out sends another value, and conflict: reject refuses the request"
+	}
+	return "the fan-out sends it itself, and conflict: keep lets it"
+}
+
+func (e *explainer) whyFirst(row Row) string {
+	if row.FirstLine {
+		return "only its first line is carried (repeat: first)"
+	}
+	return ""
+}
+
+// whySession says what keep: session does for a row.
+func (e *explainer) whySession(row Row) string {
+	switch {
+	case row.Keep != KeepSession || e.NoTicket:
+		return ""
+	case !e.question.Session:
+		return "no MCP session: acts as keep: request"
+	case row.Fate == FateRemembered:
+		return "sent by an earlier request of this session"
+	case row.Fate == FateCaptured:
+		return "later requests of this session that lack it get it too"
+	case row.Outcome == OutcomeAbsent:
+		return "nor did an earlier request of this session"
+	default:
+		return ""
+	}
+}
+
+func join(reasons ...string) string {
+	return strings.Join(slices.DeleteFunc(reasons, func(reason string) bool { return reason == "" }), "; ")
+}
+
+// Summary says in one line what the fan-out and the backend get.
+func (x *Explanation) Summary() string {
+	backend := x.Backend
+	if backend == "" {
+		backend = "a backend"
+	}
+	switch {
+	case x.Refused != "":
+		return "The client's request is refused: " + x.Refused + "."
+	case x.BackendRefused != "":
+		return fmt.Sprintf("%s The request to %s is refused: %s.", x.fanoutSummary(), backend, x.BackendRefused)
+	case !x.Declared:
+		return fmt.Sprintf("%s %s is outside the declared world (%s) and gets nothing.", x.fanoutSummary(), backend, strings.Join(x.Backends, ", "))
+	default:
+		return strings.TrimSpace(fmt.Sprintf("%s %s gets %s.%s", x.fanoutSummary(), backend, x.gets(), x.takenOff()))
+	}
+}
+
+func (x *Explanation) fanoutSummary() string {
+	if x.NoTicket {
+		return "No ticket:"
+	}
+	return "The fan-out sees " + strings.Join(append(slices.Clone(x.Sees), "a ticket"), ", ") + "."
+}
+
+func (x *Explanation) takenOff() string {
+	if len(x.TakenOff) == 0 {
+		return ""
+	}
+	return " Of what the fan-out sends, " + strings.Join(x.TakenOff, ", ") + " does not reach it."
+}
+
+// gets lists what the backend gets, with the client's name where it is another.
+func (x *Explanation) gets() string {
+	var all []string
+	for _, row := range x.Rows {
+		switch row.As {
+		case "":
+		case row.Header:
+			all = appendOnce(all, row.As)
+		default:
+			all = append(all, row.As+" (from "+row.Header+")")
+		}
+	}
+	if len(all) == 0 {
+		return "none of these headers"
+	}
+	return strings.Join(all, ", ")
+}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bellhop/policy"
+)
+
+// reloadMetrics say which policy is in force, and whether it is the one in the files.
+type reloadMetrics struct {
+	success prometheus.Gauge
+	when    prometheus.Gauge
+	total   *prometheus.CounterVec
+}
+
+// newReloadMetrics begins with the success of the start.
+func newReloadMetrics(registerer prometheus.Registerer, inForce func() *policy.Policy) *reloadMetrics {
+	m := &reloadMetrics{
+		success: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "bellhop_policy_reload_success", Help: "Whether what the files say is in force (1), or the last good policy because they have faults (0).",
+		}),
+		when: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "bellhop_policy_reload_timestamp_seconds", Help: "When the files were last loaded with success, in seconds since 1970.",
+		}),
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_policy_reloads_total", Help: "Reloads, by what became of them.",
+		}, []string{"outcome"}),
+	}
+	for _, o := range []outcome{outcomeApplied, outcomeUnchanged, outcomeUnreadable, outcomeFaults, outcomeFanout, outcomeDiscovery} {
+		m.total.WithLabelValues(string(o)) // a rate needs the 0 before the first
+	}
+	m.succeeded()
+	registerer.MustRegister(m.success, m.when, m.total, newPolicyInfo(inForce))
+	return m
+}
+
+func (m *reloadMetrics) count(a attempt) {
+	m.total.WithLabelValues(string(a.outcome)).Inc()
+	if a.err != nil {
+		m.success.Set(0)
+		return
+	}
+	m.succeeded()
+}
+
+func (m *reloadMetrics) succeeded() {
+	m.success.Set(1)
+	m.when.SetToCurrentTime()
+}
+
+// policyInfo shows the policy in force at each scrape, so that there is always exactly one.
+type policyInfo struct {
+	desc    *prometheus.Desc
+	inForce func() *policy.Policy
+}
+
+func newPolicyInfo(inForce func() *policy.Policy) *policyInfo {
+	return &policyInfo{inForce: inForce, desc: prometheus.NewDesc(
+		"bellhop_policy_info", "The policy in force.", []string{"digest", "fanout"}, nil,
+	)}
+}
+
+// Describe implements [prometheus.Collector].
+func (i *policyInfo) Describe(out chan<- *prometheus.Desc) { out <- i.desc }
+
+// Collect implements [prometheus.Collector].
+func (i *policyInfo) Collect(out chan<- prometheus.Metric) {
+	p := i.inForce()
+	out <- prometheus.MustNewConstMetric(i.desc, prometheus.GaugeValue, 1, p.Digest(), p.Fanout())
+}

@@ -1,0 +1,508 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"bellhop/policy"
+	"bellhop/processor/server"
+)
+
+const (
+	older  = "version: 1\nforward: [x-old]\n"
+	newer  = "version: 1\nforward: [x-new]\n"
+	faulty = "version: 1\nforward:\n  - host\n  - x-a\n  - te\n"
+)
+
+// site is a running Bellhop and the files it runs on.
+type site struct {
+	*server.Server
+	config server.Config
+	client extprocv3.ExternalProcessorClient
+	log    *safeBuffer
+}
+
+// serve starts Bellhop on a policy; prepare may add files and links to the folder first.
+func serve(t *testing.T, text string, prepare func(folder string)) *site {
+	t.Helper()
+	c := config(t)
+	c.Admin, c.Settle = freePort(t), 5*time.Millisecond
+	write(t, filepath.Dir(c.Policy), "policy.yaml", text)
+	if prepare != nil {
+		prepare(filepath.Dir(c.Policy))
+	}
+	s := &site{config: c, log: &safeBuffer{}}
+	s.Server, _, _, _ = begin(t, c, slog.New(slog.NewTextHandler(s.log, nil)))
+	s.client = extprocv3.NewExternalProcessorClient(dial(t, c.Listen, insecure.NewCredentials()))
+	s.wantPolicy(t, text)
+	return s
+}
+
+func (s *site) folder() string { return filepath.Dir(s.config.Policy) }
+
+// metric is the value of one line of /metrics.
+func (s *site) metric(t *testing.T, name string) string {
+	t.Helper()
+	_, body := get(t, s.config.Admin, "/metrics")
+	match := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (.+)$`).FindStringSubmatch(body)
+	if match == nil {
+		return ""
+	}
+	return match[1]
+}
+
+func (s *site) wantMetric(t *testing.T, name, want string) {
+	t.Helper()
+	wait(t, func() bool { return s.metric(t, name) == want })
+}
+
+func reloads(outcome string) string { return `bellhop_policy_reloads_total{outcome="` + outcome + `"}` }
+
+// wantPolicy waits until exactly this policy is in force, for metrics and for requests.
+func (s *site) wantPolicy(t *testing.T, text string) {
+	t.Helper()
+	loaded, findings := policy.Load("policy.yaml", []byte(text))
+	if loaded == nil {
+		t.Fatal(findings.Error())
+	}
+	info := fmt.Sprintf(`bellhop_policy_info{digest=%q,fanout=%q}`, loaded.Digest(), loaded.Fanout())
+	s.wantMetric(t, info, "1")
+	if _, body := get(t, s.config.Admin, "/metrics"); strings.Count(body, "\nbellhop_policy_info") != 1 {
+		t.Errorf("not one policy is in force: %s", body)
+	}
+	if !slices.Contains(loaded.IngressFootprint().Writes, "x-old") {
+		return
+	}
+	if removed, _ := s.ask(t, "ingress", "", "x-old"); !slices.Contains(removed, "x-old") {
+		t.Errorf("requests are served by another policy: removed are %v", removed)
+	}
+}
+
+// ask sends one request with these headers and returns what Bellhop takes off it and what it sets.
+func (s *site) ask(t *testing.T, role, ticket string, names ...string) (removed []string, set map[string]string) {
+	t.Helper()
+	removed, set, err := s.try(role, ticket, names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return removed, set
+}
+
+func (s *site) try(role, ticket string, names ...string) (removed []string, set map[string]string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	stream, err := s.client.Process(metadata.AppendToOutgoingContext(ctx, "bellhop-role", role, "bellhop-backend", "a"), grpc.WaitForReady(true))
+	if err != nil {
+		return nil, nil, err
+	}
+	headers := &corev3.HeaderMap{}
+	for _, name := range names {
+		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: name, RawValue: []byte("v")})
+	}
+	if ticket != "" {
+		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: policy.TicketHeader, RawValue: []byte(ticket)})
+	}
+	if err := stream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
+		RequestHeaders: &extprocv3.HttpHeaders{Headers: headers},
+	}}); err != nil {
+		return nil, nil, err
+	}
+	answer, err := stream.Recv()
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = stream.CloseSend()
+	mutation := answer.GetRequestHeaders().GetResponse().GetHeaderMutation()
+	set = map[string]string{}
+	for _, option := range mutation.GetSetHeaders() {
+		set[option.GetHeader().GetKey()] = string(option.GetHeader().GetRawValue())
+	}
+	return mutation.GetRemoveHeaders(), set, nil
+}
+
+func (s *site) write(t *testing.T, text string) {
+	t.Helper()
+	replace(t, s.config.Policy, text)
+}
+
+// replace puts a whole file in the place of another, as careful writers do.
+func replace(t *testing.T, path, content string) {
+	t.Helper()
+	write(t, filepath.Dir(path), filepath.Base(path)+"~", content)
+	must(t, os.Rename(path+"~", path))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAPolicyIsReloadedHoweverItIsChanged(t *testing.T) {
+	volume := func(folder string) { // as Kubernetes lays one out
+		must(t, os.Mkdir(folder+"/..1", 0o750))
+		must(t, os.Rename(folder+"/policy.yaml", folder+"/..1/policy.yaml"))
+		must(t, os.Symlink("..1", folder+"/..data"))
+		must(t, os.Symlink("..data/policy.yaml", folder+"/policy.yaml"))
+	}
+	tests := []struct {
+		name    string
+		prepare func(folder string)
+		change  func(t *testing.T, folder, text string)
+	}{
+		{"in place", nil, func(t *testing.T, folder, text string) { write(t, folder, "policy.yaml", text) }},
+		{"renamed over", nil, func(t *testing.T, folder, text string) { replace(t, folder+"/policy.yaml", text) }},
+		{"deleted and made again", nil, func(t *testing.T, folder, text string) {
+			must(t, os.Remove(folder+"/policy.yaml"))
+			write(t, folder, "policy.yaml", text)
+		}},
+		{"ConfigMap", volume, func(t *testing.T, folder, text string) {
+			was, err := os.Readlink(folder + "/..data")
+			must(t, err)
+			must(t, os.Mkdir(folder+"/"+was+"1", 0o750))
+			write(t, folder+"/"+was+"1", "policy.yaml", text)
+			must(t, os.Symlink(was+"1", folder+"/..data_tmp"))
+			must(t, os.Rename(folder+"/..data_tmp", folder+"/..data"))
+			must(t, os.RemoveAll(folder+"/"+was))
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := serve(t, older, test.prepare)
+			for _, text := range []string{newer, older, newer} {
+				test.change(t, s.folder(), text)
+				s.wantPolicy(t, text)
+				s.wantMetric(t, "bellhop_policy_reload_success", "1")
+			}
+			s.wantMetric(t, reloads("applied"), "3")
+		})
+	}
+}
+
+// Invariant 9: whatever is wrong with a new policy, the last good one stays, whole, and everybody can see it.
+func TestFaultsChangeNothing(t *testing.T) {
+	tests := []struct {
+		name    string
+		change  func(t *testing.T, s *site)
+		outcome string
+		log     []string
+	}{
+		{"faults", func(t *testing.T, s *site) { s.write(t, faulty) }, "faults", []string{"policy.yaml:3:5", "faults=2", "level=ERROR"}},
+		{"half written", func(t *testing.T, s *site) { s.write(t, "version: 1\nforw") }, "faults", []string{"policy.yaml:2:"}},
+		{"empty", func(t *testing.T, s *site) { s.write(t, "") }, "faults", []string{"policy.yaml:1:"}},
+		{"deleted", func(t *testing.T, s *site) { must(t, os.Remove(s.config.Policy)) }, "unreadable", []string{"no such file"}},
+		{"a folder", func(t *testing.T, s *site) {
+			must(t, os.Remove(s.config.Policy))
+			must(t, os.Mkdir(s.config.Policy, 0o750))
+		}, "unreadable", []string{"not a regular file"}},
+		{"another fan-out", func(t *testing.T, s *site) { s.write(t, "fanout: other\n"+newer) }, "fanout_changed", []string{`\"\" to \"other\"`, "restart"}},
+		{"no discovery file", func(t *testing.T, s *site) {
+			s.write(t, newer+"backends: {a: {discovery: [{name: x-new, file: later}]}}\n")
+		}, "discovery_failed", []string{"discovery header x-new of backend a"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := serve(t, older, nil)
+			succeeded := s.metric(t, "bellhop_policy_reload_timestamp_seconds")
+			test.change(t, s)
+			for _, want := range append(test.log, "the last good one stays in force") {
+				wait(t, func() bool { return strings.Contains(s.log.String(), want) })
+			}
+			s.wantMetric(t, "bellhop_policy_reload_success", "0")
+			if n := s.metric(t, reloads(test.outcome)); n == "0" || n == "" {
+				t.Errorf("%s reloads were counted as %s", n, test.outcome)
+			}
+			s.wantPolicy(t, older)
+			if now := s.metric(t, "bellhop_policy_reload_timestamp_seconds"); now != succeeded {
+				t.Error("the time of the last success has moved")
+			}
+			_ = os.Remove(s.config.Policy)
+			replace(t, s.config.Policy, newer)
+			s.wantPolicy(t, newer)
+			s.wantMetric(t, "bellhop_policy_reload_success", "1")
+		})
+	}
+}
+
+// A writer may stop half way, for longer than anybody waits.
+func TestAHalfWrittenPolicyIsWaitedFor(t *testing.T) {
+	s := serve(t, older, nil)
+	half := len(newer) - 3
+	file, err := os.OpenFile(s.config.Policy, os.O_WRONLY|os.O_TRUNC, 0)
+	must(t, err)
+	_, err = file.WriteString(newer[:half])
+	must(t, err)
+	wait(t, func() bool { return strings.Contains(s.log.String(), "policy.yaml:2:") })
+	s.wantPolicy(t, older)
+	_, err = file.WriteString(newer[half:])
+	must(t, errors.Join(err, file.Close()))
+	s.wantPolicy(t, newer)
+	s.wantMetric(t, "bellhop_policy_reload_success", "1")
+}
+
+// A policy that comes back as it was is a success again, and nothing is applied.
+func TestTheSamePolicyAgainHeals(t *testing.T) {
+	s := serve(t, older, nil)
+	s.write(t, faulty)
+	s.wantMetric(t, "bellhop_policy_reload_success", "0")
+	s.write(t, older)
+	s.wantMetric(t, "bellhop_policy_reload_success", "1")
+	s.wantMetric(t, reloads("unchanged"), "1")
+	s.wantMetric(t, reloads("applied"), "0")
+}
+
+// What happens beside the files, and a file that is written as it was, is no reload.
+func TestNoReloadWhereNothingChanged(t *testing.T) {
+	s := serve(t, older, nil)
+	for i := range 20 {
+		write(t, s.folder(), "neighbour", strings.Repeat("x", i))
+		replace(t, s.config.Policy, older)
+	}
+	s.write(t, newer) // what was before it has been looked at by then
+	s.wantPolicy(t, newer)
+	s.wantMetric(t, reloads("applied"), "1")
+	for _, outcome := range []string{"unchanged", "faults", "unreadable"} {
+		s.wantMetric(t, reloads(outcome), "0")
+	}
+}
+
+// One asked for is made and counted at once, and its error is for who asked.
+func TestReloadOnDemand(t *testing.T) {
+	s := serve(t, older, nil)
+	if err := s.Reload(); err != nil {
+		t.Error(err)
+	}
+	s.wantMetric(t, reloads("unchanged"), "1")
+	replace(t, s.config.Policy, newer)
+	if err := s.Reload(); err != nil {
+		t.Error(err)
+	}
+	s.wantPolicy(t, newer)
+	replace(t, s.config.Policy, faulty)
+	var findings policy.Findings
+	if err := s.Reload(); !errors.As(err, &findings) || findings.Count(policy.SeverityError) != 2 {
+		t.Errorf("got %v", err)
+	}
+	s.wantPolicy(t, newer)
+}
+
+const (
+	withIdentity = "version: 1\nforward: [x-old]\nbackends: {a: {discovery: [{name: x-id, file: secret}]}}\n"
+	first        = "canary-1"
+	second       = "canary-2"
+)
+
+func (s *site) identity(t *testing.T) string {
+	t.Helper()
+	_, set := s.ask(t, "egress", "")
+	return set["x-id"]
+}
+
+// A credential is rotated without the policy being touched, and also while that has faults. One that cannot be read
+// leaves the last good one in force.
+func TestADiscoveryFileIsReloaded(t *testing.T) {
+	s := serve(t, withIdentity, func(folder string) { write(t, folder, "secret", first) })
+	if got := s.identity(t); got != first {
+		t.Fatalf("the identity is %q", got)
+	}
+	secret := filepath.Join(s.folder(), "secret")
+	replace(t, secret, second)
+	wait(t, func() bool { return s.identity(t) == second })
+	s.wantMetric(t, reloads("applied"), "1")
+
+	must(t, os.Remove(secret))
+	s.wantMetric(t, reloads("discovery_failed"), "1")
+	s.wantMetric(t, "bellhop_policy_reload_success", "0")
+	if got := s.identity(t); got != second {
+		t.Errorf("without the file the identity is %q, want the last good one", got)
+	}
+	replace(t, secret, second)
+	s.wantMetric(t, "bellhop_policy_reload_success", "1")
+
+	s.write(t, faulty)
+	s.wantMetric(t, reloads("faults"), "1")
+	replace(t, secret, first)
+	wait(t, func() bool { return s.identity(t) == first })
+	s.wantMetric(t, "bellhop_policy_reload_success", "0")
+	if strings.Contains(s.log.String(), "canary") {
+		t.Errorf("the log shows a credential: %s", s.log)
+	}
+}
+
+// A policy whose discovery file comes later is applied when it has come.
+func TestAPolicyWaitsForItsDiscoveryFile(t *testing.T) {
+	s := serve(t, older, nil)
+	elsewhere := t.TempDir()
+	text := strings.Replace(withIdentity, "secret", elsewhere+"/secret", 1)
+	s.write(t, text)
+	s.wantMetric(t, reloads("discovery_failed"), "1")
+	s.wantPolicy(t, older)
+	write(t, elsewhere, "secret", first)
+	s.wantPolicy(t, text)
+	if got := s.identity(t); got != first {
+		t.Errorf("the identity is %q", got)
+	}
+}
+
+// A policy that names more than Envoy was told of seems to do nothing, so the log says why.
+func TestNewNamesAreToldOf(t *testing.T) {
+	s := serve(t, older, nil)
+	s.write(t, newer)
+	s.wantPolicy(t, newer)
+	if want := `headers=[x-new] command="bellhop envoy bootstrap --policy ` + s.config.Policy; !strings.Contains(s.log.String(), want) {
+		t.Errorf("%q is not in the log: %s", want, s.log)
+	}
+}
+
+// Nobody can read a pipe twice.
+func TestAPipeIsReadOnce(t *testing.T) {
+	c := config(t)
+	pipe, in, err := os.Pipe()
+	must(t, err)
+	defer func() { _ = pipe.Close() }()
+	_, err = in.WriteString(older)
+	must(t, errors.Join(err, in.Close()))
+	c.Policy = fmt.Sprintf("/dev/fd/%d", pipe.Fd())
+	s, _, _, _ := begin(t, c, quiet())
+	if err := s.Reload(); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// flavour is a policy of which every part can be told from that of another.
+func flavour(name string) string {
+	return strings.ReplaceAll(`version: 1
+forward:
+  - {name: x-id, as: x-N-1}
+  - {name: x-id, as: x-N-2, prefix: "N "}
+  - {name: x-both, as: x-N-3}
+  - x-N-4
+  - x-N-5
+backends:
+  a: {discovery: [{name: x-N-1, file: one}, {name: x-N-6, file: N}]}
+`, "N", name)
+}
+
+// Invariant 9: while the policy changes all the time every request is served by exactly one of the two.
+func TestNoRequestSeesAMixOfPolicies(t *testing.T) {
+	const flips, clients = 50, 8
+	s := serve(t, flavour("p"), func(folder string) {
+		for _, name := range []string{"one", "p", "q"} {
+			write(t, folder, name, name)
+		}
+	})
+	sent := []string{"x-id", "x-both", "x-p-4", "x-p-5", "x-q-4", "x-q-5"}
+	_, set := s.ask(t, "ingress", "", sent...)
+	ticket := set[policy.TicketHeader]
+	ctx, stop := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	var served [2]atomic.Int64 // by the one and by the other
+	for range clients {
+		group.Go(func() {
+			for ctx.Err() == nil && !t.Failed() {
+				for _, got := range []string{s.taken(t, sent), s.given(t, ticket), s.given(t, "")} {
+					served[strings.Index("pq", got)].Add(1)
+				}
+			}
+		})
+	}
+	for i := range flips {
+		text := flavour([]string{"q", "p"}[i%2])
+		replace(t, s.config.Policy, text)
+		s.wantPolicy(t, text)
+	}
+	stop()
+	group.Wait()
+	t.Logf("%d requests were served by one policy and %d by the other", served[0].Load(), served[1].Load())
+	if served[0].Load() < flips || served[1].Load() < flips {
+		t.Error("too few requests: the test proves nothing")
+	}
+	s.wantMetric(t, reloads("applied"), strconv.Itoa(flips))
+}
+
+// taken says which policy, p or q, served a client's request.
+func (s *site) taken(t *testing.T, sent []string) string {
+	removed, set, err := s.try("ingress", "", sent...)
+	if err != nil || set[policy.TicketHeader] == "" {
+		t.Errorf("ingress: %v, %v", set, err)
+		return "p"
+	}
+	return one(t, removed, func(flavour string) []string {
+		return []string{"x-both", "x-id", "x-" + flavour + "-4", "x-" + flavour + "-5"}
+	})
+}
+
+// given says which policy served a request to a backend, with the ticket of a client or with none.
+func (s *site) given(t *testing.T, ticket string) string {
+	_, set, err := s.try("egress", ticket)
+	if err != nil {
+		t.Errorf("egress: %v", err)
+		return "p"
+	}
+	var got []string
+	for name, value := range set {
+		got = append(got, name+"="+value)
+	}
+	return one(t, got, func(flavour string) []string {
+		prefix := "x-" + flavour + "-"
+		switch {
+		case ticket == "":
+			return []string{prefix + "1=one", prefix + "6=" + flavour}
+		case flavour == "p": // the ticket is of p's time, so it stands for the headers that p names
+			return []string{prefix + "1=v", prefix + "2=p v", prefix + "3=v", prefix + "4=v", prefix + "5=v"}
+		default:
+			return []string{prefix + "1=v", prefix + "2=q v", prefix + "3=v"}
+		}
+	})
+}
+
+// one says which of the two flavours these are, and fails where they are of neither or of both.
+func one(t *testing.T, got []string, want func(flavour string) []string) string {
+	t.Helper()
+	got = slices.DeleteFunc(got, func(name string) bool { return !strings.HasPrefix(name, "x-") || strings.HasPrefix(name, "x-bellhop") })
+	slices.Sort(got)
+	for _, flavour := range []string{"p", "q"} {
+		if slices.Equal(got, want(flavour)) {
+			return flavour
+		}
+	}
+	t.Errorf("%v is of neither policy, or of both", got)
+	return "p"
+}
+
+type safeBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}
