@@ -62,6 +62,9 @@ func newServe() *cobra.Command {
 
 // serve runs until the first signal, drains, and ends by force at the second.
 func serve(ctx context.Context, config server.Config, log *slog.Logger) error {
+	hangup := make(chan os.Signal, 1) // from the start: one that comes early must not end the program
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	s, err := server.New(config, log)
 	if err != nil {
 		return err
@@ -74,9 +77,6 @@ func serve(ctx context.Context, config server.Config, log *slog.Logger) error {
 		<-again
 		cancel()
 	})
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	go func() { // ends with the program
 		for range hangup {
 			_ = s.Reload() // it has logged what was wrong
