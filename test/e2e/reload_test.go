@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -90,4 +91,17 @@ func wait(t *testing.T, what string, condition func() bool) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// SIGHUP looks at once, and ends nothing: the reload that finds nothing new is counted.
+func TestAHangupReloads(t *testing.T) {
+	backends := both(t)
+	s := start(t, stack.Options{Policy: smallest}, backends)
+	if err := s.Processes()["Bellhop"].Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the reload is counted", func() bool {
+		metrics, err := s.Metrics(limit(t))
+		return err == nil && strings.Contains(metrics, `bellhop_policy_reloads_total{outcome="unchanged"} 1`)
+	})
 }
