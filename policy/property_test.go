@@ -181,3 +181,63 @@ func values(lines []policy.Header, name string) []string {
 	}
 	return all
 }
+
+// Invariant 2, with families: whatever is captured or set, no restricted name is among it, and sensitive ones only where
+// a rule names them.
+func TestNoFamilyCarriesARestrictedName(t *testing.T) {
+	restricted := []string{"x-forwarded-for", "x_forwarded_for", "x-envoy-x", "content-type", "content_length", "mcp-session-id", "authorization", "cookie", "x-bellhop-ticket", "proxy-authorization", "sec-fetch", "traceparent"}
+	rapid.Check(t, func(t *rapid.T) {
+		family := rapid.SampledFrom([]string{"x-*", "x*", "c*", "co*", "a*", "m*", "t*", "p*", "s*"}).Draw(t, "family")
+		p, findings := policy.Load("p.yaml", []byte("version: 1\nforward: [{name: \""+family+"\", hide: "+fmt.Sprint(rapid.Bool().Draw(t, "hide"))+"}]\n"))
+		if p == nil {
+			t.Fatal(findings.Error())
+		}
+		var request []policy.Header
+		for _, name := range rapid.SliceOfN(rapid.SampledFrom(append([]string{"x-fine", "color", "app"}, restricted...)), 0, 12).Draw(t, "names") {
+			request = append(request, policy.Header{Name: name, Value: policy.NewValue("v")})
+		}
+		taken, rejection := p.Capture(request)
+		if rejection != nil {
+			t.Fatal(rejection)
+		}
+		decision := p.Decide(policy.Call{Claim: policy.ClaimCapture, Capture: taken.Capture, Request: request})
+		for _, name := range restricted {
+			if taken.Capture.Has(name) || slices.Contains(taken.Hide, name) || slices.Contains(decision.Remove, name) || len(values(decision.Set, name)) > 0 {
+				t.Fatalf("%s takes %s", family, name)
+			}
+		}
+	})
+}
+
+// Invariant 3: a session gives back only what it was given, of the headers that the policy keeps.
+func TestASessionRemembersOnlyWhatIsKept(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, findings := policy.Load("p.yaml", []byte("version: 1\nforward: [{name: x-one, keep: session}, x-two]\n"))
+		if p == nil {
+			t.Fatal(findings.Error())
+		}
+		var remembered policy.Capture
+		last := map[string][]string{}
+		for i := range rapid.IntRange(1, 6).Draw(t, "requests") {
+			client := drawHeaders(t, fmt.Sprintf("request%d", i))
+			taken, rejection := p.Capture(client)
+			if rejection != nil {
+				t.Fatal(rejection)
+			}
+			complete, rejection := p.Complete(taken.Capture, remembered)
+			if rejection != nil {
+				t.Fatal(rejection)
+			}
+			remembered = p.Renew(remembered, taken.Capture)
+			if own := values(client, "x-one"); len(own) > 0 {
+				last["x-one"] = own
+			}
+			if got := values(complete, "x-one"); !slices.Equal(got, last["x-one"]) {
+				t.Fatalf("kept: got %q, want %q", got, last["x-one"])
+			}
+			if got, want := values(complete, "x-two"), values(client, "x-two"); !slices.Equal(got, want) {
+				t.Fatalf("not kept: got %q, want %q", got, want)
+			}
+		}
+	})
+}
