@@ -3,6 +3,7 @@ package policy_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -188,7 +189,7 @@ func TestNoFamilyCarriesARestrictedName(t *testing.T) {
 	restricted := []string{"x-forwarded-for", "x_forwarded_for", "x-envoy-x", "content-type", "content_length", "mcp-session-id", "authorization", "cookie", "x-bellhop-ticket", "proxy-authorization", "sec-fetch", "traceparent"}
 	rapid.Check(t, func(t *rapid.T) {
 		family := rapid.SampledFrom([]string{"x-*", "x*", "c*", "co*", "a*", "m*", "t*", "p*", "s*"}).Draw(t, "family")
-		p, findings := policy.Load("p.yaml", []byte("version: 1\nforward: [{name: \""+family+"\", hide: "+fmt.Sprint(rapid.Bool().Draw(t, "hide"))+"}]\n"))
+		p, findings := policy.Load("p.yaml", []byte("version: 1\nforward: [{name: \""+family+"\", hide: "+strconv.FormatBool(rapid.Bool().Draw(t, "hide"))+"}]\n"))
 		if p == nil {
 			t.Fatal(findings.Error())
 		}
