@@ -40,7 +40,7 @@ func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
 }
 
 // remember writes what a request tells about its session. Nothing is written while nothing changes.
-func (e *engine) remember(ctx context.Context, v visit, own policy.Capture, minted string) error {
+func (e *engine) remember(ctx context.Context, v visit, own, complete policy.Capture, minted string) error {
 	if v.id == "" {
 		e.succession.Minted(minted)
 		return nil
@@ -49,6 +49,7 @@ func (e *engine) remember(ctx context.Context, v visit, own policy.Capture, mint
 	if v.known && v.record.Ticket == minted && slices.EqualFunc(v.record.Kept, next.Kept, sameLine) {
 		return nil
 	}
+	next.Content = e.minter.Content(complete)
 	return e.sessions.Save(ctx, v.id, next, e.policy.Session().Idle)
 }
 
@@ -71,7 +72,7 @@ func (e *engine) await(request incoming, v visit, own, complete policy.Capture, 
 	case !e.policy.KeepsSessions():
 		return nil
 	case request.session == "" && len(kept) > 0 && beginsSession(request):
-		return &awaited{begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: minted}}
+		return &awaited{begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: minted, Content: e.minter.Content(complete)}}
 	case v.known && request.method == http.MethodDelete:
 		return &awaited{ends: v.id, asked: true}
 	case v.known && len(complete) > len(own):

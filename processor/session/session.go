@@ -14,6 +14,7 @@ type Record struct {
 	Principal string         // who began it, as [Names.Principal] says
 	Kept      policy.Capture // the headers that the policy keeps for the session
 	Ticket    string         // of its latest request
+	Content   string         // of that ticket: it stays the same when only the ticket rotates
 }
 
 // Names makes the names under which sessions and principals are remembered: digests under a key, so that neither the

@@ -66,17 +66,14 @@ func (s *Sessions) Find(_ context.Context, id string) (session.Record, bool, err
 
 // Save remembers a session until it has not been used for idle.
 func (s *Sessions) Save(_ context.Context, id string, record session.Record, idle time.Duration) error {
-	before, replaced := s.sessions.Set(id, kept{Record: record, idle: idle})
-	had := ""
-	if !replaced {
-		had = before.Ticket
-	}
-	if had == record.Ticket {
+	before, isNew := s.sessions.Set(id, kept{Record: record, idle: idle})
+	if !isNew && before.Ticket == record.Ticket {
 		return nil
 	}
 	s.acquire(record.Ticket)
-	if had != "" {
-		s.release(had, true)
+	if !isNew {
+		// A ticket that only rotates is not replaced: what it stands for is still what the session sends.
+		s.release(before.Ticket, before.Content != record.Content)
 	}
 	return nil
 }

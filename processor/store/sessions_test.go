@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ func openSessions(t *testing.T, limit uint64) *store.Sessions {
 
 func save(t *testing.T, sessions *store.Sessions, id, ticket string) {
 	t.Helper()
-	record := session.Record{Principal: "P-" + id, Kept: capture(id), Ticket: ticket}
+	record := session.Record{Principal: "P-" + id, Kept: capture(id), Ticket: ticket, Content: strings.TrimSuffix(ticket, "-rotated")}
 	if err := sessions.Save(context.Background(), id, record, time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +56,12 @@ func TestASessionThatEndsSupersedesNothing(t *testing.T) {
 	save(t, sessions, "S2", "U")
 	save(t, sessions, "S2", "V")
 	time.Sleep(time.Millisecond)
+	save(t, sessions, "S3", "R")
+	save(t, sessions, "S3", "R-rotated")
+	time.Sleep(time.Millisecond)
+	if sessions.Superseded("R", 0) {
+		t.Error("a ticket that has only rotated is of use: calls under way still have it")
+	}
 	if !sessions.Superseded("U", 0) || sessions.Superseded("V", 0) || sessions.Superseded("never seen", 0) {
 		t.Error("U has been replaced by V, and nothing else has")
 	}
