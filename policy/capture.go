@@ -141,11 +141,11 @@ func (p *Policy) Complete(own, remembered Capture) (Capture, *Rejection) {
 	return complete, nil
 }
 
-// Missing returns a rejection where a required header is not in the capture. Rules for certain tools require it only
-// of calls of these.
-func (p *Policy) Missing(capture Capture, act Act) *Rejection {
+// Missing returns a rejection where a required header is not in the capture. What a rule for certain tools requires is
+// looked at only where the backend is known: clients know its tools by the fan-out's names.
+func (p *Policy) Missing(capture Capture) *Rejection {
 	for _, rule := range p.doc.Forward {
-		if rule.Required && rule.concerns(act) && !capture.Has(rule.Name) {
+		if rule.Required && len(rule.Tools) == 0 && !capture.Has(rule.Name) {
 			return &Rejection{Header: rule.Name, Reason: ReasonMissing}
 		}
 	}

@@ -71,12 +71,10 @@ type Decision struct {
 func (p *Policy) Decide(call Call) Decision {
 	r := p.routeTo(call.Backend)
 	decision := Decision{Remove: r.remove(call.Request)}
-	if call.Claim == ClaimCapture {
-		p.deliver(r, call, &decision)
-		return decision
-	}
-	p.withholdAll(r, call, &decision)
+	call.Request = p.withhold(r, call, &decision)
 	switch call.Claim {
+	case ClaimCapture:
+		deliver(r, call, &decision)
 	case ClaimNone:
 		identify(call, &decision)
 	case ClaimSuperseded:
@@ -106,7 +104,7 @@ func (r *route) inFamily(name string) bool {
 	return slices.ContainsFunc(r.families, func(pattern string) bool { return takes(pattern, name) })
 }
 
-func (p *Policy) deliver(r *route, call Call, decision *Decision) {
+func deliver(r *route, call Call, decision *Decision) {
 	for _, rule := range r.deliveries {
 		if rule.concerns(call.Act) {
 			decision.apply(rule, call)
@@ -114,7 +112,7 @@ func (p *Policy) deliver(r *route, call Call, decision *Decision) {
 			decision.verdict(rule, rule.Name, OutcomeOtherTool)
 		}
 	}
-	p.withhold(r, call, decision)
+	r.notAllowed(call.Capture, decision)
 }
 
 // apply carries what a capture holds for one rule.
@@ -184,43 +182,38 @@ func (d *Decision) miss(rule Rule) {
 	}
 }
 
-// withhold takes away what a fan-out that saw a header (hide: false) passes on by itself to a backend that no rule
-// allows it for. Only the very value of this client's capture goes: the fan-out may have a header of that name of
-// its own for the backend.
-func (p *Policy) withhold(r *route, call Call, decision *Decision) {
-	for i, captured := range call.Capture {
-		if (i == 0 || call.Capture[i-1].Name != captured.Name) && !r.delivers(captured.Name) {
-			decision.Verdicts = append(decision.Verdicts, Verdict{Header: captured.Name, Outcome: OutcomeNotAllowed})
-		}
-		if r.writes(captured.Name) {
+// withhold takes away what clients show to the fan-out (hide: false) and what no rule, of those that concern the request,
+// takes to this backend under its own name: a fan-out may pass it on by itself. It may be the fan-out's own, but its value
+// cannot tell: fan-outs join lines, keep old ones, and see what a capture leaves out. It returns what is left.
+func (p *Policy) withhold(r *route, call Call, decision *Decision) []Header {
+	var left []Header
+	for _, sent := range call.Request {
+		if source, _, carried := p.source(sent.Name); carried && !source.hide && !r.delivers(sent.Name, call.Act) {
+			decision.Remove = appendOnce(slices.Clip(decision.Remove), sent.Name)
 			continue
 		}
-		for _, sent := range call.Request {
-			if sent.Name == captured.Name && sent.Value.Equal(captured.Value) {
-				decision.Remove = appendOnce(slices.Clip(decision.Remove), sent.Name)
-			}
+		left = append(left, sent)
+	}
+	return left
+}
+
+// notAllowed tells of the client's headers that no rule takes to the backend.
+func (r *route) notAllowed(capture Capture, decision *Decision) {
+	for i, captured := range capture {
+		if i > 0 && capture[i-1].Name == captured.Name {
+			continue
+		}
+		if !slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return takes(rule.Name, captured.Name) }) {
+			decision.Verdicts = append(decision.Verdicts, Verdict{Header: captured.Name, Outcome: OutcomeNotAllowed})
 		}
 	}
 }
 
-// withholdAll takes away, of a request that has no capture to compare with, all that clients show to the fan-out and
-// that no rule allows for this backend. It may be the fan-out's own, but nobody can tell.
-func (p *Policy) withholdAll(r *route, call Call, decision *Decision) {
-	for _, sent := range call.Request {
-		if source, _, carried := p.source(sent.Name); carried && !source.hide && !r.writes(sent.Name) {
-			decision.Remove = appendOnce(slices.Clip(decision.Remove), sent.Name)
-		}
-	}
-}
-
-// delivers reports whether any rule takes the header to the backend.
-func (r *route) delivers(name string) bool {
-	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return takes(rule.Name, name) })
-}
-
-// writes reports whether the name is a destination of any rule at the backend.
-func (r *route) writes(name string) bool {
-	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return takes(rule.As, name) })
+// delivers reports whether a rule that concerns the request takes the header to the backend under its own name.
+func (r *route) delivers(name string, act Act) bool {
+	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool {
+		return takes(rule.Name, name) && rule.as(name) == name && rule.concerns(act)
+	})
 }
 
 // identify gives a request that no client caused the backend's own identity, unless its method is one that only a

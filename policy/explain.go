@@ -144,7 +144,7 @@ func (e *explainer) ingress() {
 	if e.refusal != nil {
 		e.limited, e.taken = true, Taken{}
 	} else {
-		e.refusal = e.policy.Missing(e.capture, e.question.Act)
+		e.refusal = e.policy.Missing(e.capture)
 	}
 }
 

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -115,21 +116,16 @@ func TestConflict(t *testing.T) {
 
 func TestRequired(t *testing.T) {
 	p := load(t, "version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], required: true}, {name: x-t, to: [a], required: true, tools: [pay_*]}]\n")
-	pay := policy.Act{Method: "tools/call", Tool: "pay_now"}
-	for name, test := range map[string]struct {
-		captured policy.Capture
-		act      policy.Act
-		want     string
-	}{
-		"there":                       {headers("x-a: 1"), policy.Act{}, ""},
-		"missing":                     {nil, policy.Act{}, "x-a"},
-		"for a tool, there":           {headers("x-a: 1", "x-t: 1"), pay, ""},
-		"for a tool, missing":         {headers("x-a: 1"), pay, "x-t"},
-		"for a tool, of another call": {headers("x-a: 1"), policy.Act{Method: "tools/call", Tool: "look"}, ""},
-	} {
-		got := p.Missing(test.captured, test.act)
-		if (got == nil) != (test.want == "") || (got != nil && got.Header != test.want) {
-			t.Errorf("%s: %v", name, got)
+	if got := p.Missing(nil); got == nil || got.Header != "x-a" {
+		t.Errorf("missing: %v", got)
+	}
+	if got := p.Missing(headers("x-a: 1")); got != nil {
+		t.Errorf("what a rule for tools requires is not known at ingress: %v", got)
+	}
+	for tool, want := range map[string]string{"pay_now": "x-t", "look": ""} {
+		got := p.Decide(policy.Call{Backend: "a", Claim: policy.ClaimCapture, Capture: headers("x-a: 1"), Act: policy.Act{Method: "tools/call", Tool: tool}}).Rejection
+		if (got == nil) != (want == "") || (got != nil && got.Header != want) {
+			t.Errorf("%s: %v", tool, got)
 		}
 	}
 	for claim, want := range map[policy.Claim]bool{policy.ClaimUnknown: true, policy.ClaimSuperseded: true, policy.ClaimCapture: true, policy.ClaimNone: false} {
@@ -198,6 +194,40 @@ func TestSessions(t *testing.T) {
 		got, rejection := p.Complete(test.own, kept)
 		if diff := cmp.Diff(test.want, got); diff != "" || rejection != nil {
 			t.Errorf("%s: %v %s", name, rejection, diff)
+		}
+	}
+}
+
+// A fan-out that passes on what it sees must not use a rule that lets its own headers stand.
+func TestAConflictThatIsKeptLetsNothingThrough(t *testing.T) {
+	p := load(t, `
+version: 1
+backends: {billing: {}, github: {}}
+forward:
+  - {name: authorization, to: [billing], hide: false}
+  - {name: x-github-token, to: [github], as: authorization, conflict: keep}
+  - {name: x-key, to: [github], hide: false, conflict: keep, tools: [search_*]}
+  - {name: x-first, to: [billing], hide: false, repeat: first}
+`)
+	taken, _ := p.Capture(headers("authorization: billing", "x-github-token: github", "x-key: k", "x-first: one", "x-first: two"))
+	sent := headers("authorization: billing", "x-key: k", "x-first: one, two")
+	for _, claim := range []policy.Claim{policy.ClaimCapture, policy.ClaimUnknown, policy.ClaimSuperseded, policy.ClaimNone} {
+		got := apply(sent, p.Decide(policy.Call{Backend: "github", Claim: claim, Capture: taken.Capture, Act: policy.Act{Method: "tools/call", Tool: "delete_all"}, Request: sent}))
+		want := []string(nil)
+		if claim == policy.ClaimCapture {
+			want = []string{"github"}
+		}
+		if diff := cmp.Diff(want, values(got, "authorization")); diff != "" || len(got) != len(want) {
+			t.Errorf("claim %d: %d headers, authorization %s", claim, len(got), diff)
+		}
+	}
+}
+
+func TestNoTextMakesAToolPatternSlow(t *testing.T) {
+	p := load(t, "version: 1\nforward: [{name: x-a, tools: [\"*a*a*b*\"]}]\n")
+	for tool, want := range map[string]int{"xaxaxbx": 1, "aab": 1, "ab": 0, strings.Repeat("a", 1<<20): 0, "aa" + strings.Repeat("x", 300) + "b": 0} {
+		if got := p.Decide(policy.Call{Claim: policy.ClaimCapture, Capture: headers("x-a: 1"), Act: policy.Act{Method: "tools/call", Tool: tool}}); len(got.Set) != want {
+			t.Errorf("%.20s: %d", tool, len(got.Set))
 		}
 	}
 }

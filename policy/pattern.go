@@ -42,22 +42,29 @@ func matchTool(patterns []string, tool string) bool {
 	return false
 }
 
-// matchGlob reports whether text matches a pattern in which * stands for any run of characters.
+// maxTool bounds the name of a tool, in bytes: a longer one is none that a rule could mean.
+const maxTool = 256
+
+// matchGlob reports whether text matches a pattern in which * stands for any run of characters. It looks at each part of
+// the pattern once, at the first place where it stands, so that no text makes it slow.
 func matchGlob(pattern, text string) bool {
-	before, rest, starred := strings.Cut(pattern, "*")
-	if !starred {
-		return pattern == text
-	}
-	if text, starred = strings.CutPrefix(text, before); !starred {
+	if len(text) > maxTool {
 		return false
 	}
-	for {
-		if matchGlob(rest, text) {
-			return true
-		}
-		if text == "" {
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == text
+	}
+	text, begins := strings.CutPrefix(text, parts[0])
+	if !begins {
+		return false
+	}
+	for _, part := range parts[1 : len(parts)-1] {
+		_, rest, found := strings.Cut(text, part)
+		if !found {
 			return false
 		}
-		text = text[1:]
+		text = rest
 	}
+	return strings.HasSuffix(text, parts[len(parts)-1])
 }

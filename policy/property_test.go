@@ -107,6 +107,9 @@ func (w world) expect(backend, name string, client, sent []policy.Header) []stri
 			return want
 		}
 	}
+	if slices.ContainsFunc(w.rules, func(rule policy.Rule) bool { return rule.Name == name && !rule.Hide }) {
+		return nil // shown to the fan-out, and not for this backend
+	}
 	return values(sent, name)
 }
 

@@ -35,6 +35,10 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 		made.setBaggage(sent.Baggage)
 	}
 	bare := made
+	if !bare.fits(request.headers) {
+		e.metrics.request(egress, outcomeNoRoom)
+		return change{}, tooMany()
+	}
 	made.set = append(slices.Clip(made.set), decision.Set...)
 	if !made.fits(request.headers) {
 		return e.withoutHeaders(backend, bare)

@@ -3,6 +3,7 @@ package processor_test
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,7 +64,7 @@ func FuzzHeaders(f *testing.F) {
 			result = append(result, policy.Header{Name: name, Value: policy.NewValue(value)})
 		}
 		carried := ticket.Read(result)
-		tickets := append(carried.Header, carried.Member...)
+		tickets := slices.Concat(carried.Header, carried.Member)
 		if client != (len(tickets) == 2) || (client && (tickets[0] != tickets[1] || !ticket.WellFormed(tickets[0]))) {
 			t.Fatalf("tickets after %s: %q", role, tickets)
 		}

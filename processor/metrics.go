@@ -70,6 +70,8 @@ func (m *metrics) request(r role, o outcome) { m.requests.WithLabelValues(string
 func (m *metrics) header(p *policy.Policy, name, backend, outcome string) {
 	if pattern := p.Pattern(name); pattern != "" {
 		name = pattern
+	} else if outcome != string(policy.OutcomeIdentity) && outcome != "rejected" {
+		name = "other" // captured under an earlier policy: clients chose it
 	}
 	m.headers.WithLabelValues(name, backend, outcome).Inc()
 }

@@ -44,6 +44,14 @@ func tooLarge() *problem {
 	}
 }
 
+// tooMany is the problem of a backend's request of which Bellhop has to take off more than Envoy lets it.
+func tooMany() *problem {
+	return &problem{
+		status: http.StatusRequestHeaderFieldsTooLarge, code: codeInvalidRequest, reason: reasonTooMany,
+		message: "the request to the backend has too many headers to take off; let the gateway send fewer",
+	}
+}
+
 // storeFailed is the problem of a request whose capture cannot be written or read.
 func storeFailed() *problem {
 	return &problem{
@@ -62,6 +70,7 @@ func headersNotShown() *problem {
 
 const (
 	reasonNotShown = "headers_not_shown"
+	reasonTooMany  = "too_many_to_remove"
 	reasonNoRoom   = "no_room_for_ticket"
 	reasonStore    = "store_unavailable"
 )

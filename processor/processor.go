@@ -26,17 +26,20 @@ type Store interface {
 
 // Sessions remembers MCP sessions by the names of package session. Implementations are safe for concurrent use.
 type Sessions interface {
-	// Find returns what is remembered of a session, and false where nothing is. An error means that nobody can tell.
-	Find(ctx context.Context, id string) (session.Record, bool, error)
-	// Save remembers a session until it has not been used for idle. It is called only when something has changed.
-	Save(ctx context.Context, id string, record session.Record, idle time.Duration) error
+	// Find returns what is remembered of a session, and false where nothing is. Only its own principal keeps it alive by
+	// that. An error means that nobody can tell.
+	Find(ctx context.Context, id, principal string) (session.Record, bool, error)
+	// Update remembers what change makes of a session's record, the zero one where there is none, until the session has
+	// not been used for idle. No other update comes in between. It is called only when something may have changed; where
+	// change returns false, nothing is written.
+	Update(ctx context.Context, id string, idle time.Duration, change func(session.Record) (session.Record, bool)) error
 	// End forgets a session.
 	End(ctx context.Context, id string) error
 }
 
 // Succession knows which tickets have been replaced by others.
 type Succession interface {
-	// Minted tells that a client without a session got the ticket.
+	// Minted tells that a client got the ticket: it is of use for a while, whoever has replaced it.
 	Minted(ticket string)
 	// Superseded reports whether every session that had the ticket has had another for longer than grace.
 	Superseded(ticket string, grace time.Duration) bool

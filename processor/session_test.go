@@ -97,7 +97,35 @@ func TestAnotherPrincipalGetsNothingOfASession(t *testing.T) {
 	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1")); diff != "" {
 		t.Errorf("the owner after them: %s", diff)
 	}
-	b.metric(t, "bellhop_session_strangers_total", "bellhop_session_strangers_total 4")
+	b.metric(t, "bellhop_session_strangers_total", "bellhop_session_strangers_total 2")
+}
+
+// Requests that say nothing of their principal look alike: none of them has a session.
+func TestARequestWithoutAPrincipalHasNoSession(t *testing.T) {
+	b := start(t, setup{policy: keeping})
+	if b.converse(t, []string{":method: POST", "x-mcp-api-key: alice"}, ":status: 200", "mcp-session-id: S1") {
+		t.Error("the response was asked for")
+	}
+	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "x-mcp-api-key: alice"); len(got) != 1 {
+		t.Errorf("its own header: %q", got)
+	}
+	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1"); len(got) != 0 {
+		t.Errorf("whoever comes after it got %q", got)
+	}
+	b = start(t, setup{policy: keeping + "session: {bind: []}\n"})
+	b.reaches(t, ":method: POST", "mcp-session-id: S1", "x-mcp-api-key: alice")
+	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1"); len(got) != 1 {
+		t.Errorf("bound to nothing: %q", got)
+	}
+}
+
+// A session's DELETE tells nothing that would be remembered.
+func TestADeleteIsNotRemembered(t *testing.T) {
+	b := start(t, setup{policy: keeping})
+	b.reaches(t, ":method: DELETE", "mcp-session-id: S1", "authorization: user-1", "x-mcp-api-key: alice")
+	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1"); len(got) != 0 {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestASessionEnds(t *testing.T) {

@@ -16,6 +16,9 @@ const (
 	rejectedHeader  = "x-bellhop-rejected"
 )
 
+// maxView bounds one list in bytes: a response has headers of its own, and Envoy limits for all of them.
+const maxView = 1024
+
 // asks reports whether the client wants to be told, and the policy lets it.
 func (e *engine) asks(request incoming) bool {
 	return e.policy.Explains() && slices.ContainsFunc(request.headers, func(h policy.Header) bool {
@@ -48,7 +51,11 @@ func (e *engine) view(request incoming, taken policy.Taken) []policy.Header {
 
 func nameList(header string, names []string) policy.Header {
 	slices.Sort(names)
-	return policy.Header{Name: header, Value: policy.NewValue(strings.Join(names, ", "))}
+	text := strings.Join(names, ", ")
+	if len(text) > maxView {
+		text = text[:maxView] + "..."
+	}
+	return policy.Header{Name: header, Value: policy.NewValue(text)}
 }
 
 func addOnce(names []string, name string) []string {

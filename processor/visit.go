@@ -15,42 +15,60 @@ type visit struct {
 	principal string
 	record    session.Record
 	known     bool
+	nameless  bool // the request has no session that it may use
 }
 
 // kept is what the session remembers.
 func (v visit) kept() policy.Capture { return v.record.Kept }
 
-// visit finds the session of a request. A session that another principal began gives nothing and learns nothing.
-// Without a rule that keeps headers, a session that cannot be read fails no request.
+// visit finds the session of a request. A session that another principal began gives nothing and learns nothing; nor
+// has a request that says nothing of its principal a session, unless the policy binds sessions to nothing: all such
+// requests look alike. Without a rule that keeps headers, a session that cannot be read fails no request.
 func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
-	v := visit{principal: e.names.Principal(request.headers, e.policy.Session().Bind)}
+	bind := e.policy.Session().Bind
+	v := visit{principal: e.names.Principal(request.headers, bind)}
+	if e.policy.KeepsSessions() && len(bind) > 0 && !present(request.headers, bind) {
+		return visit{nameless: true}, nil
+	}
 	if request.session == "" {
 		return v, nil
 	}
 	v.id = e.names.Session(request.session)
 	var err error
-	if v.record, v.known, err = e.sessions.Find(ctx, v.id); err != nil && e.policy.KeepsSessions() {
+	if v.record, v.known, err = e.sessions.Find(ctx, v.id, v.principal); err != nil && e.policy.KeepsSessions() {
 		return visit{}, err
 	}
 	if v.known && v.record.Principal != v.principal {
 		e.metrics.strangers.Inc()
-		return visit{principal: v.principal}, nil
+		return visit{nameless: true}, nil
 	}
 	return v, nil
 }
 
-// remember writes what a request tells about its session. Nothing is written while nothing changes.
-func (e *engine) remember(ctx context.Context, v visit, own, complete policy.Capture, minted string) error {
-	if v.id == "" {
-		e.succession.Minted(minted)
+// present reports whether a request has any of the headers.
+func present(request []policy.Header, names []string) bool {
+	return slices.ContainsFunc(request, func(h policy.Header) bool { return slices.Contains(names, h.Name) })
+}
+
+// remember writes what a request tells about its session. Nothing is written while nothing changes, for a session that is
+// being ended, and for one of which there is nothing to keep.
+func (e *engine) remember(ctx context.Context, v visit, request incoming, own, complete policy.Capture, minted string) error {
+	e.succession.Minted(minted)
+	switch {
+	case v.id == "" || request.method == http.MethodDelete || e.policy.Mode() == policy.ModeObserve:
+		return nil
+	case e.policy.KeepsSessions() && !v.known && len(e.policy.Kept(own)) == 0:
+		return nil
+	case v.known && v.record.Ticket == minted && slices.EqualFunc(v.record.Kept, e.policy.Renew(v.record.Kept, own), sameLine):
 		return nil
 	}
-	next := session.Record{Principal: v.principal, Kept: e.policy.Renew(v.record.Kept, own), Ticket: minted}
-	if v.known && v.record.Ticket == minted && slices.EqualFunc(v.record.Kept, next.Kept, sameLine) {
-		return nil
-	}
-	next.Content = e.minter.Content(complete)
-	return e.sessions.Save(ctx, v.id, next, e.policy.Session().Idle)
+	content := e.minter.Content(complete)
+	return e.sessions.Update(ctx, v.id, e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
+		if now.Principal != "" && now.Principal != v.principal {
+			return now, false // another's request has begun it in between
+		}
+		return session.Record{Principal: v.principal, Kept: e.policy.Renew(now.Kept, own), Ticket: minted, Content: content}, true
+	})
 }
 
 func sameLine(a, b policy.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) }
@@ -71,11 +89,11 @@ func (e *engine) await(request incoming, v visit, own, complete policy.Capture, 
 	switch {
 	case !e.policy.KeepsSessions():
 		return nil
-	case request.session == "" && len(kept) > 0 && beginsSession(request):
+	case request.session == "" && !v.nameless && len(kept) > 0 && beginsSession(request):
 		return &awaited{begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: minted, Content: e.minter.Content(complete)}}
 	case v.known && request.method == http.MethodDelete:
 		return &awaited{ends: v.id, asked: true}
-	case v.known && len(complete) > len(own):
+	case v.known && len(v.record.Kept) > 0 && len(complete) > len(own):
 		return &awaited{ends: v.id}
 	default:
 		return nil
@@ -95,7 +113,9 @@ func (e *engine) hear(ctx context.Context, a *awaited, response outgoing) {
 	var err error
 	switch {
 	case a.begins != nil && good && response.session != "":
-		err = e.sessions.Save(ctx, e.names.Session(response.session), *a.begins, e.policy.Session().Idle)
+		err = e.sessions.Update(ctx, e.names.Session(response.session), e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
+			return *a.begins, now.Principal == "" || now.Principal == a.begins.Principal
+		})
 	case a.ends != "" && (response.status == http.StatusNotFound || (a.asked && good)):
 		err = e.sessions.End(ctx, a.ends)
 	}

@@ -15,6 +15,7 @@ import (
 type Sessions struct {
 	sessions *otter.Cache[string, kept]
 	holds    *otter.Cache[string, *hold]
+	updates  sync.Mutex
 	now      func() time.Time
 }
 
@@ -28,6 +29,7 @@ type hold struct {
 	mu       sync.Mutex
 	sessions int
 	replaced time.Time // zero: not every session that had it has another
+	minted   time.Time // when a client got it last
 }
 
 // holdLifetime is how long a ticket that nobody mints or redeems is known to be superseded.
@@ -58,22 +60,36 @@ func NewSessions(limit uint64) (*Sessions, error) {
 	return s, err
 }
 
-// Find returns what is remembered of a session.
-func (s *Sessions) Find(_ context.Context, id string) (session.Record, bool, error) {
-	found, ok := s.sessions.GetIfPresent(id)
-	return found.Record, ok, nil
+// Find returns what is remembered of a session. Only its own principal keeps it alive by that.
+func (s *Sessions) Find(_ context.Context, id, principal string) (session.Record, bool, error) {
+	found, ok := s.sessions.GetEntryQuietly(id)
+	if !ok {
+		return session.Record{}, false, nil
+	}
+	if found.Value.Principal == principal {
+		_, _ = s.sessions.GetIfPresent(id)
+	}
+	return found.Value.Record, true, nil
 }
 
-// Save remembers a session until it has not been used for idle.
-func (s *Sessions) Save(_ context.Context, id string, record session.Record, idle time.Duration) error {
-	before, isNew := s.sessions.Set(id, kept{Record: record, idle: idle})
-	if !isNew && before.Ticket == record.Ticket {
+// Update remembers what change makes of a session's record. There is one update at a time: they are rare, because they
+// come only when a session changes.
+func (s *Sessions) Update(_ context.Context, id string, idle time.Duration, change func(session.Record) (session.Record, bool)) error {
+	s.updates.Lock()
+	defer s.updates.Unlock()
+	before, known := s.sessions.GetEntryQuietly(id)
+	next, changed := change(before.Value.Record)
+	if !changed {
 		return nil
 	}
-	s.acquire(record.Ticket)
-	if !isNew {
+	same := known && before.Value.Ticket == next.Ticket
+	if !same {
+		s.acquire(next.Ticket)
+	}
+	s.sessions.Set(id, kept{Record: next, idle: idle})
+	if known && !same {
 		// A ticket that only rotates is not replaced: what it stands for is still what the session sends.
-		s.release(before.Ticket, before.Content != record.Content)
+		s.release(before.Value.Ticket, before.Value.Content != next.Content)
 	}
 	return nil
 }
@@ -84,14 +100,12 @@ func (s *Sessions) End(_ context.Context, id string) error {
 	return nil
 }
 
-// Minted tells that a client without a session got the ticket: it is of use again.
+// Minted tells that a client got the ticket: it is of use for a while, whoever has replaced it.
 func (s *Sessions) Minted(ticket string) {
 	if h, ok := s.holds.GetIfPresent(ticket); ok {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if !h.replaced.IsZero() {
-			h.replaced = s.now()
-		}
+		h.minted = s.now()
 	}
 }
 
@@ -103,7 +117,11 @@ func (s *Sessions) Superseded(ticket string, grace time.Duration) bool {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.sessions == 0 && !h.replaced.IsZero() && s.now().Sub(h.replaced) > grace
+	last := h.replaced
+	if h.minted.After(last) {
+		last = h.minted
+	}
+	return h.sessions == 0 && !h.replaced.IsZero() && s.now().Sub(last) > grace
 }
 
 // Usage tells how full the store is; Tickets counts sessions.

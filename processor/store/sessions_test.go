@@ -24,7 +24,7 @@ func openSessions(t *testing.T, limit uint64) *store.Sessions {
 func save(t *testing.T, sessions *store.Sessions, id, ticket string) {
 	t.Helper()
 	record := session.Record{Principal: "P-" + id, Kept: capture(id), Ticket: ticket, Content: strings.TrimSuffix(ticket, "-rotated")}
-	if err := sessions.Save(context.Background(), id, record, time.Hour); err != nil {
+	if err := sessions.Update(context.Background(), id, time.Hour, func(session.Record) (session.Record, bool) { return record, true }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -32,14 +32,14 @@ func save(t *testing.T, sessions *store.Sessions, id, ticket string) {
 func TestSessionsAreFoundUntilTheyEnd(t *testing.T) {
 	sessions := openSessions(t, 1<<20)
 	save(t, sessions, "S", "T")
-	got, ok, err := sessions.Find(context.Background(), "S")
+	got, ok, err := sessions.Find(context.Background(), "S", "P-S")
 	if err != nil || !ok || got.Principal != "P-S" || got.Ticket != "T" || got.Kept[0].Value.Reveal() != "S" {
 		t.Errorf("got %v %v, %v", got, ok, err)
 	}
 	if err := sessions.End(context.Background(), "S"); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok, _ := sessions.Find(context.Background(), "S"); ok {
+	if _, ok, _ := sessions.Find(context.Background(), "S", "P-S"); ok {
 		t.Error("it has ended")
 	}
 }
@@ -84,7 +84,7 @@ func TestAMillionSessionsStayWithinTheBound(t *testing.T) {
 		save(t, sessions, fmt.Sprintf("flood-%d", i), fmt.Sprintf("T-%d", i))
 		if i%100 == 0 {
 			use := live[i/100%len(live)]
-			if got, ok, _ := sessions.Find(context.Background(), use); !ok || got.Principal != "P-"+use {
+			if got, ok, _ := sessions.Find(context.Background(), use, "P-"+use); !ok || got.Principal != "P-"+use {
 				t.Fatalf("after %d sessions a live one is lost", i)
 			}
 		}
