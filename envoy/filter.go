@@ -121,14 +121,21 @@ func mutationRules(footprint policy.Footprint) *mutationv3.HeaderMutationRules {
 		AllowExpression: anyOf(append(footprint.Writes[:len(footprint.Writes):len(footprint.Writes)], "content-type")),
 	}
 	if slices.ContainsFunc(footprint.Writes, func(name string) bool { return strings.HasSuffix(name, "*") }) {
-		rules.DisallowExpression = anyOf(restricted())
+		rules.DisallowExpression = anyOf(outsideFamilies(footprint.Writes))
+		// Many servers read _ as -, so a restricted name is restricted in either spelling.
+		rules.DisallowExpression.Regex = strings.ReplaceAll(rules.DisallowExpression.Regex, "-", "[-_]")
 	}
 	return rules
 }
 
-// restricted lists the patterns that no policy can carry, but for those that Bellhop itself writes.
-func restricted() []string {
+// outsideFamilies lists the patterns that are in no family, but for those that Bellhop itself writes.
+func outsideFamilies(writes []string) []string {
 	var patterns []string
+	for _, name := range []string{"authorization", "cookie"} {
+		if !slices.Contains(writes, name) {
+			patterns = append(patterns, name)
+		}
+	}
 	for _, row := range policy.Restrictions() {
 		switch row.Pattern {
 		case "content-*": // content-type is that of Bellhop's errors

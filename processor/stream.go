@@ -131,7 +131,9 @@ func (e *engine) pass(ctx context.Context, x *exchange, request *extprocv3.Proce
 	x.begun = true
 	if first && (request.GetRequestBody() != nil || request.GetRequestTrailers() != nil) {
 		_ = e.refuse("processing_mode", errors.New("the filter shows no request headers: set request_header_mode to SEND in its processing_mode"))
-		return replyProblem(headersNotShown(), nil), true
+		if e.policy.Mode() != policy.ModeObserve {
+			return replyProblem(headersNotShown(), nil), true
+		}
 	}
 	if request.GetResponseHeaders() != nil && x.awaits != nil {
 		awaits := x.awaits
