@@ -1,6 +1,9 @@
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Restriction is one row of the table of names that no policy can carry, neither as name nor as destination.
 type Restriction struct {
@@ -8,8 +11,14 @@ type Restriction struct {
 	Reason  string // why, as it is shown to the author of a policy
 }
 
-// Restrictions returns the whole table, for documents and for proxies that enforce it too.
-func Restrictions() []Restriction {
+// restrictions is the whole table. It is never changed; it stands here, and not in what each call makes anew, because
+// headers of families are looked up in it for every request.
+var restrictions = restrictionTable()
+
+// Restrictions returns a copy of the whole table, for documents and for proxies that enforce it too.
+func Restrictions() []Restriction { return slices.Clone(restrictions) }
+
+func restrictionTable() []Restriction {
 	const (
 		routing   = "it routes the request, so carrying it would send the request elsewhere"
 		hopByHop  = "it is hop-by-hop: it speaks of one connection only (RFC 9110, 7.6.1)"
@@ -76,7 +85,7 @@ func Restricted(name string) bool {
 // content_length as content-length.
 func restricted(name string) (Restriction, bool) {
 	spelled := strings.ReplaceAll(strings.ToLower(name), "_", "-")
-	for _, row := range Restrictions() {
+	for _, row := range restrictions {
 		if family, ok := strings.CutSuffix(row.Pattern, "*"); ok && strings.HasPrefix(spelled, family) || row.Pattern == spelled {
 			return row, true
 		}
@@ -87,7 +96,7 @@ func restricted(name string) (Restriction, bool) {
 // restrictedFamily returns the row that forbids every name with that beginning.
 func restrictedFamily(prefix string) (Restriction, bool) {
 	spelled := strings.ReplaceAll(strings.ToLower(prefix), "_", "-")
-	for _, row := range Restrictions() {
+	for _, row := range restrictions {
 		if beginning, ok := family(row.Pattern); ok && strings.HasPrefix(spelled, beginning) {
 			return row, true
 		}

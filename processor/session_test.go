@@ -10,6 +10,8 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
+
+	"bellhop/policy"
 )
 
 const keeping = "version: 1\nforward:\n  - {name: x-mcp-api-key, keep: session}\n  - x-tenant-id\n"
@@ -116,6 +118,28 @@ func TestARequestWithoutAPrincipalHasNoSession(t *testing.T) {
 	b.reaches(t, ":method: POST", "mcp-session-id: S1", "x-mcp-api-key: alice")
 	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1"); len(got) != 1 {
 		t.Errorf("bound to nothing: %q", got)
+	}
+}
+
+// A session that was open before a reload brought a rule that keeps headers is its owner's all the same.
+func TestASessionOutlivesAReloadThatBeginsToKeep(t *testing.T) {
+	b := start(t, setup{policy: smallest})
+	session := []string{":method: POST", "mcp-session-id: S1", "authorization: user-1"}
+	b.reaches(t, append(session, "x-mcp-api-key: alice")...)
+	loaded, findings := policy.Load("policy.yaml", []byte(keeping))
+	if loaded == nil {
+		t.Fatal(findings.Error())
+	}
+	b.processor.Apply(loaded, nil)
+	if got := b.reaches(t, session...); len(got) != 0 {
+		t.Errorf("nothing was kept before: %q", got)
+	}
+	b.reaches(t, append(session, "x-mcp-api-key: alice")...)
+	if got := b.reaches(t, session...); len(got) != 1 {
+		t.Errorf("kept since: %q", got)
+	}
+	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-2"); len(got) != 0 {
+		t.Errorf("a stranger got %q", got)
 	}
 }
 

@@ -25,10 +25,13 @@ func (v visit) kept() policy.Capture { return v.record.Kept }
 // has a request that says nothing of its principal a session, unless the policy binds sessions to nothing: all such
 // requests look alike. Without a rule that keeps headers, a session that cannot be read fails no request.
 func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
-	bind := e.policy.Session().Bind
-	v := visit{principal: e.names.Principal(request.headers, bind)}
-	if e.policy.KeepsSessions() && len(bind) > 0 && !present(request.headers, bind) {
-		return visit{nameless: true}, nil
+	var v visit
+	if e.policy.KeepsSessions() { // else a session only has a ticket, which is nobody's secret
+		bind := e.policy.Session().Bind
+		if len(bind) > 0 && !present(request.headers, bind) {
+			return visit{nameless: true}, nil
+		}
+		v.principal = e.names.Principal(request.headers, bind)
 	}
 	if request.session == "" {
 		return v, nil
@@ -38,7 +41,7 @@ func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
 	if v.record, v.known, err = e.sessions.Find(ctx, v.id, v.principal); err != nil && e.policy.KeepsSessions() {
 		return visit{}, err
 	}
-	if v.known && v.record.Principal != v.principal {
+	if e.policy.KeepsSessions() && v.record.Principal != "" && v.record.Principal != v.principal {
 		e.metrics.strangers.Inc()
 		return visit{nameless: true}, nil
 	}

@@ -11,7 +11,7 @@ import (
 
 // Record is what is remembered of one MCP session.
 type Record struct {
-	Principal string         // who began it, as [Names.Principal] says
+	Principal string         // who began it, as [Names.Principal] says; empty: nothing was kept yet, so nobody was asked
 	Kept      policy.Capture // the headers that the policy keeps for the session
 	Ticket    string         // of its latest request
 	Content   string         // of that ticket: it stays the same when only the ticket rotates

@@ -64,9 +64,6 @@ func Connect(ctx context.Context, options ClientOptions) (*Client, error) {
 	return c, nil
 }
 
-// Session is the SDK's own session, for all that this type does not offer.
-func (c *Client) Session() *mcp.ClientSession { return c.session }
-
 // Protocol is the MCP version that client and server have agreed on.
 func (c *Client) Protocol() string { return c.session.InitializeResult().ProtocolVersion }
 

@@ -21,9 +21,6 @@ func (s *Stack) Dir() string { return s.options.Dir }
 // PolicyFile is the policy document that Bellhop serves.
 func (s *Stack) PolicyFile() string { return s.layout.policy }
 
-// EnvoyConfigFile is what Envoy runs on.
-func (s *Stack) EnvoyConfigFile() string { return s.layout.envoyConfig }
-
 // IngressURL is where Envoy takes requests of clients, without a path.
 func (s *Stack) IngressURL() string { return "http://" + s.layout.ingress }
 
