@@ -34,20 +34,25 @@ func (c *checker) at(format string, args ...any) Position {
 }
 
 func (c *checker) document(doc *Document) {
-	if _, ok := c.places["version"]; !ok {
-		c.fault(Position{}, "add the line: version: 1", "the policy has no version")
-	} else if doc.Version != Version {
-		c.fault(c.at("version"), "write version: 1", "version %d is not known", doc.Version)
-	}
+	c.version(doc.Version, "the policy")
 	if _, ok := c.places["fanout"]; ok && !ValidLabel(doc.Fanout) {
 		c.fault(c.at("fanout"), labelMend, "%q cannot be the name of a fan-out", doc.Fanout)
 	}
 	c.forward(doc)
 	c.backends(doc.Backends)
+	c.reach(doc)
 	c.destinations(doc)
 	c.limits(doc.Limits)
 	c.ticket(doc)
 	c.session(doc)
+}
+
+func (c *checker) version(version int, what string) {
+	if _, ok := c.places["version"]; !ok {
+		c.fault(Position{}, "add the line: version: 1", "%s has no version", what)
+	} else if version != Version {
+		c.fault(c.at("version"), "write version: 1", "version %d is not known", version)
+	}
 }
 
 func (c *checker) forward(doc *Document) {
@@ -239,6 +244,26 @@ func (c *checker) backends(backends []Backend) {
 	}
 }
 
+// reach warns of backends that no cluster leads to, and of rules that are for such backends only.
+func (c *checker) reach(doc *Document) {
+	const mend = "list under clusters: the names that Envoy has for it (or leave it, where each filter or route says bellhop-backend, as bellhop envoy writes it)"
+	var lost []string
+	for _, backend := range doc.Backends {
+		if len(backend.Clusters) == 0 {
+			lost = append(lost, backend.Name)
+			c.aside(TopicClusters, c.at("backends.%s", backend.Name), mend, "backend %q has no clusters: only a filter or route that says bellhop-backend: %s leads to it", backend.Name, backend.Name)
+		}
+	}
+	if len(lost) == len(doc.Backends) {
+		return // the backends are known by metadata
+	}
+	for i, rule := range doc.Forward {
+		if len(rule.To) > 0 && !slices.ContainsFunc(rule.To, func(to string) bool { return !slices.Contains(lost, to) }) {
+			c.aside(TopicClusters, c.at("forward[%d]", i), "give its backends clusters:", "no backend of this rule has clusters: it may be that none can get %q", rule.Name)
+		}
+	}
+}
+
 func (c *checker) discovery(path string, identities []Identity) {
 	for i, identity := range identities {
 		at := fmt.Sprintf("%s.discovery[%d]", path, i)
@@ -290,9 +315,9 @@ func meet(a, b []string) (string, bool) {
 }
 
 func (c *checker) limits(limits Limits) {
-	c.within("limits.headers", limits.Headers, maxHeaders)
-	c.within("limits.total_bytes", limits.TotalBytes, maxTotalBytes)
-	c.within("limits.value_bytes", limits.ValueBytes, maxTotalBytes)
+	for _, limit := range limits.all() {
+		c.within(limit.path, *limit.value, limit.most)
+	}
 	if _, ok := c.places["limits.value_bytes"]; ok && limits.ValueBytes > limits.TotalBytes {
 		c.fault(c.at("limits.value_bytes"), "raise total_bytes too, or lower this", "value_bytes is above total_bytes (%d)", limits.TotalBytes)
 	}

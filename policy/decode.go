@@ -25,8 +25,8 @@ type field struct {
 	read func(node ast.Node, path string)
 }
 
-// decode reads the one document of source. It returns nil where there is nothing to read.
-func (d *decoder) decode(source []byte) *Document {
+// root parses source, which is one document, into its mapping of fields. It returns nil where there is nothing to read.
+func (d *decoder) root(source []byte, what, smallest string) ast.Node {
 	// The decoder below reports duplicate keys itself, among the other faults.
 	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
@@ -35,7 +35,7 @@ func (d *decoder) decode(source []byte) *Document {
 	}
 	docs := file.Docs
 	if len(docs) == 0 || docs[0].Body == nil || docs[0].Body.Type() == ast.NullType {
-		d.fault(Position{}, "the smallest policy is: version: 1, and forward: with the name of a header", "the policy is empty")
+		d.fault(Position{}, smallest, "%s is empty", what)
 		return nil
 	}
 	if len(docs) > 1 {
@@ -45,13 +45,15 @@ func (d *decoder) decode(source []byte) *Document {
 		} else if docs[1].Body != nil {
 			at = place(docs[1].Body)
 		}
-		d.fault(at, "put each policy into a file of its own", "a second document begins here")
+		d.fault(at, "put each document into a file of its own", "a second document begins here")
 	}
-	doc := d.document(docs[0].Body)
-	if d.unread[place(docs[0].Body)] {
+	switch body := docs[0].Body.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return body
+	default:
+		d.wrongType(body, what, "a mapping of fields")
 		return nil
 	}
-	return doc
 }
 
 func (d *decoder) syntax(err error) {
@@ -194,7 +196,11 @@ func (d *decoder) mapping(node ast.Node, path, what string, fields []field) {
 		i := slices.IndexFunc(fields, func(f field) bool { return f.name == entry.key })
 		switch {
 		case i < 0:
-			d.fault(entry.at, "the fields of "+what+" are "+names(fields), "unknown field %q in %s", entry.key, what)
+			mend := "the fields of " + what + " are " + names(fields)
+			if at == "ceiling" {
+				mend = "a ceiling is a document of its own: bellhop check --ceiling FILE"
+			}
+			d.fault(entry.at, mend, "unknown field %q in %s", entry.key, what)
 		case entry.value.Type() == ast.NullType:
 			d.places[at] = place(entry.value)
 			d.unread[place(entry.value)] = true

@@ -31,7 +31,8 @@ type Finding struct {
 	Position
 	Message string `json:"message"` // what is wrong
 	Mend    string `json:"mend"`    // how to put it right
-	Source  string `json:"source"`  // the line of the document, or the part of a long one around the column
+	Topic   Topic  `json:"topic,omitempty"`
+	Source  string `json:"source"` // the line of the document, or the part of a long one around the column
 	mark    int    // where the column is in Source, from 0
 }
 
@@ -49,6 +50,12 @@ func (f Finding) String() string {
 	}
 	return text.String()
 }
+
+// Topic groups findings that whoever runs the policy may know better.
+type Topic string
+
+// TopicClusters is of backends that no cluster of Envoy is said to be: Envoy's configuration may name them (bellhop-backend).
+const TopicClusters Topic = "clusters"
 
 // Findings are all findings of one document, in the order of their places.
 type Findings []Finding
@@ -129,6 +136,12 @@ func excerpt(line string, column int) (shown string, mark int) {
 		runes, after = runes[:maxExcerpt], "…"
 	}
 	return before + string(runes) + after, mark
+}
+
+// aside warns of what Envoy's configuration may know better.
+func (r *recorder) aside(topic Topic, at Position, mend, format string, args ...any) {
+	r.warn(at, mend, format, args...)
+	r.findings[len(r.findings)-1].Topic = topic
 }
 
 // sorted returns the findings by place; those at one place keep the order in which they were found.

@@ -23,20 +23,29 @@ func TestEachFaultIsReportedAtItsPlace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			first, _, _ := strings.Cut(string(text), "\n")
-			place, message, _ := strings.Cut(strings.TrimPrefix(first, "# want "), " ")
 			loaded, findings := policy.Load(file, text)
-			if loaded != nil || findings.Count(policy.SeverityError) != 1 {
-				t.Fatalf("want one fault and no policy, got %d faults:\n%s", findings.Count(policy.SeverityError), findings.Error())
+			if loaded != nil {
+				t.Fatal("a policy with a fault was loaded")
 			}
-			fault := only(findings, policy.SeverityError)
-			if got := fmt.Sprintf("%d:%d", fault.Line, fault.Column); got != place || !strings.Contains(fault.Message, message) {
-				t.Errorf("got  %s %s\nwant %s %s", got, fault.Message, place, message)
-			}
-			if fault.Mend == "" || (fault.Source == "" && len(text) > 0 && place != "1:1") {
-				t.Errorf("the fault must say how to mend it and show the line: %#v", fault)
-			}
+			wantOneFault(t, text, findings)
 		})
+	}
+}
+
+// wantOneFault wants the one fault that the first line of a document names.
+func wantOneFault(t *testing.T, text []byte, findings policy.Findings) {
+	t.Helper()
+	if findings.Count(policy.SeverityError) != 1 {
+		t.Fatalf("want one fault, got %d:\n%s", findings.Count(policy.SeverityError), findings.Error())
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	place, message, _ := strings.Cut(strings.TrimPrefix(first, "# want "), " ")
+	fault := only(findings, policy.SeverityError)
+	if got := fmt.Sprintf("%d:%d", fault.Line, fault.Column); got != place || !strings.Contains(fault.Message, message) {
+		t.Errorf("got  %s %s\nwant %s %s", got, fault.Message, place, message)
+	}
+	if fault.Mend == "" || (fault.Source == "" && len(text) > 0 && place != "1:1") {
+		t.Errorf("the fault must say how to mend it and show the line: %#v", fault)
 	}
 }
 
@@ -64,7 +73,11 @@ func TestAllFaultsAreReportedAtOnceInTheOrderOfTheirPlaces(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	tests := []struct{ name, document, want string }{
 		{"baggage", "version: 1\nforward: [x-a]\nticket: {carriers: [baggage]}\n", "baggage is the weaker carrier"},
-		{"token", "version: 1\nbackends: {a: {}}\nforward:\n  - {name: authorization, to: [a], hide: true}\n", "MCP forbids passing on the access token"},
+		{"no clusters", "version: 1\nforward: [x-a]\nbackends: {a: {clusters: [c]}, b: {}}\n", "backend \"b\" has no clusters"},
+		{"no way for a rule", "version: 1\nforward: [{name: x-a, to: [b]}]\nbackends: {a: {clusters: [c]}, b: {}}\n", "no backend of this rule has clusters"},
+		{"anonymous session", "version: 1\nforward: [{name: x-a, keep: session}]\nsession: {bind: []}\n", "keep: session without a principal"},
+		{"prefix alone", "version: 1\nforward: [{name: x-a, prefix: \"Bearer \"}]\n", "prefix without as"},
+		{"token", "version: 1\nbackends: {a: {clusters: [c]}}\nforward:\n  - {name: authorization, to: [a], hide: true}\n", "MCP forbids passing on the access token"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

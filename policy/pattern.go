@@ -18,8 +18,18 @@ func takes(pattern, name string) bool {
 	return covers(pattern, name) && (pattern == name || !outsideFamilies(name))
 }
 
-// overlap reports whether there can be a name that both patterns cover.
+// overlap reports whether there can be a name of which rules for both patterns speak: what no family may have is in none.
 func overlap(a, b string) bool {
+	_, aIsFamily := family(a)
+	_, bIsFamily := family(b)
+	if aIsFamily != bIsFamily && (!aIsFamily && outsideFamilies(a) || !bIsFamily && outsideFamilies(b)) {
+		return false
+	}
+	return meets(a, b)
+}
+
+// meets reports whether there can be a name that both patterns cover.
+func meets(a, b string) bool {
 	prefix, isFamily := family(a)
 	other, otherIsFamily := family(b)
 	switch {

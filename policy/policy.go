@@ -2,8 +2,6 @@ package policy
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
 	"time"
 )
@@ -38,31 +36,45 @@ type route struct {
 	families   []string // the families of such names
 }
 
+// byteOrderMark is what some editors put in front of a text.
+const byteOrderMark = "\ufeff"
+
 // Load reads, checks and compiles one policy document. The file's name is for the findings only. With a fault
 // among the findings the policy is nil: a policy loads whole or not at all. Findings may hold warnings beside a
 // policy.
-func Load(file string, text []byte) (*Policy, Findings) {
-	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors put a byte order mark in front
+func Load(file string, text []byte) (*Policy, Findings) { return LoadUnder(nil, file, text) }
+
+// LoadUnder is [Load] for a policy that has to stay below a ceiling; nil is none.
+func LoadUnder(ceiling *Ceiling, file string, text []byte) (*Policy, Findings) {
+	text = bytes.TrimPrefix(text, []byte(byteOrderMark))
 	recorder := newRecorder(file, text)
 	places := make(map[string]Position)
 	decoder := decoder{recorder: recorder, places: places}
-	doc := decoder.decode(text)
-	if doc != nil {
+	var doc *Document
+	if root := decoder.root(text, "the policy", "the smallest policy is: version: 1, and forward: with the name of a header"); root != nil {
+		doc = decoder.document(root)
 		checker := checker{recorder: recorder, places: places}
+		if ceiling != nil {
+			checker.below(ceiling, doc)
+			checker.lower(ceiling, &doc.Limits)
+		}
 		checker.document(doc)
 	}
 	findings := recorder.sorted()
 	if findings.Faulty() {
 		return nil, findings
 	}
-	return compile(*doc, text), findings
+	p := compile(*doc)
+	p.digest = digest(text)
+	if ceiling != nil {
+		p.digest = digest(text, []byte(ceiling.digest))
+	}
+	return p, findings
 }
 
-func compile(doc Document, text []byte) *Policy {
-	sum := sha256.Sum256(text)
+func compile(doc Document) *Policy {
 	p := &Policy{
 		doc:    doc,
-		digest: hex.EncodeToString(sum[:8]),
 		index:  make(map[string]int),
 		routes: make(map[string]*route),
 		owners: make(map[string]string),
@@ -174,7 +186,7 @@ func (p *Policy) route(backend Backend) *route {
 	return r
 }
 
-// Digest identifies the text of the policy: the same text has the same digest.
+// Digest identifies the text of the policy, and of the ceiling above it: the same text has the same digest.
 func (p *Policy) Digest() string { return p.digest }
 
 // Fanout is the name of the fan-out that the policy is for, or empty.

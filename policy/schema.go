@@ -15,6 +15,7 @@ const (
 	nameBytes        = "0-9A-Za-z!#$%&'+.^_\x60|~-" // without *, which makes a family of a name
 	headerPattern    = "^([*" + nameBytes + "]*[" + nameBytes + "]|[" + nameBytes + "]+\\*)$"
 	oneHeaderPattern = "^[*" + nameBytes + "]*[" + nameBytes + "]$"
+	boundPattern     = "^(\\*|[" + nameBytes + "]+\\*?)$"
 	labelPattern     = "^[0-9A-Za-z][0-9A-Za-z._-]{0,62}$"
 	toolPattern      = "^[0-9A-Za-z._/*-]+$"
 	textPattern      = "^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$"
@@ -24,11 +25,28 @@ const (
 // Schema returns the JSON Schema (draft 2020-12) of the policy language, for editors. It is made of the types of
 // [Document]. A policy that [Load] takes is valid under it; the other way round it sees the shape only.
 func Schema() ([]byte, error) {
-	reflector := jsonschema.Reflector{Anonymous: true, ExpandedStruct: true, RequiredFromJSONSchemaTags: true, Mapper: durations}
-	schema := reflector.Reflect(Document{})
+	schema := reflected(Document{})
 	schema.Title = "Bellhop policy"
 	schema.Description = "Which of a client's headers may be carried through a fan-out, and to which backends"
 	refine(schema)
+	return rendered(schema)
+}
+
+// CeilingSchema is [Schema] for ceilings, made of the types of [CeilingDocument].
+func CeilingSchema() ([]byte, error) {
+	schema := reflected(CeilingDocument{})
+	schema.Title = "Bellhop ceiling"
+	schema.Description = "What the policies of a mesh may say at the most"
+	refineCeiling(schema)
+	return rendered(schema)
+}
+
+func reflected(document any) *jsonschema.Schema {
+	reflector := jsonschema.Reflector{Anonymous: true, ExpandedStruct: true, RequiredFromJSONSchemaTags: true, Mapper: durations}
+	return reflector.Reflect(document)
+}
+
+func rendered(schema *jsonschema.Schema) ([]byte, error) {
 	text, err := json.MarshalIndent(schema, "", "  ")
 	return append(text, '\n'), err
 }
@@ -50,11 +68,28 @@ func refine(document *jsonschema.Schema) {
 	identity := document.Definitions["Identity"]
 	property(identity, "name").Pattern = oneHeaderPattern
 	refinePrefix(property(identity, "prefix"))
-	limits := document.Definitions["Limits"]
+	refineLimits(document.Definitions["Limits"])
+	property(document.Definitions["Session"], "bind").Items.Pattern = oneHeaderPattern
+}
+
+func refineLimits(limits *jsonschema.Schema) {
 	within(property(limits, "headers"), maxHeaders)
 	within(property(limits, "value_bytes"), maxTotalBytes)
 	within(property(limits, "total_bytes"), maxTotalBytes)
-	property(document.Definitions["Session"], "bind").Items.Pattern = oneHeaderPattern
+}
+
+func refineCeiling(document *jsonschema.Schema) {
+	bounds, grant := document.Definitions["Bounds"], document.Definitions["Grant"]
+	allow := property(bounds, "allow")
+	allow.MinItems, allow.Items.Pattern = count(1), boundPattern
+	property(bounds, "deny").Items.Pattern = boundPattern
+	property(bounds, "discovery").Items.Pattern = "^/"
+	property(grant, "to").Items.Pattern = labelPattern
+	property(grant, "fanouts").Items.Pattern = labelPattern
+	refineLimits(document.Definitions["Limits"])
+	for _, name := range []string{"headers", "value_bytes", "total_bytes"} {
+		property(document.Definitions["Limits"], name).Default = nil // that of a policy
+	}
 }
 
 // refineRule lets a rule be a bare name too.

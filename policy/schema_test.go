@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
@@ -18,27 +20,80 @@ import (
 
 var update = flag.Bool("update", false, "write schema.json anew")
 
-func TestSchemaFileIsFresh(t *testing.T) {
-	got, err := policy.Schema()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if *update {
-		if err := os.WriteFile("schema.json", got, 0o644); err != nil {
+func TestSchemaFilesAreFresh(t *testing.T) {
+	for file, schema := range map[string]func() ([]byte, error){"schema.json": policy.Schema, "ceiling.schema.json": policy.CeilingSchema} {
+		got, err := schema()
+		if err != nil {
 			t.Fatal(err)
 		}
+		if *update {
+			if err := os.WriteFile(file, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff(string(read(t, file)), string(got)); diff != "" {
+			t.Errorf("%s: go test ./policy -update writes it anew: %s", file, diff)
+		}
 	}
-	want, err := os.ReadFile("schema.json")
+}
+
+func TestCeilingSchemaAgreesWithTheParser(t *testing.T) {
+	schema := compileSchema(t, policy.CeilingSchema)
+	instance, err := toJSON(read(t, "testdata/ceiling/mesh.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("go test ./policy -update writes it anew: %s", diff)
+	if err := schema.Validate(instance); err != nil {
+		t.Error(err)
+	}
+	for _, file := range fixtures(t, "ceiling/faults") {
+		if instance, err := toJSON(read(t, file)); err == nil && schema.Validate(instance) == nil {
+			t.Errorf("%s: the schema takes it", file)
+		}
+	}
+}
+
+// What a policy leaves out is what the schema tells an editor.
+func TestSchemaTellsTheDefaultsThatThePolicyHas(t *testing.T) {
+	p, findings := policy.Load("p.yaml", []byte("version: 1\nforward: [x-a]\n"))
+	if p == nil {
+		t.Fatal(findings.Error())
+	}
+	defaults := map[string]any{
+		"Limits.headers": p.Limits().Headers, "Limits.value_bytes": p.Limits().ValueBytes, "Limits.total_bytes": p.Limits().TotalBytes,
+		"Ticket.lifetime": "30m", "Ticket.rotate": "24h", "Ticket.grace": "30s", "Session.idle": "30m",
+	}
+	for path, want := range map[string]time.Duration{"Ticket.lifetime": p.Lifetime(), "Ticket.rotate": p.Rotate(), "Ticket.grace": p.Grace(), "Session.idle": p.Session().Idle} {
+		if got, err := time.ParseDuration(defaults[path].(string)); err != nil || got != want {
+			t.Errorf("%s is %s", path, want)
+		}
+	}
+	var document struct {
+		Properties map[string]struct{ Default any }
+		Defs       map[string]struct {
+			Properties map[string]struct{ Default any }
+		} `json:"$defs"`
+	}
+	text, err := policy.Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &document); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range defaults {
+		of, field, _ := strings.Cut(path, ".")
+		if got := document.Defs[of].Properties[field].Default; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: the schema says %v, the policy has %v", path, got, want)
+		}
+	}
+	if got := document.Properties["mode"].Default; got != string(p.Mode()) {
+		t.Errorf("mode: the schema says %v, the policy has %s", got, p.Mode())
 	}
 }
 
 func TestSchemaTakesEveryGoodPolicy(t *testing.T) {
-	schema := compileSchema(t)
+	schema := compileSchema(t, policy.Schema)
 	for _, file := range fixtures(t, "good") {
 		if loaded, findings := policy.Load(file, read(t, file)); loaded == nil {
 			t.Errorf("%s: %s", file, findings.Error())
@@ -77,7 +132,7 @@ func unseen() map[string]string {
 }
 
 func TestSchemaRefusesEveryFaultOfShape(t *testing.T) {
-	schema, unseen := compileSchema(t), unseen()
+	schema, unseen := compileSchema(t, policy.Schema), unseen()
 	for _, file := range fixtures(t, "faults") {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
 		reason, excused := unseen[name]
@@ -148,9 +203,9 @@ func fieldsOf(t *testing.T, findings policy.Findings, what string) []string {
 	return nil
 }
 
-func compileSchema(t *testing.T) *jsonschema.Schema {
+func compileSchema(t *testing.T, of func() ([]byte, error)) *jsonschema.Schema {
 	t.Helper()
-	text, err := policy.Schema()
+	text, err := of()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func (e *engine) redeem(ctx context.Context, sent ticket.Carried) (policy.Claim,
 	if !ticket.WellFormed(text) {
 		return policy.ClaimUnknown, nil, nil
 	}
-	capture, ok, err := e.store.Get(ctx, text)
+	capture, ok, err := e.store.Get(ctx, e.scoped(text))
 	switch {
 	case err != nil || !ok:
 		return policy.ClaimUnknown, nil, err
@@ -77,6 +77,14 @@ func (e *engine) redeem(ctx context.Context, sent ticket.Carried) (policy.Claim,
 	default:
 		return policy.ClaimCapture, capture, nil
 	}
+}
+
+// scoped is the name under which the store keeps a ticket: one fan-out's tickets are worthless at another.
+func (e *engine) scoped(text string) string {
+	if fanout := e.policy.Fanout(); fanout != "" {
+		return fanout + "/" + text
+	}
+	return text
 }
 
 func egressOutcome(claim policy.Claim, declared bool, decision policy.Decision) outcome {

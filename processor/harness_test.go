@@ -41,15 +41,16 @@ type bench struct {
 
 type setup struct {
 	policy     string
+	others     []string // policies of further fan-outs
 	store      processor.Store
 	identities map[string][]policy.Header
 }
 
 func start(t testing.TB, s setup) *bench {
 	t.Helper()
-	loaded, findings := policy.Load("policy.yaml", []byte(s.policy))
-	if loaded == nil {
-		t.Fatal(findings.Error())
+	all := []processor.Rules{{Policy: loadPolicy(t, s.policy), Identities: s.identities}}
+	for _, other := range s.others {
+		all = append(all, processor.Rules{Policy: loadPolicy(t, other)})
 	}
 	if s.store == nil {
 		memory, err := store.NewMemory(1 << 20)
@@ -69,7 +70,7 @@ func start(t testing.TB, s setup) *bench {
 	b.processor = processor.New(processor.Settings{
 		Key: ticket.RandomKey(), Store: s.store, Sessions: sessions, Succession: sessions, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}, loaded, s.identities)
+	}, all...)
 	extprocv3.RegisterExternalProcessorServer(server, b.processor)
 	listener := bufconn.Listen(1 << 20)
 	go func() { _ = server.Serve(listener) }()
@@ -81,6 +82,15 @@ func start(t testing.TB, s setup) *bench {
 	t.Cleanup(func() { _ = connection.Close(); server.Stop() })
 	b.client = extprocv3.NewExternalProcessorClient(connection)
 	return b
+}
+
+func loadPolicy(t testing.TB, text string) *policy.Policy {
+	t.Helper()
+	loaded, findings := policy.Load("policy.yaml", []byte(text))
+	if loaded == nil {
+		t.Fatal(findings.Error())
+	}
+	return loaded
 }
 
 // stream opens a stream as a filter with that metadata would.

@@ -165,7 +165,7 @@ func TestACarrierMismatchIsCountedAndTheFirstWins(t *testing.T) {
 	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.egress(t, "a", "baggage: bellhop="+bob, "x-bellhop-ticket: "+alice)); diff != "" {
 		t.Error(diff)
 	}
-	b.metric(t, "bellhop_carrier_mismatches_total", `bellhop_carrier_mismatches_total 1`)
+	b.metric(t, "bellhop_carrier_mismatches_total", `bellhop_carrier_mismatches_total{fanout=""} 1`)
 }
 
 func TestLimitsAnswerWithAJSONRPCErrorThatNamesTheHeader(t *testing.T) {
@@ -214,8 +214,8 @@ func TestLimitsAnswerWithAJSONRPCErrorThatNamesTheHeader(t *testing.T) {
 	if _, minted := b.ingress(t, "x-mcp-api-key: fine"); minted == "" {
 		t.Error("after the errors a good request must pass")
 	}
-	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="captured"} 1
-bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="rejected"} 4`)
+	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
+bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="rejected"} 4`)
 }
 
 func TestARequestWithNoRoomForTheTicketIsRefused(t *testing.T) {
@@ -242,9 +242,9 @@ func TestARequestWithNoRoomForTheHeadersGetsNone(t *testing.T) {
 	if got := b.egress(t, "a", "x-bellhop-ticket: "+long, "x-big: "+strings.Repeat("b", 55<<10)); len(got) != 1 {
 		t.Errorf("%d lines; Envoy takes 60 KiB", len(got))
 	}
-	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{outcome="captured",role="ingress"} 2
-bellhop_requests_total{outcome="forwarded",role="egress"} 1
-bellhop_requests_total{outcome="no_room",role="egress"} 2`)
+	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="captured",role="ingress"} 2
+bellhop_requests_total{fanout="",outcome="forwarded",role="egress"} 1
+bellhop_requests_total{fanout="",outcome="no_room",role="egress"} 2`)
 }
 
 func manyLines(n int) []string {
@@ -293,21 +293,21 @@ func TestMetrics(t *testing.T) {
 	b.egress(t, "billing")
 	b.egress(t, "billing", "x-bellhop-ticket: forged")
 	b.egress(t, "nowhere", "x-bellhop-ticket: "+full)
-	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{outcome="captured",role="ingress"} 1
-bellhop_requests_total{outcome="discovery",role="egress"} 1
-bellhop_requests_total{outcome="empty",role="egress"} 1
-bellhop_requests_total{outcome="empty",role="ingress"} 1
-bellhop_requests_total{outcome="forwarded",role="egress"} 1
-bellhop_requests_total{outcome="no_ticket",role="egress"} 1
-bellhop_requests_total{outcome="undeclared_backend",role="egress"} 1
-bellhop_requests_total{outcome="unknown_ticket",role="egress"} 1`)
-	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="captured"} 1
-bellhop_headers_total{backend="billing",header="x-mcp-api-key",outcome="forwarded"} 1
-bellhop_headers_total{backend="billing",header="x-mcp-api-key",outcome="unknown_ticket"} 1
-bellhop_headers_total{backend="github",header="authorization",outcome="discovery"} 1
-bellhop_headers_total{backend="github",header="x-github-token",outcome="absent"} 1
-bellhop_headers_total{backend="github",header="x-mcp-api-key",outcome="not_allowed"} 1
-bellhop_headers_total{backend="nowhere",header="x-mcp-api-key",outcome="not_allowed"} 1`)
+	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="captured",role="ingress"} 1
+bellhop_requests_total{fanout="",outcome="discovery",role="egress"} 1
+bellhop_requests_total{fanout="",outcome="empty",role="egress"} 1
+bellhop_requests_total{fanout="",outcome="empty",role="ingress"} 1
+bellhop_requests_total{fanout="",outcome="forwarded",role="egress"} 1
+bellhop_requests_total{fanout="",outcome="no_ticket",role="egress"} 1
+bellhop_requests_total{fanout="",outcome="undeclared_backend",role="egress"} 1
+bellhop_requests_total{fanout="",outcome="unknown_ticket",role="egress"} 1`)
+	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
+bellhop_headers_total{backend="billing",fanout="",header="x-mcp-api-key",outcome="forwarded"} 1
+bellhop_headers_total{backend="billing",fanout="",header="x-mcp-api-key",outcome="unknown_ticket"} 1
+bellhop_headers_total{backend="github",fanout="",header="authorization",outcome="discovery"} 1
+bellhop_headers_total{backend="github",fanout="",header="x-github-token",outcome="absent"} 1
+bellhop_headers_total{backend="github",fanout="",header="x-mcp-api-key",outcome="not_allowed"} 1
+bellhop_headers_total{backend="nowhere",fanout="",header="x-mcp-api-key",outcome="not_allowed"} 1`)
 }
 
 // metric compares all series of one metric.

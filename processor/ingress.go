@@ -35,7 +35,7 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 	if !made.fits(request.headers) {
 		return e.reject(tooLarge(), outcomeRejected)
 	}
-	if err := errors.Join(e.store.Put(ctx, minted, capture, e.policy.Lifetime()), e.remember(ctx, visit, request, taken.Capture, capture, minted)); err != nil {
+	if err := errors.Join(e.store.Put(ctx, e.scoped(minted), capture, e.policy.Lifetime()), e.remember(ctx, visit, request, taken.Capture, capture, minted)); err != nil {
 		e.warnings.warn("store cannot be written; the request is refused", "error", err)
 		return e.reject(storeFailed(), outcomeStoreFailed)
 	}

@@ -23,45 +23,63 @@ const (
 	outcomeStoreFailed   outcome = "store_failed"
 )
 
-// metrics are the processor's own. Labels are names from the policy and from Envoy's configuration, never from a
+// families are the processor's own metrics. Labels are names from policies and from Envoy's configuration, never from a
 // request, so clients cannot make new series: a header of a family is counted under the family.
-type metrics struct {
+type families struct {
 	requests       *prometheus.CounterVec
 	headers        *prometheus.CounterVec
 	seconds        *prometheus.HistogramVec
 	refused        *prometheus.CounterVec
+	mismatches     *prometheus.CounterVec
+	baggageDropped *prometheus.CounterVec
+	strangers      *prometheus.CounterVec
+}
+
+func newFamilies(registerer prometheus.Registerer) *families {
+	f := &families{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_requests_total", Help: "HTTP requests, by role and by what became of them.",
+		}, []string{"fanout", "role", "outcome"}),
+		headers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_headers_total", Help: "Headers of the policy, by the name clients send, backend (empty at ingress) and what became of them.",
+		}, []string{"fanout", "header", "backend", "outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "bellhop_processing_seconds", Help: "Time from a request's headers to their answer, in seconds, by role.",
+			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 100e-3, 500e-3},
+		}, []string{"fanout", "role"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_streams_refused_total", Help: "Streams of misconfigured filters, by the metadata at fault.",
+		}, []string{"reason"}),
+		mismatches: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_carrier_mismatches_total", Help: "Requests to backends whose two carriers held different tickets.",
+		}, []string{"fanout"}),
+		baggageDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_baggage_members_dropped_total", Help: "Clients' baggage members left out to make room for the ticket.",
+		}, []string{"fanout"}),
+		strangers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_session_strangers_total", Help: "Requests with the session of another principal: they got nothing of it.",
+		}, []string{"fanout"}),
+	}
+	registerer.MustRegister(f.strangers, f.requests, f.headers, f.seconds, f.refused, f.mismatches, f.baggageDropped)
+	return f
+}
+
+// metrics are those of one fan-out.
+type metrics struct {
+	requests       *prometheus.CounterVec
+	headers        *prometheus.CounterVec
+	seconds        prometheus.ObserverVec
 	mismatches     prometheus.Counter
 	baggageDropped prometheus.Counter
 	strangers      prometheus.Counter
 }
 
-func newMetrics(registerer prometheus.Registerer) *metrics {
-	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "bellhop_requests_total", Help: "HTTP requests, by role and by what became of them.",
-		}, []string{"role", "outcome"}),
-		headers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "bellhop_headers_total", Help: "Headers of the policy, by the name clients send, backend (empty at ingress) and what became of them.",
-		}, []string{"header", "backend", "outcome"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "bellhop_processing_seconds", Help: "Time from a request's headers to their answer, in seconds, by role.",
-			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 100e-3, 500e-3},
-		}, []string{"role"}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "bellhop_streams_refused_total", Help: "Streams of misconfigured filters, by the metadata at fault.",
-		}, []string{"reason"}),
-		mismatches: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "bellhop_carrier_mismatches_total", Help: "Requests to backends whose two carriers held different tickets.",
-		}),
-		baggageDropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "bellhop_baggage_members_dropped_total", Help: "Clients' baggage members left out to make room for the ticket.",
-		}),
+func (f *families) of(fanout string) *metrics {
+	label := prometheus.Labels{"fanout": fanout}
+	return &metrics{
+		requests: f.requests.MustCurryWith(label), headers: f.headers.MustCurryWith(label), seconds: f.seconds.MustCurryWith(label),
+		mismatches: f.mismatches.With(label), baggageDropped: f.baggageDropped.With(label), strangers: f.strangers.With(label),
 	}
-	m.strangers = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "bellhop_session_strangers_total", Help: "Requests with the session of another principal: they got nothing of it.",
-	})
-	registerer.MustRegister(m.strangers, m.requests, m.headers, m.seconds, m.refused, m.mismatches, m.baggageDropped)
-	return m
 }
 
 func (m *metrics) request(r role, o outcome) { m.requests.WithLabelValues(string(r), string(o)).Inc() }

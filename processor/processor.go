@@ -60,7 +60,13 @@ type Processor struct {
 	extprocv3.UnimplementedExternalProcessorServer
 
 	shared  *shared
-	current atomic.Pointer[engine]
+	current atomic.Pointer[engines]
+}
+
+// Rules are what one fan-out is served by.
+type Rules struct {
+	Policy     *policy.Policy
+	Identities map[string][]policy.Header // discovery identities, by backend
 }
 
 // shared is what outlives a policy.
@@ -70,17 +76,18 @@ type shared struct {
 	sessions   Sessions
 	succession Succession
 	draining   chan struct{} // closed by Drain
-	metrics    *metrics
+	families   *families
 	log        *slog.Logger
 	warnings   *warnings
 	now        func() time.Time
 }
 
-// engine applies one policy. A stream is served by one engine for its whole life, so that no request sees a mix of two
-// policies.
+// engine applies the policy of one fan-out. A stream is served by one engine for its whole life, so that no request sees a
+// mix of two policies.
 type engine struct {
 	*shared
 
+	metrics    *metrics // of this fan-out
 	policy     *policy.Policy
 	minter     *ticket.Minter
 	names      session.Names
@@ -88,27 +95,37 @@ type engine struct {
 	identities map[string][]policy.Header
 }
 
-// New makes a processor that applies a policy. The identities are the discovery identities by backend.
-func New(settings Settings, p *policy.Policy, identities map[string][]policy.Header) *Processor {
+// New makes a processor that applies the rules of each fan-out.
+func New(settings Settings, all ...Rules) *Processor {
 	processor := &Processor{shared: &shared{
 		key: settings.Key, store: settings.Store, sessions: settings.Sessions, succession: settings.Succession,
-		draining: make(chan struct{}), metrics: newMetrics(settings.Metrics),
+		draining: make(chan struct{}), families: newFamilies(settings.Metrics),
 		log: settings.Log, warnings: newWarnings(settings.Log), now: time.Now,
 	}}
-	processor.Apply(p, identities)
+	processor.Apply(all...)
 	settings.Metrics.MustRegister(newSightingCollector(&processor.current))
 	return processor
 }
 
-// Apply takes another policy from the next stream on. Streams under way keep the one that they began with; tickets made
-// under another policy of the same fan-out go on being redeemed.
-func (p *Processor) Apply(next *policy.Policy, identities map[string][]policy.Header) {
-	p.current.Store(&engine{
-		seen:   newSightings(next, p.shared.now()),
-		shared: p.shared, policy: next, identities: identities,
-		names:  session.NewNames(p.shared.key.Derive("session"), next.Fanout()),
-		minter: ticket.NewMinter(p.shared.key, next.Fanout(), next.Rotate()),
-	})
+// Apply takes other rules from the next stream on, for all fan-outs at once: no two of them have the same name. Streams
+// under way keep the rules that they began with; tickets made under other rules of the same fan-out go on being redeemed.
+func (p *Processor) Apply(all ...Rules) {
+	before := p.current.Load()
+	next := make(engines, len(all))
+	for _, rules := range all {
+		next[rules.Policy.Fanout()] = p.shared.engine(rules, before)
+	}
+	p.current.Store(&next)
+}
+
+func (s *shared) engine(rules Rules, before *engines) *engine {
+	fanout := rules.Policy.Fanout()
+	return &engine{
+		shared: s, metrics: s.families.of(fanout), policy: rules.Policy, identities: rules.Identities,
+		seen:   before.sightings(rules.Policy, s.now()),
+		names:  session.NewNames(s.key.Derive("session"), fanout),
+		minter: ticket.NewMinter(s.key, fanout, rules.Policy.Rotate()),
+	}
 }
 
 // Drain lets go of the streams that only wait for a response, so that a stop fails no call: what the response would
@@ -117,5 +134,13 @@ func (p *Processor) Drain() { close(p.shared.draining) }
 
 // Process serves one HTTP request.
 func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
-	return p.current.Load().serve(stream)
+	bound, err := bind(stream.Context())
+	if err != nil {
+		return p.shared.refuse(err)
+	}
+	engine, err := p.current.Load().of(bound.fanout)
+	if err != nil {
+		return p.shared.refuse(err)
+	}
+	return engine.serve(stream, bound)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
 
-	"bellhop/policy"
+	"bellhop/processor"
 )
 
 const keeping = "version: 1\nforward:\n  - {name: x-mcp-api-key, keep: session}\n  - x-tenant-id\n"
@@ -99,7 +99,7 @@ func TestAnotherPrincipalGetsNothingOfASession(t *testing.T) {
 	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1")); diff != "" {
 		t.Errorf("the owner after them: %s", diff)
 	}
-	b.metric(t, "bellhop_session_strangers_total", "bellhop_session_strangers_total 2")
+	b.metric(t, "bellhop_session_strangers_total", "bellhop_session_strangers_total{fanout=\"\"} 2")
 }
 
 // Requests that say nothing of their principal look alike: none of them has a session.
@@ -126,11 +126,7 @@ func TestASessionOutlivesAReloadThatBeginsToKeep(t *testing.T) {
 	b := start(t, setup{policy: smallest})
 	session := []string{":method: POST", "mcp-session-id: S1", "authorization: user-1"}
 	b.reaches(t, append(session, "x-mcp-api-key: alice")...)
-	loaded, findings := policy.Load("policy.yaml", []byte(keeping))
-	if loaded == nil {
-		t.Fatal(findings.Error())
-	}
-	b.processor.Apply(loaded, nil)
+	b.processor.Apply(processor.Rules{Policy: loadPolicy(t, keeping)})
 	if got := b.reaches(t, session...); len(got) != 0 {
 		t.Errorf("nothing was kept before: %q", got)
 	}
@@ -249,7 +245,7 @@ func TestASupersededTicketGetsNothing(t *testing.T) {
 	if !gets(old) {
 		t.Error("a client without a session has it")
 	}
-	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="captured"} 7
-bellhop_headers_total{backend="a",header="x-mcp-api-key",outcome="forwarded"} 5
-bellhop_headers_total{backend="a",header="x-mcp-api-key",outcome="superseded"} 1`)
+	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 7
+bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="forwarded"} 5
+bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="superseded"} 1`)
 }

@@ -32,6 +32,16 @@ func newSightings(p *policy.Policy, now time.Time) *sightings {
 	return s
 }
 
+// sightings go on where the policy of a fan-out is the one that it was.
+func (all *engines) sightings(p *policy.Policy, now time.Time) *sightings {
+	if all != nil {
+		if before, ok := (*all)[p.Fanout()]; ok && before.policy.Digest() == p.Digest() {
+			return before.seen
+		}
+	}
+	return newSightings(p, now)
+}
+
 func (s *sightings) header(pattern string, now time.Time) { see(s.headers, pattern, now) }
 func (s *sightings) backend(name string, now time.Time)   { see(s.backends, name, now) }
 
@@ -73,29 +83,34 @@ func (p *Processor) Watch(ctx context.Context, patience time.Duration) {
 }
 
 func (p *Processor) warnOfSilence(patience time.Duration) {
-	engine := p.current.Load()
-	seen, now := engine.seen, p.shared.now()
-	for _, name := range silentFor(seen.headers, seen.since, now, patience) {
-		p.shared.log.Warn("no client has sent a header that the policy lists; is its name the one that clients send?", "header", name, "for", patience)
-	}
-	for _, name := range silentFor(seen.backends, seen.since, now, patience) {
-		p.shared.log.Warn("no request has reached a backend that the policy declares; are its clusters, or bellhop-backend, right?", "backend", name, "for", patience)
+	for _, engine := range p.current.Load().sorted() {
+		engine.warnOfSilence(patience)
 	}
 }
 
-// sightingCollector reports the sightings of the policy in force.
+func (e *engine) warnOfSilence(patience time.Duration) {
+	seen, now, fanout := e.seen, e.now(), e.policy.Fanout()
+	for _, name := range silentFor(seen.headers, seen.since, now, patience) {
+		e.log.Warn("no client has sent a header that the policy lists; is its name the one that clients send?", "header", name, "fanout", fanout, "for", patience)
+	}
+	for _, name := range silentFor(seen.backends, seen.since, now, patience) {
+		e.log.Warn("no request has reached a backend that the policy declares; are its clusters, or bellhop-backend, right?", "backend", name, "fanout", fanout, "for", patience)
+	}
+}
+
+// sightingCollector reports the sightings of the policies in force.
 type sightingCollector struct {
-	current           *atomic.Pointer[engine]
+	current           *atomic.Pointer[engines]
 	headers, backends *prometheus.Desc
 }
 
-func newSightingCollector(current *atomic.Pointer[engine]) *sightingCollector {
+func newSightingCollector(current *atomic.Pointer[engines]) *sightingCollector {
 	return &sightingCollector{
 		current: current,
 		headers: prometheus.NewDesc("bellhop_header_last_seen_timestamp_seconds",
-			"When a client last sent a header that the policy lists; 0 for never.", []string{"header"}, nil),
+			"When a client last sent a header that the policy lists; 0 for never.", []string{"fanout", "header"}, nil),
 		backends: prometheus.NewDesc("bellhop_backend_last_seen_timestamp_seconds",
-			"When a request last reached a backend that the policy declares; 0 for never.", []string{"backend"}, nil),
+			"When a request last reached a backend that the policy declares; 0 for never.", []string{"fanout", "backend"}, nil),
 	}
 }
 
@@ -107,15 +122,13 @@ func (c *sightingCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (c *sightingCollector) Collect(to chan<- prometheus.Metric) {
-	engine := c.current.Load()
-	if engine == nil {
-		return
-	}
-	for name, last := range engine.seen.headers {
-		to <- prometheus.MustNewConstMetric(c.headers, prometheus.GaugeValue, seconds(last), name)
-	}
-	for name, last := range engine.seen.backends {
-		to <- prometheus.MustNewConstMetric(c.backends, prometheus.GaugeValue, seconds(last), name)
+	for fanout, engine := range *c.current.Load() {
+		for name, last := range engine.seen.headers {
+			to <- prometheus.MustNewConstMetric(c.headers, prometheus.GaugeValue, seconds(last), fanout, name)
+		}
+		for name, last := range engine.seen.backends {
+			to <- prometheus.MustNewConstMetric(c.backends, prometheus.GaugeValue, seconds(last), fanout, name)
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ func TestAHeaderThatNobodySendsIsTold(t *testing.T) {
 	<-done
 	log := b.log.String()
 	for text, want := range map[string]bool{"header=x-mcp-api-kee": true, "backend=b": true, "header=x-mcp-api-key": false, "backend=a": false} {
-		if got := strings.Contains(log, text+" for="); got != want {
+		if got := strings.Contains(log, text+" fanout="); got != want {
 			t.Errorf("%q in the log: %v, want %v", text, got, want)
 		}
 	}

@@ -7,32 +7,10 @@ import (
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"bellhop/policy"
 )
-
-// The keys of a filter's grpc_service.initial_metadata. A client cannot set them.
-const (
-	roleKey    = "bellhop-role"
-	backendKey = "bellhop-backend"
-	fanoutKey  = "bellhop-fanout"
-)
-
-// role is the side of the fan-out on which a filter stands.
-type role string
-
-const (
-	ingress role = "ingress" // client → fan-out
-	egress  role = "egress"  // fan-out → backend
-)
-
-// binding is what a filter's configuration says of itself.
-type binding struct {
-	role    role
-	backend string // empty: take the cluster's name
-}
 
 // exchange is the state of one stream, which is one HTTP request.
 type exchange struct {
@@ -45,11 +23,7 @@ type exchange struct {
 
 // serve serves one HTTP request. It answers each message with its own kind. A normal end, whoever makes it, is
 // nil: after the request's headers are answered, an error would fail a request that Envoy has already let go.
-func (e *engine) serve(stream extprocv3.ExternalProcessor_ProcessServer) error {
-	bound, err := e.bind(stream.Context())
-	if err != nil {
-		return err
-	}
+func (e *engine) serve(stream extprocv3.ExternalProcessor_ProcessServer, bound binding) error {
 	x := exchange{binding: bound}
 	for {
 		request, err := e.receive(&x, stream)
@@ -57,7 +31,7 @@ func (e *engine) serve(stream extprocv3.ExternalProcessor_ProcessServer) error {
 			return ended(err)
 		}
 		if request.GetObservabilityMode() {
-			return e.refuse("observability_mode", errors.New("the filter is in observability_mode, where Envoy applies no answer: take it out"))
+			return e.refuse(misconfigured("observability_mode", "the filter is in observability_mode, where Envoy applies no answer: take it out"))
 		}
 		reply, last := e.answer(stream.Context(), &x, request)
 		if reply == nil {
@@ -130,7 +104,7 @@ func (e *engine) pass(ctx context.Context, x *exchange, request *extprocv3.Proce
 	first := !x.begun
 	x.begun = true
 	if first && (request.GetRequestBody() != nil || request.GetRequestTrailers() != nil) {
-		_ = e.refuse("processing_mode", errors.New("the filter shows no request headers: set request_header_mode to SEND in its processing_mode"))
+		_ = e.refuse(misconfigured("processing_mode", "the filter shows no request headers: set request_header_mode to SEND in its processing_mode"))
 		if e.policy.Mode() != policy.ModeObserve {
 			return replyProblem(headersNotShown(), nil), true
 		}
@@ -149,54 +123,6 @@ func (x *exchange) duplex(request *extprocv3.ProcessingRequest) bool {
 		return x.requestDuplex
 	}
 	return x.responseDuplex
-}
-
-// bind reads who opened the stream. A filter that does not say its role, or says it twice, is misconfigured, and
-// guessing could give a client's headers away.
-func (e *engine) bind(ctx context.Context) (binding, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	side, err := one(md, roleKey)
-	if err != nil {
-		return binding{}, e.refuse("role", err)
-	}
-	switch role(side) {
-	case ingress, egress:
-	case "":
-		return binding{}, e.refuse("role", errors.New("the filter says no role: add {key: bellhop-role, value: ingress} or {…, value: egress} to its grpc_service.initial_metadata"))
-	default:
-		return binding{}, e.refuse("role", errors.New("the filter's bellhop-role is neither ingress nor egress: correct its grpc_service.initial_metadata"))
-	}
-	fanout, err := one(md, fanoutKey)
-	if err != nil {
-		return binding{}, e.refuse("fanout", err)
-	}
-	if fanout != "" && fanout != e.policy.Fanout() {
-		return binding{}, e.refuse("fanout", errors.New("the filter's bellhop-fanout is not the fanout of the policy: make the two the same"))
-	}
-	backend, err := one(md, backendKey)
-	if err != nil {
-		return binding{}, e.refuse("backend", err)
-	}
-	return binding{role: role(side), backend: backend}, nil
-}
-
-// one returns the single value of a metadata key, or "" where there is none.
-func one(md metadata.MD, key string) (string, error) {
-	switch values := md.Get(key); len(values) {
-	case 0:
-		return "", nil
-	case 1:
-		return values[0], nil
-	default:
-		return "", errors.New("the filter says " + key + " more than once: keep one in its grpc_service.initial_metadata")
-	}
-}
-
-// refuse ends a stream that must not be served, and says so once a minute in the log.
-func (e *engine) refuse(reason string, err error) error {
-	e.metrics.refused.WithLabelValues(reason).Inc()
-	e.warnings.warn("stream refused, so Envoy fails the request", "reason", err.Error())
-	return status.Error(codes.InvalidArgument, "bellhop: "+err.Error())
 }
 
 // ended turns the end of a stream into the handler's result. Envoy resets the stream when it has no more to ask.

@@ -130,7 +130,7 @@ func TestAStreamOfAMisconfiguredFilterIsRefused(t *testing.T) {
 		{"unknown role", []string{"bellhop-role", "both"}, "neither ingress nor egress"},
 		{"two roles", []string{"bellhop-role", "ingress", "bellhop-role", "egress"}, "more than once"},
 		{"two backends", []string{"bellhop-role", "egress", "bellhop-backend", "a", "bellhop-backend", "b"}, "more than once"},
-		{"another fan-out", []string{"bellhop-role", "egress", "bellhop-fanout", "other"}, "not the fanout of the policy"},
+		{"another fan-out", []string{"bellhop-role", "egress", "bellhop-fanout", "other"}, "the fanout of no policy"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

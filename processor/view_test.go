@@ -69,7 +69,7 @@ func TestObserveChangesNothing(t *testing.T) {
 	if answer := b.ask(t, messages()["request_body"](), "bellhop-role", "ingress"); kind(answer) != "request_body" {
 		t.Errorf("a filter that shows no headers: %v", answer)
 	}
-	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="captured"} 1
-bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="rejected"} 1
-bellhop_headers_total{backend="",header="x-mcp-api-key",outcome="unknown_ticket"} 1`)
+	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
+bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="rejected"} 1
+bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="unknown_ticket"} 1`)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -13,21 +12,24 @@ import (
 )
 
 func newCheck() *cobra.Command {
-	var output string
+	var output, ceiling string
 	cmd := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Check policy documents: every fault and every warning",
 		Long:  "Check policy documents, - for standard input. Exit code 0: no fault; 1: faults; 2: a file cannot be read.",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, files []string) error {
-			if len(files) == 0 {
+			if len(files) == 0 && ceiling == "" {
 				return errors.New("check needs a policy: bellhop check policy.yaml")
 			}
 			render, err := checkPrinter(output)
 			if err != nil {
 				return err
 			}
-			findings, unread := check(files, cmd.InOrStdin())
+			findings, unread := check(files, ceiling, cmd.InOrStdin())
+			if ceiling != "" {
+				files = append(files, ceiling)
+			}
 			if err := render(cmd.OutOrStdout(), len(files), findings); err != nil {
 				return err
 			}
@@ -38,34 +40,24 @@ func newCheck() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	cmd.Flags().StringVar(&ceiling, "ceiling", "", ceilingUsage)
 	return cmd
 }
 
 // check reads what can be read, and returns an error for the rest.
-func check(files []string, stdin io.Reader) (policy.Findings, error) {
-	all := policy.Findings{}
-	var unread []error
+func check(files []string, ceiling string, stdin io.Reader) (policy.Findings, error) {
+	above, all, err := readCeiling(ceiling, stdin)
+	unread := []error{err}
 	for _, file := range files {
-		text, err := readPolicy(file, stdin)
+		text, err := readDocument(file, stdin)
 		if err != nil {
 			unread = append(unread, err)
 			continue
 		}
-		_, findings := policy.Load(file, text)
+		_, findings := policy.LoadUnder(above, file, text)
 		all = append(all, findings...)
 	}
 	return all, errors.Join(unread...)
-}
-
-func readPolicy(file string, stdin io.Reader) ([]byte, error) {
-	if file == "-" {
-		return io.ReadAll(stdin)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("%w; correct the path", err)
-	}
-	return text, nil
 }
 
 func checkPrinter(output string) (func(io.Writer, int, policy.Findings) error, error) {

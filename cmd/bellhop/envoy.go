@@ -23,6 +23,7 @@ func newEnvoy() *cobra.Command {
 
 func newBootstrap() *cobra.Command {
 	var options envoy.BootstrapOptions
+	var ceiling string
 	cmd := &cobra.Command{
 		Use:   "bootstrap --policy FILE --fanout URL --backend NAME=URL...",
 		Short: "Print a complete configuration for one Envoy on both sides of a fan-out",
@@ -31,10 +32,11 @@ func newBootstrap() *cobra.Command {
     --ingress 127.0.0.1:8080 --fanout http://127.0.0.1:4483 \
     --egress 127.0.0.1:8081 --backend github=https://mcp.example.com/mcp > envoy.yaml
   envoy -c envoy.yaml`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return bootstrap(cmd, options) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return bootstrap(cmd, options, ceiling) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&options.PolicyFile, "policy", "", "the policy document")
+	flags.StringVar(&ceiling, "ceiling", "", ceilingUsage)
 	flags.StringVar(&options.Ingress, "ingress", "127.0.0.1:8080", "IP:PORT on which Envoy listens for clients")
 	flags.StringVar(&options.Fanout, "fanout", "", "URL of the fan-out, without a path: http://127.0.0.1:4483")
 	flags.StringVar(&options.Egress, "egress", "127.0.0.1:8081", "IP:PORT on which Envoy listens for the fan-out")
@@ -50,24 +52,22 @@ func newBootstrap() *cobra.Command {
 	return cmd
 }
 
-func bootstrap(cmd *cobra.Command, options envoy.BootstrapOptions) error {
+func bootstrap(cmd *cobra.Command, options envoy.BootstrapOptions, ceiling string) error {
 	if options.PolicyFile == "" {
 		return errors.New("envoy bootstrap needs a policy: bellhop envoy bootstrap --policy policy.yaml --fanout URL --backend NAME=URL")
 	}
-	text, err := readPolicy(options.PolicyFile, cmd.InOrStdin())
+	loaded, findings, err := readPolicy(options.PolicyFile, ceiling, cmd.InOrStdin())
 	if err != nil {
 		return err
-	}
-	loaded, findings := policy.Load(options.PolicyFile, text)
-	if loaded == nil {
-		return findings
 	}
 	config, err := envoy.Bootstrap(loaded, options)
 	if err != nil {
 		return err
 	}
 	for _, finding := range findings {
-		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), finding)
+		if finding.Topic != policy.TopicClusters { // the configuration names the backends
+			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), finding)
+		}
 	}
 	for _, warning := range envoy.Warnings(loaded, options) {
 		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "warning:", warning)

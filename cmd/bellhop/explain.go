@@ -16,7 +16,8 @@ import (
 
 // explainFlags is a question as it is written on the command line.
 type explainFlags struct {
-	policy, backend         string
+	policy, ceiling         string
+	backend                 string
 	client, earlier, fanout []string // "name: value" each
 	method, tool            string
 	session, noTicket       bool
@@ -38,6 +39,7 @@ never printed. Exit code 0: explained; 1: the policy has faults; 2: the command 
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&asked.policy, "policy", "", "the policy document, - for standard input")
+	flags.StringVar(&asked.ceiling, "ceiling", "", ceilingUsage)
 	flags.StringVar(&asked.backend, "backend", "", "the backend, by its name in the policy or by an Envoy cluster of it")
 	flags.StringArrayVarP(&asked.client, "header", "H", nil, "'NAME: VALUE' of a header that the client sends; repeat it")
 	flags.StringVar(&asked.method, "method", "", "the JSON-RPC method of the request (default: not known; with --tool: tools/call)")
@@ -59,13 +61,9 @@ func explain(cmd *cobra.Command, asked explainFlags) error {
 	if err != nil {
 		return err
 	}
-	text, err := readPolicy(asked.policy, cmd.InOrStdin())
+	loaded, _, err := readPolicy(asked.policy, asked.ceiling, cmd.InOrStdin())
 	if err != nil {
 		return err
-	}
-	loaded, findings := policy.Load(asked.policy, text)
-	if loaded == nil {
-		return findings
 	}
 	if asked.backend == "" && !loaded.Open() {
 		return errors.New("explain needs a backend that the policy declares: --backend " + oneOfBackends(loaded))

@@ -7,7 +7,8 @@ import (
 )
 
 func newSchema() *cobra.Command {
-	return &cobra.Command{
+	var ceiling bool
+	cmd := &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of the policy language, for editors",
 		Long: `Print the JSON Schema (draft 2020-12) of the policy language. Editors with a YAML language server use it for a policy
@@ -16,7 +17,11 @@ check sees the rest.`,
 		Example: "  bellhop schema > policy.schema.json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, err := policy.Schema()
+			schema := policy.Schema
+			if ceiling {
+				schema = policy.CeilingSchema
+			}
+			text, err := schema()
 			if err != nil {
 				return err
 			}
@@ -24,4 +29,6 @@ check sees the rest.`,
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&ceiling, "ceiling", false, "the schema of ceilings, in the place of that of policies")
+	return cmd
 }

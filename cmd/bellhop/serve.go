@@ -34,7 +34,7 @@ func newServe() *cobra.Command {
 		Long:  "Serve Envoy's ext_proc filters under a policy. Every flag can be given as an environment variable too: --key-file as BELLHOP_KEY_FILE.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if config.Policy == "" {
+			if len(config.Policies) == 0 {
 				return errors.New("serve needs a policy: bellhop serve --policy policy.yaml")
 			}
 			log, err := newLog(cmd.ErrOrStderr(), format, level)
@@ -45,7 +45,8 @@ func newServe() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&config.Policy, "policy", "", "the policy document")
+	flags.StringArrayVar(&config.Policies, "policy", nil, "a policy document, or a folder of them; repeat it for several fan-outs")
+	flags.StringVar(&config.Ceiling, "ceiling", "", "a ceiling document, below which the policies have to stay (default: none)")
 	flags.StringVar(&config.Listen, "listen", defaultListen, "where Envoy finds Bellhop: unix:///PATH or HOST:PORT")
 	flags.StringVar(&config.Admin, "admin", defaultAdmin, "HOST:PORT of /metrics, /livez and /readyz; empty for none")
 	flags.StringVar(&config.Store, "store", "memory", "where captures are kept: memory")

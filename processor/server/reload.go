@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -21,19 +22,20 @@ type outcome string
 const (
 	outcomeApplied    outcome = "applied"          // a policy, or discovery identities, that were not in force before
 	outcomeUnchanged  outcome = "unchanged"        // what is in force is what the files say
-	outcomeUnreadable outcome = "unreadable"       // the policy file; the last good policy stays
-	outcomeFaults     outcome = "faults"           // of the policy; the last good one stays
+	outcomeUnreadable outcome = "unreadable"       // a document; the last good policies stay
+	outcomeFaults     outcome = "faults"           // of a document; the last good policies stay
 	outcomeFanout     outcome = "fanout_changed"   // needs a restart; the last good policy stays
 	outcomeDiscovery  outcome = "discovery_failed" // a file of an identity; the last good policy and identities stay
 )
 
-// reloader keeps the rules in force equal to the files, as long as these are good.
+// reloader keeps the rules in force equal to the files, as long as all of these are good: one document with faults keeps
+// the others from being reloaded too, for they are checked together.
 //
 // A discovery file that cannot be read leaves the last good identities in force, all of them: a backend gets the
 // credential that it was meant to have or the one before, and never a request without one that needs it. So a
 // request never has to fail for such a file.
 type reloader struct {
-	path      string
+	sources   sources
 	processor *processor.Processor
 	metrics   *reloadMetrics
 	log       *slog.Logger
@@ -44,15 +46,15 @@ type reloader struct {
 	last attempt
 }
 
-func newReloader(first *rules, service *processor.Processor, registerer prometheus.Registerer, log *slog.Logger) *reloader {
-	r := &reloader{path: first.path, processor: service, log: log}
+func newReloader(sources sources, first *rules, service *processor.Processor, registerer prometheus.Registerer, log *slog.Logger) *reloader {
+	r := &reloader{sources: sources, processor: service, log: log}
 	r.inForce.Store(first)
-	r.metrics = newReloadMetrics(registerer, r.policy)
+	r.metrics = newReloadMetrics(registerer, r.policies)
 	return r
 }
 
-// policy is the one in force.
-func (r *reloader) policy() *policy.Policy { return r.inForce.Load().policy }
+// policies are those in force.
+func (r *reloader) policies() []*policy.Policy { return r.inForce.Load().policies() }
 
 // reload reads the files, whatever is known of them, and returns why what they say is not in force.
 func (r *reloader) reload() error {
@@ -70,16 +72,16 @@ func (r *reloader) look() []string {
 	defer r.mu.Unlock()
 	a := r.attempt()
 	r.settle(a, r.isNews(a))
-	return append(r.inForce.Load().files(), a.files...)
+	return slices.Concat(r.sources.watched(), r.inForce.Load().files(), a.files)
 }
 
 // attempt is what one reading of the files came to.
 type attempt struct {
 	outcome outcome
-	err     error             // why the files' policy is not to be in force; nil if it is
-	next    *rules            // what is to be in force: the files' policy, or the last good one
-	text    [sha256.Size]byte // of the policy
-	files   []string          // that its policy names
+	err     error             // why what the files say is not to be in force; nil if it is
+	next    *rules            // what is to be in force: what the files say, or the last good rules
+	text    [sha256.Size]byte // of all documents
+	files   []string          // that the documents name
 }
 
 // attempt does all that can fail, and touches nothing that is live.
@@ -92,18 +94,22 @@ func (r *reloader) attempt() attempt {
 }
 
 func (r *reloader) read() attempt {
-	text, err := readRegular(r.path)
+	read, err := r.sources.read(readRegular)
 	if err != nil {
 		return attempt{outcome: outcomeUnreadable, err: err}
 	}
-	a := attempt{text: sha256.Sum256(text)}
-	parsed, err := parse(r.path, text)
+	a := attempt{text: read.digest()}
+	parsed, err := read.parse()
 	if err != nil {
 		a.outcome, a.err = outcomeFaults, err
 		return a
 	}
 	a.files = parsed.files()
-	if a.err = r.allow(parsed); a.err != nil {
+	now := r.inForce.Load()
+	for _, document := range parsed.documents {
+		a.err = errors.Join(a.err, document.keepsFanout(now))
+	}
+	if a.err != nil {
 		a.outcome = outcomeFanout
 		return a
 	}
@@ -112,20 +118,10 @@ func (r *reloader) read() attempt {
 		return a
 	}
 	a.outcome = outcomeApplied
-	if now := r.inForce.Load(); a.next.samePolicy(now) && a.next.sameIdentities(now) {
+	if a.next.same(now) {
 		a.outcome, a.next = outcomeUnchanged, now
 	}
 	return a
-}
-
-// allow refuses another fan-out: tickets of one are worthless at another, and the filters, which name theirs in their
-// own configuration, would be refused from one request to the next.
-func (r *reloader) allow(next *rules) error {
-	was, is := r.policy().Fanout(), next.policy.Fanout()
-	if was == is {
-		return nil
-	}
-	return fmt.Errorf("%s: fanout has changed from %q to %q, which needs a restart: change it back, or restart Bellhop", r.path, was, is)
 }
 
 // rotated are the rules in force with the discovery identities as they are now: a fault in a policy does not keep a
@@ -133,7 +129,7 @@ func (r *reloader) allow(next *rules) error {
 func (r *reloader) rotated() *rules {
 	now := r.inForce.Load()
 	next, err := now.identified()
-	if err != nil || next.sameIdentities(now) {
+	if err != nil || next.same(now) {
 		return now
 	}
 	return next
@@ -156,7 +152,7 @@ func (r *reloader) settle(a attempt, tell bool) {
 	r.last = a
 	was := r.inForce.Load()
 	if a.next != was {
-		r.processor.Apply(a.next.policy, a.next.identities)
+		r.processor.Apply(a.next.processed()...)
 		r.inForce.Store(a.next)
 		r.announce(a.next, was)
 	}
@@ -168,37 +164,52 @@ func (r *reloader) settle(a attempt, tell bool) {
 	case a.err != nil:
 		r.complain(a)
 	case a.outcome == outcomeUnchanged:
-		r.log.Info("policy unchanged", "file", r.path, "digest", was.policy.Digest())
+		r.log.Info("policy unchanged", "files", len(was.documents))
 	}
 }
 
 // announce tells what is in force from the next request on.
 func (r *reloader) announce(now, was *rules) {
-	if now.samePolicy(was) {
-		r.log.Info("discovery identities reloaded", "backends", len(now.identities), "digest", now.policy.Digest())
-		return
+	for _, document := range now.documents {
+		before, ok := was.at(document.path)
+		switch {
+		case !ok:
+			r.log.Info("fan-out added", "file", document.path, "fanout", document.policy.Fanout(), "digest", document.policy.Digest(), "backends", len(document.policy.Backends()))
+			document.warn(r.log)
+		case !document.samePolicy(before):
+			r.announceChange(document, before)
+		case !document.sameIdentities(before):
+			r.log.Info("discovery identities reloaded", "file", document.path, "backends", len(document.identities), "digest", document.policy.Digest())
+		}
 	}
-	r.log.Info("policy reloaded", "file", r.path, "digest", now.policy.Digest(), "previous", was.policy.Digest(), "backends", len(now.policy.Backends()))
+	for _, before := range was.documents {
+		if _, ok := now.at(before.path); !ok {
+			r.log.Warn("fan-out removed; the streams of its filters are refused", "file", before.path, "fanout", before.policy.Fanout())
+		}
+	}
+}
+
+func (r *reloader) announceChange(now, was *document) {
+	r.log.Info("policy reloaded", "file", now.path, "digest", now.policy.Digest(), "previous", was.policy.Digest(), "backends", len(now.policy.Backends()))
 	now.warn(r.log)
 	if names := now.beyond(was); len(names) > 0 {
 		r.log.Warn("Envoy shows, and lets be changed, only the headers in its own configuration; if that was made from the policy before, make it anew",
-			"headers", names, "command", "bellhop envoy bootstrap --policy "+r.path)
+			"headers", names, "command", "bellhop envoy bootstrap --policy "+now.path)
 	}
 }
 
 // complain tells why the last good rules stay in force.
 func (r *reloader) complain(a attempt) {
 	const message = "policy not reloaded; the last good one stays in force"
-	digest := r.policy().Digest()
 	var findings policy.Findings
 	if !errors.As(a.err, &findings) {
-		r.log.Error(message, "reason", string(a.outcome), "error", a.err, "digest", digest)
+		r.log.Error(message, "reason", string(a.outcome), "error", a.err)
 		return
 	}
 	for _, finding := range findings {
 		if finding.Severity == policy.SeverityError {
 			r.log.Error(message, "reason", string(a.outcome), "at", fmt.Sprintf("%s:%d:%d", finding.File, finding.Line, finding.Column),
-				"error", finding.Message, "mend", finding.Mend, "faults", findings.Count(policy.SeverityError), "digest", digest)
+				"error", finding.Message, "mend", finding.Mend, "faults", findings.Count(policy.SeverityError))
 			return
 		}
 	}

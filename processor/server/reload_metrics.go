@@ -14,7 +14,7 @@ type reloadMetrics struct {
 }
 
 // newReloadMetrics begins with the success of the start.
-func newReloadMetrics(registerer prometheus.Registerer, inForce func() *policy.Policy) *reloadMetrics {
+func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy.Policy) *reloadMetrics {
 	m := &reloadMetrics{
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "bellhop_policy_reload_success", Help: "Whether what the files say is in force (1), or the last good policy because they have faults (0).",
@@ -48,15 +48,15 @@ func (m *reloadMetrics) succeeded() {
 	m.when.SetToCurrentTime()
 }
 
-// policyInfo shows the policy in force at each scrape, so that there is always exactly one.
+// policyInfo shows the policies in force at each scrape, so that there is always exactly one of each fan-out.
 type policyInfo struct {
 	desc    *prometheus.Desc
-	inForce func() *policy.Policy
+	inForce func() []*policy.Policy
 }
 
-func newPolicyInfo(inForce func() *policy.Policy) *policyInfo {
+func newPolicyInfo(inForce func() []*policy.Policy) *policyInfo {
 	return &policyInfo{inForce: inForce, desc: prometheus.NewDesc(
-		"bellhop_policy_info", "The policy in force.", []string{"digest", "fanout"}, nil,
+		"bellhop_policy_info", "The policies in force.", []string{"digest", "fanout"}, nil,
 	)}
 }
 
@@ -65,6 +65,7 @@ func (i *policyInfo) Describe(out chan<- *prometheus.Desc) { out <- i.desc }
 
 // Collect implements [prometheus.Collector].
 func (i *policyInfo) Collect(out chan<- prometheus.Metric) {
-	p := i.inForce()
-	out <- prometheus.MustNewConstMetric(i.desc, prometheus.GaugeValue, 1, p.Digest(), p.Fanout())
+	for _, p := range i.inForce() {
+		out <- prometheus.MustNewConstMetric(i.desc, prometheus.GaugeValue, 1, p.Digest(), p.Fanout())
+	}
 }

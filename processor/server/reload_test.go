@@ -42,22 +42,27 @@ type site struct {
 }
 
 // serve starts Bellhop on a policy; prepare may add files and links to the folder first.
-func serve(t *testing.T, text string, prepare func(folder string)) *site {
+func serve(t *testing.T, text string, prepare func(folder string), configure ...func(*server.Config)) *site {
 	t.Helper()
 	c := config(t)
 	c.Admin, c.Settle = freePort(t), 5*time.Millisecond
-	write(t, filepath.Dir(c.Policy), "policy.yaml", text)
+	write(t, filepath.Dir(c.Policies[0]), "policy.yaml", text)
 	if prepare != nil {
-		prepare(filepath.Dir(c.Policy))
+		prepare(filepath.Dir(c.Policies[0]))
+	}
+	for _, configure := range configure {
+		configure(&c)
 	}
 	s := &site{config: c, log: &safeBuffer{}}
 	s.Server, _, _, _ = begin(t, c, slog.New(slog.NewTextHandler(s.log, nil)))
 	s.client = extprocv3.NewExternalProcessorClient(dial(t, c.Listen, insecure.NewCredentials()))
-	s.wantPolicy(t, text)
+	if c.Ceiling == "" { // below one, the same text is another policy
+		s.wantPolicy(t, text)
+	}
 	return s
 }
 
-func (s *site) folder() string { return filepath.Dir(s.config.Policy) }
+func (s *site) folder() string { return filepath.Dir(s.config.Policies[0]) }
 
 // metric is the value of one line of /metrics.
 func (s *site) metric(t *testing.T, name string) string {
@@ -141,7 +146,7 @@ func (s *site) try(role, ticket string, names ...string) (removed []string, set 
 
 func (s *site) write(t *testing.T, text string) {
 	t.Helper()
-	replace(t, s.config.Policy, text)
+	replace(t, s.config.Policies[0], text)
 }
 
 // replace puts a whole file in the place of another, as careful writers do.
@@ -210,11 +215,11 @@ func TestFaultsChangeNothing(t *testing.T) {
 		{"faults", func(t *testing.T, s *site) { s.write(t, faulty) }, "faults", []string{"policy.yaml:3:5", "faults=2", "level=ERROR"}},
 		{"half written", func(t *testing.T, s *site) { s.write(t, "version: 1\nforw") }, "faults", []string{"policy.yaml:2:"}},
 		{"empty", func(t *testing.T, s *site) { s.write(t, "") }, "faults", []string{"policy.yaml:1:"}},
-		{"deleted", func(t *testing.T, s *site) { must(t, os.Remove(s.config.Policy)) }, "unreadable", []string{"no such file"}},
-		{"a folder", func(t *testing.T, s *site) {
-			must(t, os.Remove(s.config.Policy))
-			must(t, os.Mkdir(s.config.Policy, 0o750))
-		}, "unreadable", []string{"not a regular file"}},
+		{"deleted", func(t *testing.T, s *site) { must(t, os.Remove(s.config.Policies[0])) }, "unreadable", []string{"no such file"}},
+		{"an empty folder", func(t *testing.T, s *site) {
+			must(t, os.Remove(s.config.Policies[0]))
+			must(t, os.Mkdir(s.config.Policies[0], 0o750))
+		}, "unreadable", []string{"holds no policy"}},
 		{"another fan-out", func(t *testing.T, s *site) { s.write(t, "fanout: other\n"+newer) }, "fanout_changed", []string{`\"\" to \"other\"`, "restart"}},
 		{"no discovery file", func(t *testing.T, s *site) {
 			s.write(t, newer+"backends: {a: {discovery: [{name: x-new, file: later}]}}\n")
@@ -236,8 +241,8 @@ func TestFaultsChangeNothing(t *testing.T) {
 			if now := s.metric(t, "bellhop_policy_reload_timestamp_seconds"); now != succeeded {
 				t.Error("the time of the last success has moved")
 			}
-			_ = os.Remove(s.config.Policy)
-			replace(t, s.config.Policy, newer)
+			_ = os.Remove(s.config.Policies[0])
+			replace(t, s.config.Policies[0], newer)
 			s.wantPolicy(t, newer)
 			s.wantMetric(t, "bellhop_policy_reload_success", "1")
 		})
@@ -248,7 +253,7 @@ func TestFaultsChangeNothing(t *testing.T) {
 func TestAHalfWrittenPolicyIsWaitedFor(t *testing.T) {
 	s := serve(t, older, nil)
 	half := len(newer) - 3
-	file, err := os.OpenFile(s.config.Policy, os.O_WRONLY|os.O_TRUNC, 0)
+	file, err := os.OpenFile(s.config.Policies[0], os.O_WRONLY|os.O_TRUNC, 0)
 	must(t, err)
 	_, err = file.WriteString(newer[:half])
 	must(t, err)
@@ -276,7 +281,7 @@ func TestNoReloadWhereNothingChanged(t *testing.T) {
 	s := serve(t, older, nil)
 	for i := range 20 {
 		write(t, s.folder(), "neighbour", strings.Repeat("x", i))
-		replace(t, s.config.Policy, older)
+		replace(t, s.config.Policies[0], older)
 	}
 	s.write(t, newer) // what was before it has been looked at by then
 	s.wantPolicy(t, newer)
@@ -293,12 +298,12 @@ func TestReloadOnDemand(t *testing.T) {
 		t.Error(err)
 	}
 	s.wantMetric(t, reloads("unchanged"), "1")
-	replace(t, s.config.Policy, newer)
+	replace(t, s.config.Policies[0], newer)
 	if err := s.Reload(); err != nil {
 		t.Error(err)
 	}
 	s.wantPolicy(t, newer)
-	replace(t, s.config.Policy, faulty)
+	replace(t, s.config.Policies[0], faulty)
 	var findings policy.Findings
 	if err := s.Reload(); !errors.As(err, &findings) || findings.Count(policy.SeverityError) != 2 {
 		t.Errorf("got %v", err)
@@ -369,7 +374,7 @@ func TestNewNamesAreToldOf(t *testing.T) {
 	s := serve(t, older, nil)
 	s.write(t, newer)
 	s.wantPolicy(t, newer)
-	if want := `headers=[x-new] command="bellhop envoy bootstrap --policy ` + s.config.Policy; !strings.Contains(s.log.String(), want) {
+	if want := `headers=[x-new] command="bellhop envoy bootstrap --policy ` + s.config.Policies[0]; !strings.Contains(s.log.String(), want) {
 		t.Errorf("%q is not in the log: %s", want, s.log)
 	}
 }
@@ -382,7 +387,7 @@ func TestAPipeIsReadOnce(t *testing.T) {
 	defer func() { _ = pipe.Close() }()
 	_, err = in.WriteString(older)
 	must(t, errors.Join(err, in.Close()))
-	c.Policy = fmt.Sprintf("/dev/fd/%d", pipe.Fd())
+	c.Policies[0] = fmt.Sprintf("/dev/fd/%d", pipe.Fd())
 	s, _, _, _ := begin(t, c, quiet())
 	if err := s.Reload(); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("got %v", err)
@@ -428,7 +433,7 @@ func TestNoRequestSeesAMixOfPolicies(t *testing.T) {
 	}
 	for i := range flips {
 		text := flavour([]string{"q", "p"}[i%2])
-		replace(t, s.config.Policy, text)
+		replace(t, s.config.Policies[0], text)
 		s.wantPolicy(t, text)
 	}
 	stop()

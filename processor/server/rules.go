@@ -1,79 +1,119 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"bellhop/policy"
+	"bellhop/processor"
 	"bellhop/processor/discovery"
 )
 
-// rules are a policy with all that it names. They never change.
+// rules are all policies that are served, each with all that it names. They never change.
 type rules struct {
-	path       string // of the policy
+	documents []*document // by path
+}
+
+// document is one policy with all that it names.
+type document struct {
+	path       string
 	policy     *policy.Policy
 	findings   policy.Findings // warnings
 	identities map[string][]policy.Header
 }
 
-// load reads a policy and its discovery identities, or neither. Faults of the policy are returned as
-// [policy.Findings].
-func load(path string) (*rules, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("--policy: %w; write one, or correct the path", err)
-	}
-	r, err := parse(path, text)
-	if err != nil {
-		return nil, err
-	}
-	return r.identified()
-}
-
-// parse makes rules that lack their discovery identities.
-func parse(path string, text []byte) (*rules, error) {
-	loaded, findings := policy.Load(path, text)
-	if loaded == nil {
-		return nil, findings
-	}
-	return &rules{path: path, policy: loaded, findings: findings}, nil
-}
-
 // identified returns the same rules with the discovery identities as the files have them now: all or none.
 func (r *rules) identified() (*rules, error) {
-	identities, err := discovery.Read(r.policy.Backends(), filepath.Dir(r.path))
-	if err != nil {
+	next := &rules{}
+	var faults []error
+	for _, document := range r.documents {
+		identities, err := discovery.Read(document.policy.Backends(), filepath.Dir(document.path))
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		with := *document
+		with.identities = identities
+		next.documents = append(next.documents, &with)
+	}
+	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	with := *r
-	with.identities = identities
-	return &with, nil
+	return next, nil
+}
+
+// processed are the rules as the processor takes them.
+func (r *rules) processed() []processor.Rules {
+	var all []processor.Rules
+	for _, document := range r.documents {
+		all = append(all, processor.Rules{Policy: document.policy, Identities: document.identities})
+	}
+	return all
+}
+
+// policies are those in force, by the path of their document.
+func (r *rules) policies() []*policy.Policy {
+	var all []*policy.Policy
+	for _, document := range r.documents {
+		all = append(all, document.policy)
+	}
+	return all
 }
 
 // files are all that the rules are read from.
 func (r *rules) files() []string {
-	return append([]string{r.path}, discovery.Files(r.policy.Backends(), filepath.Dir(r.path))...)
+	var files []string
+	for _, document := range r.documents {
+		files = append(append(files, document.path), discovery.Files(document.policy.Backends(), filepath.Dir(document.path))...)
+	}
+	return files
 }
 
-// samePolicy reports whether other has the same policy, letter for letter.
-func (r *rules) samePolicy(other *rules) bool { return r.policy.Digest() == other.policy.Digest() }
+// at finds the document at a path.
+func (r *rules) at(path string) (*document, bool) {
+	i := slices.IndexFunc(r.documents, func(d *document) bool { return d.path == path })
+	if i < 0 {
+		return nil, false
+	}
+	return r.documents[i], true
+}
 
-// sameIdentities reports whether other has the same discovery identities.
-func (r *rules) sameIdentities(other *rules) bool {
-	return maps.EqualFunc(r.identities, other.identities, func(a, b []policy.Header) bool {
+// same reports whether other has the same policies, letter for letter, and the same discovery identities.
+func (r *rules) same(other *rules) bool {
+	return slices.EqualFunc(r.documents, other.documents, func(a, b *document) bool {
+		return a.path == b.path && a.samePolicy(b) && a.sameIdentities(b)
+	})
+}
+
+func (d *document) samePolicy(other *document) bool {
+	return d.policy.Digest() == other.policy.Digest()
+}
+
+func (d *document) sameIdentities(other *document) bool {
+	return maps.EqualFunc(d.identities, other.identities, func(a, b []policy.Header) bool {
 		return slices.EqualFunc(a, b, func(a, b policy.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) })
 	})
 }
 
-// beyond lists the names that a proxy has to show, or to let Bellhop change, for these rules and not for the other.
-func (r *rules) beyond(other *rules) []string {
+// keepsFanout refuses another fan-out in the same file: tickets of one are worthless at another, and the filters, which
+// name theirs in their own configuration, would be refused from one request to the next.
+func (d *document) keepsFanout(before *rules) error {
+	was, ok := before.at(d.path)
+	if !ok || was.policy.Fanout() == d.policy.Fanout() {
+		return nil
+	}
+	return fmt.Errorf("%s: fanout has changed from %q to %q, which needs a restart: change it back, or restart Bellhop", d.path, was.policy.Fanout(), d.policy.Fanout())
+}
+
+// beyond lists the names that a proxy has to show, or to let Bellhop change, for this policy and not for the other.
+func (d *document) beyond(other *document) []string {
 	names := slices.Concat(
-		missing(r.policy.IngressFootprint(), other.policy.IngressFootprint()),
-		missing(r.policy.EgressFootprint(), other.policy.EgressFootprint()),
+		missing(d.policy.IngressFootprint(), other.policy.IngressFootprint()),
+		missing(d.policy.EgressFootprint(), other.policy.EgressFootprint()),
 	)
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -96,7 +136,15 @@ func missing(wanted, given policy.Footprint) []string {
 
 // warn logs what is legal but unwise.
 func (r *rules) warn(log *slog.Logger) {
-	for _, finding := range r.findings {
-		log.Warn(finding.Message, "file", finding.File, "line", finding.Line, "mend", finding.Mend)
+	for _, document := range r.documents {
+		document.warn(log)
+	}
+}
+
+func (d *document) warn(log *slog.Logger) {
+	for _, finding := range d.findings {
+		if finding.Topic != policy.TopicClusters { // Envoy's configuration may name the backends
+			log.Warn(finding.Message, "file", finding.File, "line", finding.Line, "mend", finding.Mend)
+		}
 	}
 }

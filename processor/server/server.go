@@ -63,7 +63,8 @@ const (
 
 // Config is what the command line says.
 type Config struct {
-	Policy     string        // path of the policy document; it is read again when it changes
+	Policies   []string      // paths of policy documents, and of folders of them; they are read again when they change
+	Ceiling    string        // path of the ceiling document; empty for none
 	Listen     string        // unix:///PATH, HOST:PORT or tcp://HOST:PORT
 	Admin      string        // HOST:PORT of the admin server; empty for none
 	Store      string        // memory
@@ -94,7 +95,8 @@ type Server struct {
 // the policy are returned as [policy.Findings].
 func New(config Config, log *slog.Logger) (*Server, error) {
 	s := &Server{config: config, log: log}
-	rules, err := load(config.Policy)
+	from := sources{policies: config.Policies, ceiling: config.Ceiling}
+	rules, err := from.load()
 	if err != nil {
 		return nil, err
 	}
@@ -118,8 +120,8 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(usageCollectors(s.store)...)
-	s.processor = processor.New(processor.Settings{Key: key, Store: s.store, Sessions: s.sessions, Succession: s.sessions, Metrics: registry, Log: log}, rules.policy, rules.identities)
-	s.reloader = newReloader(rules, s.processor, registry, log)
+	s.processor = processor.New(processor.Settings{Key: key, Store: s.store, Sessions: s.sessions, Succession: s.sessions, Metrics: registry, Log: log}, rules.processed()...)
+	s.reloader = newReloader(from, rules, s.processor, registry, log)
 	rules.warn(log)
 	s.admin = admin.New(registry, s.ready.Load)
 	if err := s.open(); err != nil {
@@ -231,8 +233,8 @@ func (s *Server) Run(ctx, force context.Context) error {
 
 // watch reloads when files change, until the function that it returns is called.
 func (s *Server) watch() (unwatch func()) {
-	if !regular(s.config.Policy) {
-		s.log.Info("the policy is not a regular file, so nobody looks for changes of it", "policy", s.config.Policy)
+	if !s.reloader.sources.watchable() {
+		s.log.Info("a policy is not a regular file, so nobody looks for changes", "policy", s.config.Policies)
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -245,9 +247,11 @@ func (s *Server) watch() (unwatch func()) {
 }
 
 func (s *Server) announce() {
-	now := s.reloader.policy()
-	s.log.Info("serving", "listen", s.config.Listen, "admin", s.config.Admin, "policy", s.config.Policy,
-		"digest", now.Digest(), "fanout", now.Fanout(), "backends", len(now.Backends()))
+	s.log.Info("serving", "listen", s.config.Listen, "admin", s.config.Admin)
+	for _, document := range s.reloader.inForce.Load().documents {
+		now := document.policy
+		s.log.Info("policy in force", "file", document.path, "digest", now.Digest(), "fanout", now.Fanout(), "mode", now.Mode(), "backends", len(now.Backends()))
+	}
 	if s.pages != nil && !loopback(host(s.pages.Addr().String())) {
 		s.log.Warn("the admin server is open beyond loopback; it shows header and backend names, and no values", "admin", s.config.Admin)
 	}

@@ -45,8 +45,8 @@ func config(t *testing.T) server.Config {
 	t.Helper()
 	folder := t.TempDir()
 	return server.Config{
-		Policy: write(t, folder, "policy.yaml", "version: 1\nforward: [x-mcp-api-key]\n"),
-		Listen: "unix://" + filepath.Join(folder, "b.sock"), Store: "memory", StoreBytes: 1 << 20,
+		Policies: []string{write(t, folder, "policy.yaml", "version: 1\nforward: [x-mcp-api-key]\n")},
+		Listen:   "unix://" + filepath.Join(folder, "b.sock"), Store: "memory", StoreBytes: 1 << 20,
 	}
 }
 
@@ -265,9 +265,9 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 		change func(*server.Config)
 		want   string
 	}{
-		{"no policy", func(c *server.Config) { c.Policy = filepath.Join(folder, "none") }, "--policy: open"},
+		{"no policy", func(c *server.Config) { c.Policies[0] = filepath.Join(folder, "none") }, "--policy: open"},
 		{"discovery file", func(c *server.Config) {
-			c.Policy = write(t, folder, "p.yaml", "version: 1\nforward: [x-a]\nbackends: {a: {discovery: [{name: x-a, file: none}]}}\n")
+			c.Policies[0] = write(t, folder, "p.yaml", "version: 1\nforward: [x-a]\nbackends: {a: {discovery: [{name: x-a, file: none}]}}\n")
 		}, "discovery header x-a of backend a"},
 		{"socket on a file", func(c *server.Config) { c.Listen = "unix://" + file }, "the file exists and is no socket"},
 		{"socket below a file", func(c *server.Config) { c.Listen = "unix://" + file + "/b.sock" }, "make its folder writable"},
@@ -297,7 +297,7 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 	}
 	t.Run("policy with faults", func(t *testing.T) {
 		c := config(t)
-		c.Policy = write(t, folder, "bad.yaml", "version: 1\nforward: [host]\n")
+		c.Policies[0] = write(t, folder, "bad.yaml", "version: 1\nforward: [host]\n")
 		_, err := server.New(c, quiet())
 		if findings, ok := err.(policy.Findings); !ok || !findings.Faulty() { //nolint:errorlint // it is returned as it is
 			t.Errorf("got %v", err)

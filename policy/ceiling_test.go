@@ -1,0 +1,152 @@
+package policy_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"bellhop/policy"
+)
+
+func loadCeiling(t *testing.T, text string) *policy.Ceiling {
+	t.Helper()
+	ceiling, findings := policy.LoadCeiling("mesh.yaml", []byte(text))
+	if ceiling == nil {
+		t.Fatal(findings.Error())
+	}
+	return ceiling
+}
+
+func TestEachFaultOfACeilingIsReportedAtItsPlace(t *testing.T) {
+	for _, file := range fixtures(t, "ceiling/faults") {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			text := read(t, file)
+			loaded, findings := policy.LoadCeiling(file, text)
+			if loaded != nil {
+				t.Fatal("a ceiling with a fault was loaded")
+			}
+			wantOneFault(t, text, findings)
+		})
+	}
+}
+
+func TestEachPolicyAboveItsCeilingIsReportedAtItsPlace(t *testing.T) {
+	ceiling := loadCeiling(t, string(read(t, "testdata/ceiling/mesh.yaml")))
+	for _, file := range fixtures(t, "ceiling/below") {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			text := read(t, file)
+			if alone, findings := policy.Load(file, text); alone == nil {
+				t.Fatalf("it must be good without a ceiling: %s", findings.Error())
+			}
+			loaded, findings := policy.LoadUnder(ceiling, file, text)
+			if loaded != nil {
+				t.Fatal("a policy above its ceiling was loaded")
+			}
+			wantOneFault(t, text, findings)
+		})
+	}
+}
+
+func TestAPolicyBelowItsCeiling(t *testing.T) {
+	ceiling := loadCeiling(t, string(read(t, "testdata/ceiling/mesh.yaml")))
+	text := read(t, "testdata/ceiling/team.yaml")
+	loaded, findings := policy.LoadUnder(ceiling, "team.yaml", text)
+	if loaded == nil {
+		t.Fatal(findings.Error())
+	}
+	if got := loaded.Limits(); got != (policy.Limits{Headers: 16, ValueBytes: 4096, TotalBytes: 8192}) {
+		t.Errorf("limits that it does not set are the ceiling's: got %+v", got)
+	}
+	alone, _ := policy.Load("team.yaml", text)
+	other, _ := policy.LoadUnder(loadCeiling(t, "version: 1\nceiling: {allow: [\"*\"], sensitive: [{name: authorization, to: [github]}, {name: cookie, to: [billing]}], discovery: [/run]}\n"), "team.yaml", text)
+	if other == nil || alone.Digest() == loaded.Digest() || loaded.Digest() == other.Digest() {
+		t.Error("the same policy under another ceiling is another policy")
+	}
+}
+
+// Whatever a policy under a ceiling captures or writes, nothing of it is denied and everything is allowed.
+func TestNoPolicyGetsAboveItsCeiling(t *testing.T) {
+	names := []string{"x-a", "x-a-b", "x_a_c", "x-b", "y-a", "y", "authorization", "cookie", "user-agent"}
+	patterns := append([]string{"x-a*", "x-*", "x-a-*", "x_*", "y*"}, names...)
+	passed := 0
+	rapid.Check(t, func(t *rapid.T) {
+		allow := rapid.SliceOfN(rapid.SampledFrom(append([]string{"*", "x-*"}, patterns...)), 1, 6).Draw(t, "allow")
+		deny := rapid.SliceOfN(rapid.SampledFrom(patterns), 0, 2).Draw(t, "deny")
+		ceiling, findings := policy.LoadCeiling("mesh.yaml", []byte(fmt.Sprintf("version: 1\nceiling: {allow: [%s], deny: [%s], sensitive: [{name: cookie, to: [a]}]}\n", quoted(allow), quoted(deny))))
+		if ceiling == nil {
+			t.Fatal(findings.Error())
+		}
+		p, _ := policy.LoadUnder(ceiling, "p.yaml", []byte(drawRules(t, patterns, names)))
+		if p == nil {
+			return
+		}
+		passed++
+		var request []policy.Header
+		for _, name := range names {
+			request = append(request, policy.Header{Name: name, Value: policy.NewValue("v")})
+		}
+		taken, rejection := p.Capture(request)
+		if rejection != nil {
+			t.Fatal(rejection)
+		}
+		for _, backend := range []string{"a", "b"} {
+			decision := p.Decide(policy.Call{Backend: backend, Claim: policy.ClaimCapture, Capture: taken.Capture})
+			for _, header := range append(slices.Clone(taken.Capture), decision.Set...) {
+				if matches(deny, header.Name) {
+					t.Fatalf("%s is denied", header.Name)
+				}
+				if !matches(allow, header.Name) && header.Name != "cookie" {
+					t.Fatalf("%s is not allowed", header.Name)
+				}
+			}
+			for _, header := range decision.Set {
+				if header.Name == "authorization" || (header.Name == "cookie" && backend != "a") {
+					t.Fatalf("backend %s was not granted %s", backend, header.Name)
+				}
+			}
+		}
+	})
+	t.Logf("%d drawn policies were below their ceiling", passed)
+	if passed == 0 && !testing.Short() {
+		t.Error("no drawn policy was below its ceiling: the test proves nothing")
+	}
+}
+
+func drawRules(t *rapid.T, patterns, names []string) string {
+	var text strings.Builder
+	text.WriteString("version: 1\nbackends: {a: {}, b: {}}\nforward:\n")
+	for range rapid.IntRange(1, 3).Draw(t, "rules") {
+		name := rapid.SampledFrom(patterns).Draw(t, "name")
+		to := rapid.SampledFrom([]string{"a", "b", "a, b"}).Draw(t, "to")
+		as := name
+		if !strings.HasSuffix(name, "*") {
+			as = rapid.SampledFrom(append([]string{name}, names...)).Draw(t, "as")
+		}
+		fmt.Fprintf(&text, "  - {name: %q, as: %q, to: [%s], hide: true}\n", name, as, to)
+	}
+	return text.String()
+}
+
+func quoted(patterns []string) string {
+	var all []string
+	for _, pattern := range patterns {
+		all = append(all, strconv.Quote(pattern))
+	}
+	return strings.Join(all, ", ")
+}
+
+// matches is the meaning of a list of patterns, said in another way than the code says it.
+func matches(patterns []string, name string) bool {
+	for _, pattern := range patterns {
+		pattern, name := strings.ReplaceAll(pattern, "_", "-"), strings.ReplaceAll(name, "_", "-")
+		if ok, _ := filepath.Match(pattern, name); ok {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,133 @@
+package server_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc/metadata"
+
+	"bellhop/processor/server"
+)
+
+const (
+	searchPolicy  = "version: 1\nfanout: search\nforward: [x-old]\n"
+	billingPolicy = "version: 1\nfanout: billing\nforward: [x-old]\n"
+	mesh          = "version: 1\nceiling: {deny: [x-new], limits: {value_bytes: 100}}\n"
+)
+
+// team starts a Bellhop on a folder of policies below a ceiling.
+func team(t *testing.T) (s *site, folder, ceiling string) {
+	t.Helper()
+	s = serve(t, searchPolicy, func(parent string) {
+		must(t, os.Mkdir(parent+"/teams", 0o750))
+		must(t, os.Rename(parent+"/policy.yaml", parent+"/teams/search.yaml"))
+		write(t, parent+"/teams", ".hidden.yaml", faulty)
+		write(t, parent+"/teams", "notes.txt", faulty)
+		write(t, parent, "mesh.yaml", mesh)
+	}, func(c *server.Config) {
+		parent := filepath.Dir(c.Policies[0])
+		c.Policies, c.Ceiling = []string{parent + "/teams"}, parent+"/mesh.yaml"
+	})
+	return s, s.config.Policies[0], s.config.Ceiling
+}
+
+// fanouts are those that are served.
+func (s *site) fanouts(t *testing.T) string {
+	t.Helper()
+	var served []string
+	for _, name := range []string{"billing", "search"} {
+		if _, err := s.at(t, name); err == nil {
+			served = append(served, name)
+		}
+	}
+	return strings.Join(served, " ")
+}
+
+func (s *site) at(t *testing.T, fanout string) (*extprocv3.ProcessingResponse, error) {
+	t.Helper()
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "bellhop-role", "ingress", "bellhop-fanout", fanout)
+	stream, err := s.client.Process(ctx)
+	must(t, err)
+	must(t, stream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
+		RequestHeaders: &extprocv3.HttpHeaders{Headers: &corev3.HeaderMap{}},
+	}}))
+	defer func() { _ = stream.CloseSend() }()
+	return stream.Recv()
+}
+
+func TestAFolderOfPoliciesIsFollowed(t *testing.T) {
+	s, folder, _ := team(t)
+	write(t, folder, "billing.yaml", billingPolicy)
+	wait(t, func() bool { return s.fanouts(t) == "billing search" })
+	if log := s.log.String(); !strings.Contains(log, "fan-out added") {
+		t.Errorf("nobody is told: %s", log)
+	}
+	must(t, os.Remove(folder+"/search.yaml"))
+	wait(t, func() bool { return s.fanouts(t) == "billing" })
+	if log := s.log.String(); !strings.Contains(log, "fan-out removed") {
+		t.Errorf("nobody is told: %s", log)
+	}
+	must(t, os.Remove(folder+"/billing.yaml")) // a folder without any policy is no policy
+	s.wantMetric(t, "bellhop_policy_reload_success", "0")
+	if got := s.fanouts(t); got != "billing" {
+		t.Errorf("the last good ones stay: %q", got)
+	}
+}
+
+// Invariant 9: documents are loaded together or not at all.
+func TestOneDocumentWithFaultsKeepsAllFromBeingReloaded(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(t *testing.T, folder, ceiling string)
+		log    string
+	}{
+		{"a faulty policy", func(t *testing.T, folder, _ string) { write(t, folder, "billing.yaml", faulty) }, "billing.yaml:3:5"},
+		{"a fan-out twice", func(t *testing.T, folder, _ string) { write(t, folder, "again.yaml", searchPolicy) }, "are both for the fan-out"},
+		{"a lower ceiling", func(t *testing.T, _, ceiling string) {
+			replace(t, ceiling, "version: 1\nceiling: {deny: [x-old]}\n")
+		}, "is denied by the ceiling"},
+		{"a faulty ceiling", func(t *testing.T, _, ceiling string) { replace(t, ceiling, "version: 1\n") }, "has no ceiling"},
+		{"no ceiling", func(t *testing.T, _, ceiling string) { must(t, os.Remove(ceiling)) }, "--ceiling: stat"},
+		{"a policy above it", func(t *testing.T, folder, _ string) {
+			write(t, folder, "billing.yaml", strings.ReplaceAll(billingPolicy, "x-old", "x-new"))
+		}, "is denied by the ceiling"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s, folder, ceiling := team(t)
+			test.change(t, folder, ceiling)
+			wait(t, func() bool { return strings.Contains(s.log.String(), test.log) })
+			s.wantMetric(t, "bellhop_policy_reload_success", "0")
+			if got := s.fanouts(t); got != "search" {
+				t.Errorf("served are %q", got)
+			}
+		})
+	}
+}
+
+func TestACeilingThatChangesIsApplied(t *testing.T) {
+	s, _, ceiling := team(t)
+	replace(t, ceiling, "version: 1\nceiling: {limits: {headers: 1}}\n")
+	s.wantMetric(t, reloads("applied"), "1")
+}
+
+func TestPoliciesThatCannotBeServedTogether(t *testing.T) {
+	c := config(t)
+	folder := filepath.Dir(c.Policies[0])
+	empty := filepath.Join(folder, "empty")
+	must(t, os.Mkdir(empty, 0o750))
+	for want, policies := range map[string][]string{
+		"are both for the fan-out \"\"": {c.Policies[0], write(t, folder, "again.yaml", older)},
+		"the folder holds no policy":    {empty},
+	} {
+		c.Policies = policies
+		if _, err := server.New(c, quiet()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
