@@ -15,6 +15,9 @@ const (
 	ClaimCapture
 	// ClaimSuperseded is a ticket in whose place every session that had it has another by now.
 	ClaimSuperseded
+	// ClaimRedirected is no ticket in a request that a proxy sends once more, to where its first backend has redirected it:
+	// the ticket went the first time, and what was set then was for another backend, or may have been.
+	ClaimRedirected
 )
 
 // Call is one request to one backend, as [Policy.Decide] has to know it.
@@ -45,6 +48,8 @@ const (
 	OutcomeUnknown Outcome = "unknown_ticket"
 	// OutcomeSuperseded is a header that may go to the backend and whose ticket has been replaced.
 	OutcomeSuperseded Outcome = "superseded"
+	// OutcomeRedirected is a header that may go to the backend and whose ticket went to the one that redirected the request.
+	OutcomeRedirected Outcome = "redirected"
 	// OutcomeIdentity is a header of the backend's discovery identity.
 	OutcomeIdentity Outcome = "discovery"
 )
@@ -79,10 +84,31 @@ func (p *Policy) Decide(call Call) Decision {
 		identify(call, &decision)
 	case ClaimSuperseded:
 		decision.deny(r, call, OutcomeSuperseded)
+	case ClaimRedirected:
+		decision.Remove = p.written(decision.Remove, call.Request)
+		decision.deny(r, call, OutcomeRedirected)
 	default:
 		decision.deny(r, call, OutcomeUnknown)
 	}
 	return decision
+}
+
+// written adds to names whatever may have been set for any backend.
+func (p *Policy) written(names []string, request []Header) []string {
+	names = slices.Clone(names)
+	for _, header := range request {
+		for _, rule := range p.doc.Forward {
+			if takes(rule.As, header.Name) {
+				names = appendOnce(names, header.Name)
+			}
+		}
+		for _, backend := range p.doc.Backends {
+			if slices.ContainsFunc(backend.Discovery, func(identity Identity) bool { return identity.Name == header.Name }) {
+				names = appendOnce(names, header.Name)
+			}
+		}
+	}
+	return names
 }
 
 // remove lists the names that are Bellhop's at a backend. Those of families are known only from the request.

@@ -11,6 +11,8 @@ const (
 	BaggageHeader = "baggage"
 	// BaggageMember is the key of the baggage member that holds the ticket.
 	BaggageMember = "bellhop"
+	// OriginalURLHeader is what Envoy adds to a request that it sends once more, to where a backend has redirected it.
+	OriginalURLHeader = "x-envoy-original-url"
 	// connectionHeader nominates further hop-by-hop headers of the same request (RFC 9110, 7.6.1).
 	connectionHeader = "connection"
 )

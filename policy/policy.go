@@ -306,5 +306,5 @@ func (p *Policy) EgressFootprint() Footprint {
 			add(identity.Name)
 		}
 	}
-	return Footprint{Reads: append(slices.Clone(names), MethodHeader, NameHeader), Writes: names}
+	return Footprint{Reads: append(slices.Clone(names), MethodHeader, NameHeader, OriginalURLHeader), Writes: names}
 }

@@ -16,7 +16,7 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 		e.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", bound.backend, "cluster", request.cluster)
 	}
 	e.seen.backend(backend, e.now())
-	claim, capture, err := e.redeem(ctx, sent)
+	claim, capture, err := e.redeem(ctx, request, sent)
 	if err != nil {
 		e.metrics.request(egress, outcomeStoreFailed)
 		e.warnings.warn("store cannot be read; the request is refused", "error", err)
@@ -57,8 +57,11 @@ func (e *engine) withoutHeaders(backend string, bare change) (change, *problem) 
 
 // redeem finds the capture that a request's ticket stands for. Whatever claims to be a ticket and is none makes the
 // claim unknown: only a request with nothing of the kind was caused by no client.
-func (e *engine) redeem(ctx context.Context, sent ticket.Carried) (policy.Claim, policy.Capture, error) {
+func (e *engine) redeem(ctx context.Context, request incoming, sent ticket.Carried) (policy.Claim, policy.Capture, error) {
 	if !sent.Any() {
+		if slices.ContainsFunc(request.headers, func(h policy.Header) bool { return h.Name == policy.OriginalURLHeader }) {
+			return policy.ClaimRedirected, nil, nil
+		}
 		return policy.ClaimNone, nil, nil
 	}
 	text, mismatch := sent.Ticket(e.policy.Carriers())
@@ -95,6 +98,8 @@ func egressOutcome(claim policy.Claim, declared bool, decision policy.Decision) 
 		return outcomeUnknownTicket
 	case claim == policy.ClaimSuperseded:
 		return outcomeSuperseded
+	case claim == policy.ClaimRedirected:
+		return outcomeRedirected
 	case claim == policy.ClaimNone && len(decision.Set) > 0:
 		return outcomeDiscovery
 	case claim == policy.ClaimNone:

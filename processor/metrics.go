@@ -18,6 +18,7 @@ const (
 	outcomeNoTicket      outcome = "no_ticket"          // egress: no client caused it; nothing
 	outcomeUnknownTicket outcome = "unknown_ticket"     // egress: expired, forged, or lost in a restart; nothing
 	outcomeSuperseded    outcome = "superseded"         // egress: every session that had the ticket has another; nothing
+	outcomeRedirected    outcome = "redirected"         // egress: a backend has sent the request on to another; nothing
 	outcomeUndeclared    outcome = "undeclared_backend" // egress: outside the policy's world; nothing
 	outcomeNoRoom        outcome = "no_room"            // egress: Envoy's own limits; nothing
 	outcomeStoreFailed   outcome = "store_failed"
