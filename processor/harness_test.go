@@ -43,6 +43,7 @@ type setup struct {
 	policy     string
 	others     []string // policies of further fan-outs
 	store      processor.Store
+	sessions   processor.Sessions
 	identities map[string][]policy.Header
 }
 
@@ -65,10 +66,13 @@ func start(t testing.TB, s setup) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(sessions.Close)
+	if s.sessions == nil {
+		s.sessions = sessions
+	}
 	b := &bench{sessions: sessions, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
 	server := grpc.NewServer()
 	b.processor = processor.New(processor.Settings{
-		Key: ticket.RandomKey(), Store: s.store, Sessions: sessions, Succession: sessions, Metrics: b.registry,
+		Key: ticket.RandomKey(), Store: s.store, Sessions: s.sessions, Succession: sessions, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, all...)
 	extprocv3.RegisterExternalProcessorServer(server, b.processor)

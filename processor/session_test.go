@@ -1,6 +1,8 @@
 package processor_test
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"bellhop/policy"
 	"bellhop/processor"
+	"bellhop/processor/session"
 )
 
 const keeping = "version: 1\nforward:\n  - {name: x-mcp-api-key, keep: session}\n  - x-tenant-id\n"
@@ -248,4 +252,48 @@ func TestASupersededTicketGetsNothing(t *testing.T) {
 	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 7
 bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="forwarded"} 5
 bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="superseded"} 1`)
+}
+
+// brokenSessions fail, as a store behind a network can.
+type brokenSessions struct{}
+
+var errAway = errors.New("sessions are away")
+
+func (brokenSessions) Find(context.Context, string, string) (session.Record, bool, error) {
+	return session.Record{Kept: policy.Capture{{Name: "x-mcp-api-key", Value: policy.NewValue("stale")}}}, true, errAway
+}
+
+func (brokenSessions) Update(context.Context, string, time.Duration, func(session.Record) (session.Record, bool)) error {
+	return errAway
+}
+
+func (brokenSessions) End(context.Context, string) error { return errAway }
+
+// Invariant 10: a request that needs its session gets an error where nobody can tell what that holds; others go on.
+func TestSessionsThatFailFailOnlyWhoNeedsThem(t *testing.T) {
+	tests := []struct {
+		name, policy string
+		lines        []string
+		refused      bool
+	}{
+		{"it needs its session", keeping, []string{"mcp-session-id: S", "authorization: user-1"}, true},
+		{"it has no session", keeping, []string{"authorization: user-1", "x-mcp-api-key: k"}, false},
+		{"it says nothing of its principal", keeping, []string{"mcp-session-id: S", "x-mcp-api-key: k"}, false},
+		{"nothing is kept", smallest, []string{"mcp-session-id: S", "x-mcp-api-key: k"}, false},
+		{"OPTIONS", keeping, []string{":method: OPTIONS"}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			b := start(t, setup{policy: test.policy, sessions: brokenSessions{}})
+			answer := b.ask(t, requestHeaders(test.lines...), "bellhop-role", "ingress")
+			if got := answer.GetImmediateResponse(); (got != nil) != test.refused || strings.Contains(answer.String(), "stale") {
+				t.Fatalf("got %v", answer)
+			} else if test.refused && got.GetStatus().GetCode() != 503 {
+				t.Errorf("got %v", got)
+			}
+			if test.refused {
+				b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="store_failed",role="ingress"} 1`)
+			}
+		})
+	}
 }

@@ -66,12 +66,17 @@ func (e *engine) remember(ctx context.Context, v visit, request incoming, own, c
 		return nil
 	}
 	content := e.minter.Content(complete)
-	return e.sessions.Update(ctx, v.id, e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
+	err := e.sessions.Update(ctx, v.id, e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
 		if now.Principal != "" && now.Principal != v.principal {
 			return now, false // another's request has begun it in between
 		}
 		return session.Record{Principal: v.principal, Kept: e.policy.Renew(now.Kept, own), Ticket: minted, Content: content}, true
 	})
+	if err != nil && !e.policy.KeepsSessions() { // only which ticket it had last is lost
+		e.warnings.warn("sessions cannot be written; a ticket that is replaced may be of use for longer", "error", err)
+		return nil
+	}
+	return err
 }
 
 func sameLine(a, b policy.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) }

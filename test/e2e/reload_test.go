@@ -64,19 +64,21 @@ func waitKey(t *testing.T, client *mcptest.Client, tool string, want ...string) 
 	})
 }
 
-// refused is the line of the metrics that counts reloads with faults.
-func refused(t *testing.T, s *stack.Stack) string {
+func refused(t *testing.T, s *stack.Stack) string { return reloadsOf(t, s, "faults") }
+
+// reloadsOf is the line of the metrics that counts reloads with that outcome.
+func reloadsOf(t *testing.T, s *stack.Stack, outcome string) string {
 	t.Helper()
 	text, err := s.Metrics(limit(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.SplitSeq(text, "\n") {
-		if strings.HasPrefix(line, `bellhop_policy_reloads_total{outcome="faults"}`) {
+		if strings.HasPrefix(line, `bellhop_policy_reloads_total{outcome="`+outcome+`"}`) {
 			return line
 		}
 	}
-	t.Fatal("nobody counts reloads with faults")
+	t.Fatalf("nobody counts reloads that are %s", outcome)
 	return ""
 }
 

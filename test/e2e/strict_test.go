@@ -2,7 +2,11 @@ package e2e
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,4 +182,49 @@ func wantTools(t *testing.T, client *mcptest.Client, who string) {
 			}
 		}
 	}
+}
+
+// An identity that cannot be read any more stays what it was; a new one is taken at once. Clients notice neither.
+func TestADiscoveryIdentityIsRotatedWhileItIsInUse(t *testing.T) {
+	var known sync.Map
+	known.Store("discovery", true)
+	known.Store("alice", true)
+	backends := map[string]*mcptest.Backend{
+		"strict": backend(t, mcptest.BackendOptions{RequireHeader: key, Allow: func(value string) bool { _, ok := known.Load(value); return ok }}),
+		"open":   backend(t, mcptest.BackendOptions{Era: mcptest.Modern}),
+	}
+	s := start(t, stack.Options{
+		Policy: strictPolicyWithIdentity, Files: map[string]string{"discovery": "discovery\n"}, HealthCheckInterval: time.Second,
+	}, backends)
+	if err := s.WaitHealthy(limit(t)); err != nil {
+		t.Fatal(err)
+	}
+	client := connect(t, s, mcptest.ClientOptions{Header: sends("alice")})
+	file := filepath.Join(s.Dir(), "discovery")
+	before := reloadsOf(t, s, "discovery_failed")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the fault is counted", func() bool { return reloadsOf(t, s, "discovery_failed") != before })
+	backends["strict"].Reset()
+	wantSees(t, backends["strict"], "discovery")
+	wantKey(t, client, "strict_whoami", "alice")
+	if log := s.BellhopLog(); !strings.Contains(log, "discovery header x-mcp-api-key of backend strict") {
+		t.Error("the log does not say which file is missing")
+	}
+	known.Store("rotated", true)
+	if err := os.WriteFile(file, []byte("rotated\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantSees(t, backends["strict"], "rotated")
+	wantKey(t, client, "strict_whoami", "alice")
+	wantKey(t, client, "open_whoami", "alice")
+}
+
+// wantSees waits until the backend gets a request with this key.
+func wantSees(t *testing.T, b *mcptest.Backend, value string) {
+	t.Helper()
+	wait(t, "the backend sees "+value, func() bool {
+		return slices.ContainsFunc(b.Requests(), func(r mcptest.Recorded) bool { return r.Header.Get(key) == value })
+	})
 }
