@@ -9,10 +9,10 @@ FETCH := sh test/tools/fetch
 # Packages whose tests run real programs; SHORT=1 leaves them out, and says so.
 REAL := ./envoy/... ./test/...
 
-.PHONY: help build demo test check lint fuzz bench tools tidy
+.PHONY: help build demo test check lint fuzz bench bench-envoy tools tidy
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/bellhop
 	@mkdir -p bin
@@ -49,6 +49,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (default 1m)
 
 bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./policy ./processor/...
+
+bench-envoy: ## Run the benchmarks that go through Envoy
+	@export ENVOY_BIN VMCP_BIN; ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \
+	go test -run '^$$' -bench . -benchtime 2s ./test/e2e
 
 tools: ## Fetch the pinned tools into the cache: Envoy, vMCP, golangci-lint
 	@for tool in envoy vmcp golangci-lint; do $(FETCH) $$tool || exit 1; done

@@ -60,7 +60,7 @@ func findPrograms(folder string) (programs, error) {
 }
 
 // limit bounds a test that waits for other programs.
-func limit(t *testing.T) context.Context {
+func limit(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)

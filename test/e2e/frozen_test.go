@@ -42,7 +42,11 @@ func (f *freezer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // over, that key reaches nobody any more.
 func TestAFrozenTicketIsOfNoUseOnceItIsReplaced(t *testing.T) {
 	b := backend(t, mcptest.BackendOptions{Name: "a"})
-	endpoint := startFrozen(t, b, "version: 1\nforward: [x-mcp-api-key]\nticket: {grace: 300ms}\n")
+	endpoint := around(t, "version: 1\nforward: [x-mcp-api-key]\nticket: {grace: 300ms}\n", b.URL(), func(egress *url.URL) http.Handler {
+		return &freezer{first: map[string]string{}, frozen: &httputil.ReverseProxy{
+			FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(egress) },
+		}}
+	})
 	var now atomic.Value
 	now.Store([]string{"old"})
 	client, err := mcptest.Connect(limit(t), mcptest.ClientOptions{URL: endpoint, NoStream: true, Header: func() http.Header {
@@ -63,8 +67,8 @@ func TestAFrozenTicketIsOfNoUseOnceItIsReplaced(t *testing.T) {
 	wantKey(t, client, mcptest.WhoAmI, "old")
 }
 
-// startFrozen runs Bellhop and Envoy around a freezing fan-out with one backend, and returns the clients' endpoint.
-func startFrozen(t *testing.T, b *mcptest.Backend, text string) string {
+// around runs Bellhop and Envoy around a fan-out of the test's own with one backend, and returns the clients' endpoint.
+func around(t testing.TB, text, backend string, handler func(egress *url.URL) http.Handler, bootstrapArgs ...string) string {
 	t.Helper()
 	ports, err := process.FreePorts(4)
 	if err != nil {
@@ -72,17 +76,15 @@ func startFrozen(t *testing.T, b *mcptest.Backend, text string) string {
 	}
 	address := func(i int) string { return "127.0.0.1:" + strconv.Itoa(ports[i]) }
 	egress := &url.URL{Scheme: "http", Host: address(1), Path: "/a"}
-	fanout := httptest.NewServer(&freezer{first: map[string]string{}, frozen: &httputil.ReverseProxy{
-		FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(egress) },
-	}})
+	fanout := httptest.NewServer(handler(egress))
 	t.Cleanup(fanout.Close)
 	dir := t.TempDir()
 	policyFile, config, socket := filepath.Join(dir, "p.yaml"), filepath.Join(dir, "e.yaml"), "unix://"+filepath.Join(dir, "b.sock")
 	if err := os.WriteFile(policyFile, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	yaml, err := exec.CommandContext(t.Context(), found.bellhop, "envoy", "bootstrap", "--policy", policyFile, "--bellhop", socket,
-		"--ingress", address(0), "--egress", address(1), "--envoy-admin", address(2), "--fanout", fanout.URL, "--backend", "a="+b.URL()).Output()
+	yaml, err := exec.CommandContext(t.Context(), found.bellhop, append([]string{"envoy", "bootstrap", "--policy", policyFile, "--bellhop", socket,
+		"--ingress", address(0), "--egress", address(1), "--envoy-admin", address(2), "--fanout", fanout.URL, "--backend", "a=" + backend}, bootstrapArgs...)...).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +96,7 @@ func startFrozen(t *testing.T, b *mcptest.Backend, text string) string {
 	return "http://" + address(0) + "/mcp"
 }
 
-func launch(t *testing.T, ready string, command ...string) {
+func launch(t testing.TB, ready string, command ...string) {
 	t.Helper()
 	started, err := process.Start(process.Options{Name: filepath.Base(command[0]), Path: command[0], Args: slices.Clone(command[1:])})
 	if err != nil {
