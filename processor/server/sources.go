@@ -111,9 +111,12 @@ func isPolicy(name string) bool {
 	return !strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml"))
 }
 
-// watchable reports whether all documents can be read again.
+// watchable reports whether all documents can be read again: a pipe cannot. One that is missing may come back.
 func (s sources) watchable() bool {
-	return !slices.ContainsFunc(s.named(), func(path string) bool { return !isFolder(path) && !regular(path) })
+	return !slices.ContainsFunc(s.named(), func(path string) bool {
+		info, err := os.Stat(path)
+		return err == nil && !info.IsDir() && !info.Mode().IsRegular()
+	})
 }
 
 // named are the paths on the command line.
