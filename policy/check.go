@@ -345,6 +345,9 @@ func (c *checker) ticket(doc *Document) {
 	c.atLeast("ticket.rotate", ticket.Rotate, time.Second)
 	c.atLeast("ticket.lifetime", ticket.Lifetime, time.Second)
 	c.atLeast("ticket.grace", ticket.Grace, 0)
+	if ticket.Mode == TicketSealed {
+		c.sealed(doc)
+	}
 	if !baggage {
 		return
 	}
@@ -354,6 +357,20 @@ func (c *checker) ticket(doc *Document) {
 		if len(backend.Discovery) > 0 {
 			c.fault(c.at("backends.%s.discovery", backend.Name), "carry tickets in the header, or take the discovery identity out",
 				"a discovery identity cannot be used with baggage: a client can take the ticket off its own request and would then be given it")
+		}
+	}
+}
+
+// sealed warns of what needs to be remembered, where tickets are there to remember nothing.
+func (c *checker) sealed(doc *Document) {
+	if _, explicit := c.places["ticket.grace"]; explicit {
+		c.warn(c.at("ticket.grace"), "take it out, or use mode: stored where the fan-out may freeze a carrier", "grace is of no use with sealed tickets: nobody knows which ticket has been replaced")
+	}
+	for i, rule := range doc.Forward {
+		if rule.Keep == KeepSession {
+			c.warn(c.at("forward[%d]", i), "run one Bellhop, or give all of them one store (--store redis://…); with a store, stored tickets cost nothing more",
+				"keep: session needs a store, also with sealed tickets: what a session sent is known only where it is kept")
+			return
 		}
 	}
 }

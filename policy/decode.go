@@ -69,7 +69,7 @@ func (d *decoder) syntax(err error) {
 func (d *decoder) document(node ast.Node) *Document {
 	doc := &Document{
 		Keep: KeepRequest, Mode: ModeEnforce, Limits: defaultLimits(),
-		Ticket:  Ticket{Carriers: []Carrier{CarrierHeader}, Lifetime: defaultLifetime, Grace: defaultGrace},
+		Ticket:  Ticket{Mode: TicketStored, Carriers: []Carrier{CarrierHeader}, Lifetime: defaultLifetime, Grace: defaultGrace},
 		Session: Session{Bind: []string{"authorization"}, Idle: defaultIdle},
 	}
 	d.mapping(node, "", "the policy", []field{
@@ -161,6 +161,7 @@ func (d *decoder) limits(node ast.Node, path string, limits *Limits) {
 
 func (d *decoder) ticket(node ast.Node, path string, ticket *Ticket) {
 	d.mapping(node, path, "ticket", []field{
+		{"mode", func(n ast.Node, p string) { oneOf(d, n, p, &ticket.Mode, TicketStored, TicketSealed) }},
 		{"carriers", func(n ast.Node, p string) { ticket.Carriers = list(d, n, p, d.carrier) }},
 		{"lifetime", func(n ast.Node, p string) { d.duration(n, p, &ticket.Lifetime) }},
 		{"rotate", func(n ast.Node, p string) { d.duration(n, p, &ticket.Rotate) }},

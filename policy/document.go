@@ -112,8 +112,19 @@ const (
 	CarrierBaggage Carrier = "baggage"
 )
 
+// TicketMode says where the headers are while a ticket crosses the fan-out.
+type TicketMode string
+
+const (
+	// TicketStored is for tickets that name headers, which Bellhop keeps.
+	TicketStored TicketMode = "stored"
+	// TicketSealed is for tickets that hold the headers themselves, encrypted.
+	TicketSealed TicketMode = "sealed"
+)
+
 // Ticket says how tickets are made and how long they live.
 type Ticket struct {
+	Mode     TicketMode    `json:"mode" jsonschema:"enum=stored,enum=sealed,default=stored" jsonschema_description:"stored: a ticket names headers that Bellhop keeps. sealed: a ticket holds the headers, encrypted"`
 	Carriers []Carrier     `json:"carriers" jsonschema:"minItems=1,uniqueItems=true,enum=header,enum=baggage,default=header" jsonschema_description:"How tickets cross the fan-out, in the order in which egress reads them"`
 	Lifetime time.Duration `json:"lifetime" jsonschema:"default=30m" jsonschema_description:"How long an unused ticket can be redeemed"`
 	Rotate   time.Duration `json:"rotate" jsonschema:"default=24h" jsonschema_description:"The same headers get a new ticket this often; with baggage at most (and by default) 5m"`

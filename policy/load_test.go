@@ -75,6 +75,8 @@ func TestWarnings(t *testing.T) {
 		{"baggage", "version: 1\nforward: [x-a]\nticket: {carriers: [baggage]}\n", "baggage is the weaker carrier"},
 		{"no clusters", "version: 1\nforward: [x-a]\nbackends: {a: {clusters: [c]}, b: {}}\n", "backend \"b\" has no clusters"},
 		{"no way for a rule", "version: 1\nforward: [{name: x-a, to: [b]}]\nbackends: {a: {clusters: [c]}, b: {}}\n", "no backend of this rule has clusters"},
+		{"sealed and grace", "version: 1\nforward: [x-a]\nticket: {mode: sealed, grace: 1m}\n", "grace is of no use with sealed tickets"},
+		{"sealed and a session", "version: 1\nforward: [{name: x-a, keep: session}]\nticket: {mode: sealed}\n", "keep: session needs a store, also with sealed tickets"},
 		{"anonymous session", "version: 1\nforward: [{name: x-a, keep: session}]\nsession: {bind: []}\n", "keep: session without a principal"},
 		{"prefix alone", "version: 1\nforward: [{name: x-a, prefix: \"Bearer \"}]\n", "prefix without as"},
 		{"token", "version: 1\nbackends: {a: {clusters: [c]}}\nforward:\n  - {name: authorization, to: [a], hide: true}\n", "MCP forbids passing on the access token"},

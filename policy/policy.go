@@ -201,6 +201,9 @@ func (p *Policy) Carriers() []Carrier { return slices.Clone(p.doc.Ticket.Carrier
 // Uses reports whether tickets cross the fan-out in the given carrier.
 func (p *Policy) Uses(carrier Carrier) bool { return p.doc.Ticket.uses(carrier) }
 
+// Sealed reports whether tickets hold the headers themselves.
+func (p *Policy) Sealed() bool { return p.doc.Ticket.Mode == TicketSealed }
+
 // Lifetime is how long an unused ticket can be redeemed.
 func (p *Policy) Lifetime() time.Duration { return p.doc.Ticket.Lifetime }
 

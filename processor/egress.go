@@ -55,41 +55,6 @@ func (e *engine) withoutHeaders(backend string, bare change) (change, *problem) 
 	return bare, nil
 }
 
-// redeem finds the capture that a request's ticket stands for. Whatever claims to be a ticket and is none makes the
-// claim unknown: only a request with nothing of the kind was caused by no client.
-func (e *engine) redeem(ctx context.Context, request incoming, sent ticket.Carried) (policy.Claim, policy.Capture, error) {
-	if !sent.Any() {
-		if slices.ContainsFunc(request.headers, func(h policy.Header) bool { return h.Name == policy.OriginalURLHeader }) {
-			return policy.ClaimRedirected, nil, nil
-		}
-		return policy.ClaimNone, nil, nil
-	}
-	text, mismatch := sent.Ticket(e.policy.Carriers())
-	if mismatch {
-		e.metrics.mismatches.Inc()
-	}
-	if !ticket.WellFormed(text) {
-		return policy.ClaimUnknown, nil, nil
-	}
-	capture, ok, err := e.store.Get(ctx, e.scoped(text))
-	switch {
-	case err != nil || !ok:
-		return policy.ClaimUnknown, nil, err
-	case e.succession.Superseded(text, e.policy.Grace()):
-		return policy.ClaimSuperseded, nil, nil
-	default:
-		return policy.ClaimCapture, capture, nil
-	}
-}
-
-// scoped is the name under which the store keeps a ticket: one fan-out's tickets are worthless at another.
-func (e *engine) scoped(text string) string {
-	if fanout := e.policy.Fanout(); fanout != "" {
-		return fanout + "/" + text
-	}
-	return text
-}
-
 func egressOutcome(claim policy.Claim, declared bool, decision policy.Decision) outcome {
 	switch {
 	case !declared:

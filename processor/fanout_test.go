@@ -7,8 +7,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"bellhop/processor"
 )
 
 const (
@@ -71,10 +69,10 @@ func TestAFilterHasToNameItsFanoutWhereThereAreSeveral(t *testing.T) {
 	}
 	refused("does not say which of the fan-outs")
 	refused("the fanout of no policy", "bellhop-fanout", "other")
-	b.processor.Apply(processor.Rules{Policy: loadPolicy(t, search)})
+	b.apply(t, search)
 	refused("the fanout of no policy", "bellhop-fanout", "billing") // it is gone
 	b.ask(t, requestHeaders("x-key: 1"), "bellhop-role", "egress")  // there is one only
-	b.processor.Apply(processor.Rules{Policy: loadPolicy(t, search)}, processor.Rules{Policy: loadPolicy(t, "version: 1\nforward: [x-other]\n")})
+	b.apply(t, search, "version: 1\nforward: [x-other]\n")
 	if got := apply(t, []string{"x-other: 1"}, b.ask(t, requestHeaders("x-other: 1"), "bellhop-role", "egress")); len(got) != 0 {
 		t.Errorf("a filter that names none is at the fan-out without a name: %q", got)
 	}

@@ -37,6 +37,7 @@ type bench struct {
 	sessions  *store.Sessions
 	processor *processor.Processor
 	log       *safeBuffer
+	keys      ticket.Keys
 }
 
 type setup struct {
@@ -45,6 +46,7 @@ type setup struct {
 	store      processor.Store
 	sessions   processor.Sessions
 	identities map[string][]policy.Header
+	keys       ticket.Keys
 }
 
 func start(t testing.TB, s setup) *bench {
@@ -71,10 +73,14 @@ func start(t testing.TB, s setup) *bench {
 	}
 	b := &bench{sessions: sessions, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
 	server := grpc.NewServer()
+	if s.keys == nil {
+		s.keys = ticket.RandomKeys()
+	}
+	b.keys = s.keys
 	b.processor = processor.New(processor.Settings{
-		Key: ticket.RandomKey(), Store: s.store, Sessions: s.sessions, Succession: sessions, Metrics: b.registry,
+		Store: s.store, Sessions: s.sessions, Succession: sessions, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}, all...)
+	}, s.keys, all...)
 	extprocv3.RegisterExternalProcessorServer(server, b.processor)
 	listener := bufconn.Listen(1 << 20)
 	go func() { _ = server.Serve(listener) }()
@@ -95,6 +101,16 @@ func loadPolicy(t testing.TB, text string) *policy.Policy {
 		t.Fatal(findings.Error())
 	}
 	return loaded
+}
+
+// apply takes other rules.
+func (b *bench) apply(t *testing.T, texts ...string) {
+	t.Helper()
+	var all []processor.Rules
+	for _, text := range texts {
+		all = append(all, processor.Rules{Policy: loadPolicy(t, text)})
+	}
+	b.processor.Apply(b.keys, all...)
 }
 
 // stream opens a stream as a filter with that metadata would.

@@ -30,12 +30,15 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 	if rejection != nil {
 		return e.refuseHeaders(request, rejection)
 	}
-	minted := e.minter.Mint(capture, e.now())
+	minted, trouble := e.mint(capture)
+	if trouble != nil {
+		return e.reject(trouble, outcomeRejected)
+	}
 	made := e.exchangeForTicket(request.headers, taken.Hide, minted)
 	if !made.fits(request.headers) {
 		return e.reject(tooLarge(), outcomeRejected)
 	}
-	if err := errors.Join(e.store.Put(ctx, e.scoped(minted), capture, e.policy.Lifetime()), e.remember(ctx, visit, request, taken.Capture, capture, minted)); err != nil {
+	if err := errors.Join(e.keep(ctx, minted, capture), e.remember(ctx, visit, request, taken.Capture, capture, minted)); err != nil {
 		e.warnings.warn("store cannot be written; the request is refused", "error", err)
 		return e.reject(storeFailed(), outcomeStoreFailed)
 	}

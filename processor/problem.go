@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"fmt"
 	"net/http"
 
 	"bellhop/policy"
@@ -44,6 +45,14 @@ func tooLarge() *problem {
 	}
 }
 
+// tooLargeToSeal is the problem of a client's request whose headers do not fit into a sealed ticket.
+func tooLargeToSeal(most int) *problem {
+	return &problem{
+		status: http.StatusRequestHeaderFieldsTooLarge, code: codeInvalidRequest, reason: reasonSealed,
+		message: fmt.Sprintf("the headers to be carried are too long: encrypted, they have to fit into %d bytes; send fewer or shorter ones", most),
+	}
+}
+
 // tooMany is the problem of a backend's request of which Bellhop has to take off more than Envoy lets it.
 func tooMany() *problem {
 	return &problem{
@@ -72,6 +81,7 @@ const (
 	reasonNotShown = "headers_not_shown"
 	reasonTooMany  = "too_many_to_remove"
 	reasonNoRoom   = "no_room_for_ticket"
+	reasonSealed   = "too_large_to_seal"
 	reasonStore    = "store_unavailable"
 )
 

@@ -47,7 +47,6 @@ type Succession interface {
 
 // Settings are all that a [Processor] needs. Every field is required.
 type Settings struct {
-	Key        ticket.Key
 	Store      Store
 	Sessions   Sessions
 	Succession Succession
@@ -71,7 +70,6 @@ type Rules struct {
 
 // shared is what outlives a policy.
 type shared struct {
-	key        ticket.Key
 	store      Store
 	sessions   Sessions
 	succession Succession
@@ -90,41 +88,48 @@ type engine struct {
 	metrics    *metrics // of this fan-out
 	policy     *policy.Policy
 	minter     *ticket.Minter
-	names      session.Names
+	names      []session.Names // under each key, the newest first
+	sealer     *ticket.Sealer
 	seen       *sightings
 	identities map[string][]policy.Header
 }
 
 // New makes a processor that applies the rules of each fan-out.
-func New(settings Settings, all ...Rules) *Processor {
+func New(settings Settings, keys ticket.Keys, all ...Rules) *Processor {
 	processor := &Processor{shared: &shared{
-		key: settings.Key, store: settings.Store, sessions: settings.Sessions, succession: settings.Succession,
+		store: settings.Store, sessions: settings.Sessions, succession: settings.Succession,
 		draining: make(chan struct{}), families: newFamilies(settings.Metrics),
 		log: settings.Log, warnings: newWarnings(settings.Log), now: time.Now,
 	}}
-	processor.Apply(all...)
+	processor.Apply(keys, all...)
 	settings.Metrics.MustRegister(newSightingCollector(&processor.current))
 	return processor
 }
 
-// Apply takes other rules from the next stream on, for all fan-outs at once: no two of them have the same name. Streams
-// under way keep the rules that they began with; tickets made under other rules of the same fan-out go on being redeemed.
-func (p *Processor) Apply(all ...Rules) {
+// Apply takes other keys and rules from the next stream on, for all fan-outs at once: no two of them have the same name.
+// Streams under way keep the rules that they began with; tickets made under other rules of the same fan-out go on being
+// redeemed.
+func (p *Processor) Apply(keys ticket.Keys, all ...Rules) {
 	before := p.current.Load()
 	next := make(engines, len(all))
 	for _, rules := range all {
-		next[rules.Policy.Fanout()] = p.shared.engine(rules, before)
+		next[rules.Policy.Fanout()] = p.shared.engine(keys, rules, before)
 	}
 	p.current.Store(&next)
 }
 
-func (s *shared) engine(rules Rules, before *engines) *engine {
+func (s *shared) engine(keys ticket.Keys, rules Rules, before *engines) *engine {
 	fanout := rules.Policy.Fanout()
+	var names []session.Names
+	for _, key := range keys.Derive("session") {
+		names = append(names, session.NewNames(key, fanout))
+	}
 	return &engine{
 		shared: s, metrics: s.families.of(fanout), policy: rules.Policy, identities: rules.Identities,
 		seen:   before.sightings(rules.Policy, s.now()),
-		names:  session.NewNames(s.key.Derive("session"), fanout),
-		minter: ticket.NewMinter(s.key, fanout, rules.Policy.Rotate()),
+		names:  names,
+		sealer: ticket.NewSealer(keys, fanout, rules.Policy.Rotate(), rules.Policy.Lifetime()),
+		minter: ticket.NewMinter(keys[0], fanout, rules.Policy.Rotate()),
 	}
 }
 

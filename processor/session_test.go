@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"bellhop/policy"
-	"bellhop/processor"
 	"bellhop/processor/session"
 )
 
@@ -130,7 +129,7 @@ func TestASessionOutlivesAReloadThatBeginsToKeep(t *testing.T) {
 	b := start(t, setup{policy: smallest})
 	session := []string{":method: POST", "mcp-session-id: S1", "authorization: user-1"}
 	b.reaches(t, append(session, "x-mcp-api-key: alice")...)
-	b.processor.Apply(processor.Rules{Policy: loadPolicy(t, keeping)})
+	b.apply(t, keeping)
 	if got := b.reaches(t, session...); len(got) != 0 {
 		t.Errorf("nothing was kept before: %q", got)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/session"
+	"bellhop/processor/ticket"
 )
 
 // visit is one request of an MCP session, as far as Bellhop may know the session.
@@ -26,19 +27,21 @@ func (v visit) kept() policy.Capture { return v.record.Kept }
 // requests look alike. Without a rule that keeps headers, a session that cannot be read fails no request.
 func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
 	var v visit
+	if !e.policy.KeepsSessions() && e.policy.Sealed() {
+		return v, nil // nothing is remembered
+	}
 	if e.policy.KeepsSessions() { // else a session only has a ticket, which is nobody's secret
 		bind := e.policy.Session().Bind
 		if len(bind) > 0 && !present(request.headers, bind) {
 			return visit{nameless: true}, nil
 		}
-		v.principal = e.names.Principal(request.headers, bind)
+		v.principal = e.names[0].Principal(request.headers, bind)
 	}
 	if request.session == "" {
 		return v, nil
 	}
-	v.id = e.names.Session(request.session)
-	var err error
-	if v.record, v.known, err = e.sessions.Find(ctx, v.id, v.principal); err != nil && e.policy.KeepsSessions() {
+	v, err := e.find(ctx, request)
+	if err != nil && e.policy.KeepsSessions() {
 		return visit{}, err
 	}
 	if e.policy.KeepsSessions() && v.record.Principal != "" && v.record.Principal != v.principal {
@@ -46,6 +49,26 @@ func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
 		return visit{nameless: true}, nil
 	}
 	return v, nil
+}
+
+// find looks a session up under the names that it has by each key: one that began before the newest key keeps its name. A
+// session that nobody knows is named by the newest.
+func (e *engine) find(ctx context.Context, request incoming) (visit, error) {
+	var newest visit
+	for i, names := range e.names {
+		v := visit{id: names.Session(request.session)}
+		if e.policy.KeepsSessions() {
+			v.principal = names.Principal(request.headers, e.policy.Session().Bind)
+		}
+		var err error
+		if v.record, v.known, err = e.sessions.Find(ctx, v.id, v.principal); err != nil || v.known {
+			return v, err
+		}
+		if i == 0 {
+			newest = v
+		}
+	}
+	return newest, nil
 }
 
 // present reports whether a request has any of the headers.
@@ -56,7 +79,10 @@ func present(request []policy.Header, names []string) bool {
 // remember writes what a request tells about its session. Nothing is written while nothing changes, for a session that is
 // being ended, and for one of which there is nothing to keep.
 func (e *engine) remember(ctx context.Context, v visit, request incoming, own, complete policy.Capture, minted string) error {
-	e.succession.Minted(minted)
+	minted = e.succeeding(minted)
+	if minted != "" {
+		e.succession.Minted(minted)
+	}
 	switch {
 	case v.id == "" || request.method == http.MethodDelete || e.policy.Mode() == policy.ModeObserve:
 		return nil
@@ -65,7 +91,7 @@ func (e *engine) remember(ctx context.Context, v visit, request incoming, own, c
 	case v.known && v.record.Ticket == minted && slices.EqualFunc(v.record.Kept, e.policy.Renew(v.record.Kept, own), sameLine):
 		return nil
 	}
-	content := e.minter.Content(complete)
+	content := ticket.Content(complete)
 	err := e.sessions.Update(ctx, v.id, e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
 		if now.Principal != "" && now.Principal != v.principal {
 			return now, false // another's request has begun it in between
@@ -77,6 +103,15 @@ func (e *engine) remember(ctx context.Context, v visit, request incoming, own, c
 		return nil
 	}
 	return err
+}
+
+// succeeding is the ticket by which a session tells that another has been replaced. A sealed one tells nothing: it is
+// redeemed without a look at any session.
+func (e *engine) succeeding(minted string) string {
+	if e.policy.Sealed() {
+		return ""
+	}
+	return minted
 }
 
 func sameLine(a, b policy.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) }
@@ -98,7 +133,7 @@ func (e *engine) await(request incoming, v visit, own, complete policy.Capture, 
 	case !e.policy.KeepsSessions():
 		return nil
 	case request.session == "" && !v.nameless && len(kept) > 0 && beginsSession(request):
-		return &awaited{begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: minted, Content: e.minter.Content(complete)}}
+		return &awaited{begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: e.succeeding(minted), Content: ticket.Content(complete)}}
 	case v.known && request.method == http.MethodDelete:
 		return &awaited{ends: v.id, asked: true}
 	case v.known && len(v.record.Kept) > 0 && len(complete) > len(own):
@@ -121,7 +156,7 @@ func (e *engine) hear(ctx context.Context, a *awaited, response outgoing) {
 	var err error
 	switch {
 	case a.begins != nil && good && response.session != "":
-		err = e.sessions.Update(ctx, e.names.Session(response.session), e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
+		err = e.sessions.Update(ctx, e.names[0].Session(response.session), e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
 			return *a.begins, now.Principal == "" || now.Principal == a.begins.Principal
 		})
 	case a.ends != "" && (response.status == http.StatusNotFound || (a.asked && good)):

@@ -78,7 +78,7 @@ place, and puts the headers back on exactly the backend requests that may have t
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newServe(), newCheck(), newExplain(), newEnvoy(), newSchema(), newVersion())
+	root.AddCommand(newServe(), newCheck(), newExplain(), newEnvoy(), newKeygen(), newSchema(), newVersion())
 	return root
 }
 

@@ -25,6 +25,7 @@ const (
 	outcomeUnreadable outcome = "unreadable"       // a document; the last good policies stay
 	outcomeFaults     outcome = "faults"           // of a document; the last good policies stay
 	outcomeFanout     outcome = "fanout_changed"   // needs a restart; the last good policy stays
+	outcomeKeys       outcome = "keys_failed"      // the key file; the last good policies and keys stay
 	outcomeDiscovery  outcome = "discovery_failed" // a file of an identity; the last good policy and identities stay
 )
 
@@ -113,6 +114,10 @@ func (r *reloader) read() attempt {
 		a.outcome = outcomeFanout
 		return a
 	}
+	if parsed.keys, a.err = r.sources.keys(); a.err != nil {
+		a.outcome = outcomeKeys
+		return a
+	}
 	if a.next, a.err = parsed.identified(); a.err != nil {
 		a.outcome = outcomeDiscovery
 		return a
@@ -152,7 +157,7 @@ func (r *reloader) settle(a attempt, tell bool) {
 	r.last = a
 	was := r.inForce.Load()
 	if a.next != was {
-		r.processor.Apply(a.next.processed()...)
+		r.processor.Apply(a.next.keys, a.next.processed()...)
 		r.inForce.Store(a.next)
 		r.announce(a.next, was)
 	}
@@ -170,6 +175,9 @@ func (r *reloader) settle(a attempt, tell bool) {
 
 // announce tells what is in force from the next request on.
 func (r *reloader) announce(now, was *rules) {
+	if !now.keys.Equal(was.keys) {
+		r.log.Info("keys reloaded", "file", r.sources.keyFile, "keys", len(now.keys))
+	}
 	for _, document := range now.documents {
 		before, ok := was.at(document.path)
 		switch {

@@ -26,7 +26,7 @@ func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy
 			Name: "bellhop_policy_reloads_total", Help: "Reloads, by what became of them.",
 		}, []string{"outcome"}),
 	}
-	for _, o := range []outcome{outcomeApplied, outcomeUnchanged, outcomeUnreadable, outcomeFaults, outcomeFanout, outcomeDiscovery} {
+	for _, o := range []outcome{outcomeApplied, outcomeUnchanged, outcomeUnreadable, outcomeFaults, outcomeFanout, outcomeKeys, outcomeDiscovery} {
 		m.total.WithLabelValues(string(o)) // a rate needs the 0 before the first
 	}
 	m.succeeded()

@@ -25,6 +25,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/server"
+	"bellhop/processor/ticket"
 )
 
 const (
@@ -512,4 +513,53 @@ func (b *safeBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buffer.String()
+}
+
+// A key file that changes is taken without a restart; with a fault the last good keys stay.
+func TestKeysAreReloaded(t *testing.T) {
+	var keyFile string
+	s := serve(t, older, func(folder string) {
+		first, err := ticket.AddKey(nil, 2)
+		must(t, err)
+		keyFile = write(t, folder, "keys", string(first))
+	}, func(c *server.Config) { c.KeyFile = keyFile })
+	_, set := s.ask(t, "ingress", "", "x-old")
+	before := set[policy.TicketHeader]
+	content, err := os.ReadFile(keyFile)
+	must(t, err)
+	next, err := ticket.AddKey(content, 2)
+	must(t, err)
+	replace(t, keyFile, "too short\n")
+	s.wantMetric(t, reloads("keys_failed"), "1")
+	if _, set := s.ask(t, "ingress", "", "x-old"); set[policy.TicketHeader] != before {
+		t.Error("the last good keys stay")
+	}
+	replace(t, keyFile, string(next))
+	s.wantMetric(t, "bellhop_policy_reload_success", "1")
+	if _, set := s.ask(t, "ingress", "", "x-old"); set[policy.TicketHeader] == before {
+		t.Error("the newest key makes tickets")
+	}
+	if _, set := s.ask(t, "egress", before); set["x-old"] != "v" {
+		t.Error("an old ticket is redeemed")
+	}
+	if log := s.log.String(); !strings.Contains(log, "keys reloaded") || strings.Contains(log, "too short") {
+		t.Error("the log has to tell of the keys, and nothing of their content")
+	}
+}
+
+func TestAKeyFileThatOthersCanReadIsWarnedOf(t *testing.T) {
+	var keyFile string
+	s := serve(t, older, func(folder string) {
+		first, err := ticket.AddKey(nil, 2)
+		must(t, err)
+		keyFile = write(t, folder, "keys", string(first))
+		must(t, os.Chmod(keyFile, 0o644))
+	}, func(c *server.Config) { c.KeyFile = keyFile })
+	if log := s.log.String(); !strings.Contains(log, "everybody on this machine can use the key file") {
+		t.Errorf("nobody is warned: %s", log)
+	}
+	quiet := serve(t, older+"ticket: {mode: sealed}\n", nil)
+	if log := quiet.log.String(); !strings.Contains(log, "sealed tickets without --key-file") {
+		t.Errorf("nobody is warned: %s", log)
+	}
 }

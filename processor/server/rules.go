@@ -11,10 +11,12 @@ import (
 	"bellhop/policy"
 	"bellhop/processor"
 	"bellhop/processor/discovery"
+	"bellhop/processor/ticket"
 )
 
-// rules are all policies that are served, each with all that it names. They never change.
+// rules are all policies that are served, each with all that it names, and the keys of tickets. They never change.
 type rules struct {
+	keys      ticket.Keys
 	documents []*document // by path
 }
 
@@ -28,7 +30,7 @@ type document struct {
 
 // identified returns the same rules with the discovery identities as the files have them now: all or none.
 func (r *rules) identified() (*rules, error) {
-	next := &rules{}
+	next := &rules{keys: r.keys}
 	var faults []error
 	for _, document := range r.documents {
 		identities, err := discovery.Read(document.policy.Backends(), filepath.Dir(document.path))
@@ -53,6 +55,11 @@ func (r *rules) processed() []processor.Rules {
 		all = append(all, processor.Rules{Policy: document.policy, Identities: document.identities})
 	}
 	return all
+}
+
+// sealed reports whether any policy wants sealed tickets.
+func (r *rules) sealed() bool {
+	return slices.ContainsFunc(r.documents, func(d *document) bool { return d.policy.Sealed() })
 }
 
 // policies are those in force, by the path of their document.
@@ -82,9 +89,9 @@ func (r *rules) at(path string) (*document, bool) {
 	return r.documents[i], true
 }
 
-// same reports whether other has the same policies, letter for letter, and the same discovery identities.
+// same reports whether other has the same policies, letter for letter, the same discovery identities, and the same keys.
 func (r *rules) same(other *rules) bool {
-	return slices.EqualFunc(r.documents, other.documents, func(a, b *document) bool {
+	return r.keys.Equal(other.keys) && slices.EqualFunc(r.documents, other.documents, func(a, b *document) bool {
 		return a.path == b.path && a.samePolicy(b) && a.sameIdentities(b)
 	})
 }

@@ -95,16 +95,12 @@ type Server struct {
 // the policy are returned as [policy.Findings].
 func New(config Config, log *slog.Logger) (*Server, error) {
 	s := &Server{config: config, log: log}
-	from := sources{policies: config.Policies, ceiling: config.Ceiling}
+	from := sources{policies: config.Policies, ceiling: config.Ceiling, keyFile: config.KeyFile, random: ticket.RandomKeys()}
 	rules, err := from.load()
 	if err != nil {
 		return nil, err
 	}
 	if err := s.check(); err != nil {
-		return nil, err
-	}
-	key, err := s.key()
-	if err != nil {
 		return nil, err
 	}
 	creds, err := config.TLS.credentials()
@@ -120,9 +116,10 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(usageCollectors(s.store)...)
-	s.processor = processor.New(processor.Settings{Key: key, Store: s.store, Sessions: s.sessions, Succession: s.sessions, Metrics: registry, Log: log}, rules.processed()...)
+	s.processor = processor.New(processor.Settings{Store: s.store, Sessions: s.sessions, Succession: s.sessions, Metrics: registry, Log: log}, rules.keys, rules.processed()...)
 	s.reloader = newReloader(from, rules, s.processor, registry, log)
 	rules.warn(log)
+	s.warnOfKeys(rules)
 	s.admin = admin.New(registry, s.ready.Load)
 	if err := s.open(); err != nil {
 		s.close()
@@ -151,20 +148,19 @@ func (s *Server) check() error {
 	}
 }
 
-func (s *Server) key() (ticket.Key, error) {
+// warnOfKeys tells of keys that others can use, and of tickets that die with the process.
+func (s *Server) warnOfKeys(rules *rules) {
 	if s.config.KeyFile == "" {
-		return ticket.RandomKey(), nil
+		if rules.sealed() {
+			s.log.Warn("sealed tickets without --key-file: the key lives as long as this process, so no other replica can open them, and no restart outlives them", "mend", "bellhop keygen --add keys, and --key-file keys")
+		}
+		return
 	}
-	content, err := os.ReadFile(s.config.KeyFile)
-	if err != nil {
-		return ticket.Key{}, fmt.Errorf("--key-file: %w; make one with: openssl rand -base64 32", err)
+	if info, err := os.Stat(s.config.KeyFile); err == nil {
+		if what := ticket.Exposed(info.Mode()); what != "" {
+			s.log.Warn(what, "file", s.config.KeyFile, "mode", info.Mode().Perm().String(), "mend", "chmod 0600 "+s.config.KeyFile)
+		}
 	}
-	keys, err := ticket.ParseKeys(content)
-	if err != nil {
-		return ticket.Key{}, fmt.Errorf("--key-file %s: %w", s.config.KeyFile, err)
-	}
-	// A ticket made with an older key is found in the store as it is, so only the newest key has work.
-	return keys[0], nil
 }
 
 func (s *Server) buildGRPC(service *processor.Processor, creds grpc.ServerOption) {

@@ -280,7 +280,7 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 		{"admin port in use", func(c *server.Config) { c.Admin = taken.Addr().String() }, "--admin " + taken.Addr().String()},
 		{"store", func(c *server.Config) { c.Store = "redis://localhost" }, "--store redis://localhost: this version has the memory store only"},
 		{"key file", func(c *server.Config) { c.KeyFile = file }, "line 1 is not 32 bytes"},
-		{"no key file", func(c *server.Config) { c.KeyFile = filepath.Join(folder, "none") }, "openssl rand"},
+		{"no key file", func(c *server.Config) { c.KeyFile = filepath.Join(folder, "none") }, "bellhop keygen"},
 		{"store too small", func(c *server.Config) { c.StoreBytes = 1 }, "--store-bytes 1: too little"},
 		{"drain delay", func(c *server.Config) { c.DrainDelay = -time.Second }, "--drain-delay -1s"},
 		{"half of TLS", func(c *server.Config) { c.TLS.Cert = file }, "go together"},

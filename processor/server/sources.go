@@ -10,12 +10,15 @@ import (
 	"strings"
 
 	"bellhop/policy"
+	"bellhop/processor/ticket"
 )
 
 // sources say where the rules are read from.
 type sources struct {
 	policies []string // files, and folders of files
 	ceiling  string   // empty: none
+	keyFile  string   // empty: random is used
+	random   ticket.Keys
 }
 
 // load reads all documents and all that they name, or none. Faults of the documents are returned as [policy.Findings].
@@ -28,7 +31,26 @@ func (s sources) load() (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
+	if parsed.keys, err = s.keys(); err != nil {
+		return nil, err
+	}
 	return parsed.identified()
+}
+
+// keys reads the keys of tickets.
+func (s sources) keys() (ticket.Keys, error) {
+	if s.keyFile == "" {
+		return s.random, nil
+	}
+	content, err := os.ReadFile(s.keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("--key-file: %w; make one with: bellhop keygen --add %s", err, s.keyFile)
+	}
+	keys, err := ticket.ParseKeys(content)
+	if err != nil {
+		return nil, fmt.Errorf("--key-file %s: %w", s.keyFile, err)
+	}
+	return keys, nil
 }
 
 func readAny(path string) ([]byte, error) {
@@ -136,6 +158,9 @@ func (s sources) watched() []string {
 		if isFolder(path) {
 			watched = append(watched, filepath.Join(path, "*.yaml"))
 		}
+	}
+	if s.keyFile != "" {
+		watched = append(watched, s.keyFile)
 	}
 	return watched
 }

@@ -139,6 +139,9 @@ func (s *Sessions) Close() {
 }
 
 func (s *Sessions) acquire(ticket string) {
+	if ticket == "" {
+		return
+	}
 	h, _ := s.holds.ComputeIfAbsent(ticket, func() (*hold, bool) { return &hold{}, false })
 	h.mu.Lock()
 	defer h.mu.Unlock()

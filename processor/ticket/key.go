@@ -1,14 +1,16 @@
 package ticket
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"iter"
+	"slices"
 	"strings"
 )
 
@@ -24,13 +26,6 @@ type Key struct{ secret *string }
 // Format implements [fmt.Formatter] for every verb, without the secret.
 func (Key) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, "[KEY]") }
 
-// RandomKey makes a key that lives as long as the process.
-func RandomKey() Key {
-	secret := make([]byte, KeyBytes)
-	_, _ = rand.Read(secret) // never fails: crypto/rand ends the program instead
-	return newKey(secret)
-}
-
 func newKey(secret []byte) Key {
 	text := string(secret)
 	return Key{secret: &text}
@@ -43,27 +38,124 @@ func (k Key) Derive(purpose string) []byte {
 	return mac.Sum(nil)
 }
 
-// ParseKeys reads a key file: one key a line, 32 bytes in base64, the newest first; empty lines and lines that begin
-// with # are passed over. An error names the line, never its content.
-func ParseKeys(file []byte) ([]Key, error) {
-	var keys []Key
-	lines := bufio.NewScanner(bytes.NewReader(file))
-	for number := 1; lines.Scan(); number++ {
-		line := strings.TrimSpace(lines.Text())
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
+func (k Key) equal(other Key) bool { return hmac.Equal([]byte(*k.secret), []byte(*other.secret)) }
+
+// Keys are those of a key file, at least one, the newest first. The newest makes what is new; all of them recognise what
+// was made before.
+type Keys []Key
+
+// RandomKeys makes a key that lives as long as the process.
+func RandomKeys() Keys {
+	secret := make([]byte, KeyBytes)
+	_, _ = rand.Read(secret) // never fails: crypto/rand ends the program instead
+	return Keys{newKey(secret)}
+}
+
+// Derive makes keys for another purpose, the newest first.
+func (k Keys) Derive(purpose string) [][]byte {
+	derived := make([][]byte, len(k))
+	for i, key := range k {
+		derived[i] = key.Derive(purpose)
+	}
+	return derived
+}
+
+// Equal reports whether others are the same keys in the same order.
+func (k Keys) Equal(others Keys) bool { return slices.EqualFunc(k, others, Key.equal) }
+
+// NewLine makes a key as a line of a key file.
+func NewLine() string {
+	secret := make([]byte, KeyBytes)
+	_, _ = rand.Read(secret)
+	return base64.StdEncoding.EncodeToString(secret)
+}
+
+// ParseKeys reads a key file: one key a line, 32 bytes in base64, the newest first, where empty lines and lines that begin
+// with # are passed over; or a cleartext Tink keyset in JSON. An error names the line or the key, never its content.
+func ParseKeys(file []byte) (Keys, error) {
+	if isKeyset(file) {
+		return parseKeyset(file)
+	}
+	var keys Keys
+	for number, line := range lines(file) {
 		secret, err := base64.StdEncoding.DecodeString(line)
 		if err != nil || len(secret) != KeyBytes {
-			return nil, fmt.Errorf("line %d is not %d bytes in base64; make a key with: openssl rand -base64 %d", number, KeyBytes, KeyBytes)
+			return nil, fmt.Errorf("line %d is not %d bytes in base64; make a key with: bellhop keygen", number, KeyBytes)
 		}
 		keys = append(keys, newKey(secret))
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("a line is too long to be a key; make one with: openssl rand -base64 %d", KeyBytes)
-	}
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("it holds no key; make one with: openssl rand -base64 %d", KeyBytes)
+		return nil, errors.New("it holds no key; make one with: bellhop keygen")
 	}
 	return keys, nil
+}
+
+// lines are those of a key file that are meant to be keys, by their number from 1.
+func lines(file []byte) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		number := 0
+		for line := range strings.Lines(string(file)) {
+			number++
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") && !yield(number, line) {
+				return
+			}
+		}
+	}
+}
+
+// AddKey puts a new key in front of a key file's and leaves at most keep of the keys that it had.
+func AddKey(file []byte, keep int) ([]byte, error) {
+	return rewrite(file, func(old []string) ([]string, error) {
+		return append([]string{NewLine()}, old[:min(keep, len(old))]...), nil
+	})
+}
+
+// StageKey puts a new key behind a key file's: it redeems and makes nothing yet.
+func StageKey(file []byte) ([]byte, error) {
+	return rewrite(file, func(old []string) ([]string, error) { return append(old, NewLine()), nil })
+}
+
+// PromoteKey takes the last key of a key file to the front and leaves at most keep of the others.
+func PromoteKey(file []byte, keep int) ([]byte, error) {
+	return rewrite(file, func(old []string) ([]string, error) {
+		if len(old) < 2 {
+			return nil, errors.New("it has no second key to promote; stage one first: bellhop keygen --stage FILE")
+		}
+		last := len(old) - 1
+		return append([]string{old[last]}, old[:min(keep, last)]...), nil
+	})
+}
+
+// rewrite changes the keys of a raw key file, which may be empty. A Tink keyset is not Bellhop's to write.
+func rewrite(file []byte, change func(old []string) ([]string, error)) ([]byte, error) {
+	if isKeyset(file) {
+		return nil, errors.New("it is a Tink keyset; rotate it with: tinkey rotate-keyset")
+	}
+	var old []string
+	for _, line := range lines(file) {
+		old = append(old, line)
+	}
+	if len(old) > 0 {
+		if _, err := ParseKeys(file); err != nil {
+			return nil, err
+		}
+	}
+	keys, err := change(old)
+	if err != nil {
+		return nil, err
+	}
+	return []byte("# Keys of Bellhop's tickets, the newest first.\n" + strings.Join(keys, "\n") + "\n"), nil
+}
+
+// Exposed says what is wrong with the permissions of a key file, or nothing. A group may read it: so Kubernetes mounts
+// Secrets.
+func Exposed(mode fs.FileMode) string {
+	switch {
+	case mode&0o007 != 0:
+		return "everybody on this machine can use the key file"
+	case mode&0o020 != 0:
+		return "a group can write the key file"
+	default:
+		return ""
+	}
 }

@@ -26,7 +26,7 @@ func capture(lines ...string) policy.Capture {
 }
 
 func TestATicketNamesContent(t *testing.T) {
-	key := ticket.RandomKey()
+	key := ticket.RandomKeys()[0]
 	minter := ticket.NewMinter(key, "search", 24*time.Hour)
 	base := minter.Mint(capture("x-a: 1", "x-a: 2"), noon)
 	if !ticket.WellFormed(base) {
@@ -44,7 +44,7 @@ func TestATicketNamesContent(t *testing.T) {
 		"nothing":          minter.Mint(nil, noon),
 		"a later epoch":    minter.Mint(capture("x-a: 1", "x-a: 2"), noon.Add(24*time.Hour)),
 		"another fan-out":  ticket.NewMinter(key, "other", 24*time.Hour).Mint(capture("x-a: 1", "x-a: 2"), noon),
-		"another key":      ticket.NewMinter(ticket.RandomKey(), "search", 24*time.Hour).Mint(capture("x-a: 1", "x-a: 2"), noon),
+		"another key":      ticket.NewMinter(ticket.RandomKeys()[0], "search", 24*time.Hour).Mint(capture("x-a: 1", "x-a: 2"), noon),
 		"name in the data": minter.Mint(capture("x-a: 1", "x-: a2"), noon),
 	}
 	seen := map[string]string{base: "the first"}
@@ -57,7 +57,7 @@ func TestATicketNamesContent(t *testing.T) {
 }
 
 func TestDifferentCapturesHaveDifferentTickets(t *testing.T) {
-	minter := ticket.NewMinter(ticket.RandomKey(), "", time.Hour)
+	minter := ticket.NewMinter(ticket.RandomKeys()[0], "", time.Hour)
 	draw := rapid.SliceOfN(rapid.StringMatching(`x-[ab]{0,2}: [12]{0,3}`), 0, 3)
 	rapid.Check(t, func(t *rapid.T) {
 		one, other := draw.Draw(t, "one"), draw.Draw(t, "other")
@@ -93,7 +93,7 @@ func TestParseKeys(t *testing.T) {
 		{"empty", "\n# nothing\n", 0, "it holds no key"},
 		{"too short", key + "\n" + short + "\n", 0, "line 2 is not 32 bytes in base64"},
 		{"no base64", "canary!\n", 0, "line 1 is not 32 bytes in base64"},
-		{"endless line", strings.Repeat("A", 1<<17), 0, "a line is too long"},
+		{"endless line", strings.Repeat("A", 1<<17), 0, "line 1 is not 32 bytes in base64"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -109,12 +109,15 @@ func TestParseKeys(t *testing.T) {
 }
 
 func TestAKeyCannotPrintItself(t *testing.T) {
-	key := ticket.RandomKey()
+	key := ticket.RandomKeys()[0]
 	minter := ticket.NewMinter(key, "", time.Hour)
 	seen := regexp.MustCompile(`\[\d+ \d+ \d+`)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
 		if got := fmt.Sprintf(verb, key); got != "[KEY]" {
 			t.Errorf("%s prints %s", verb, got)
+		}
+		if got := fmt.Sprintf(verb, ticket.NewSealer(ticket.Keys{key}, "", time.Hour, time.Hour)); got != "[SEALER]" {
+			t.Errorf("%s of a sealer prints %s", verb, got)
 		}
 		if got := fmt.Sprintf(verb, minter); seen.MatchString(got) || len(got) > 120 {
 			t.Errorf("%s of what holds it prints %s", verb, got)
@@ -123,7 +126,7 @@ func TestAKeyCannotPrintItself(t *testing.T) {
 }
 
 func BenchmarkMint(b *testing.B) {
-	minter := ticket.NewMinter(ticket.RandomKey(), "", time.Hour)
+	minter := ticket.NewMinter(ticket.RandomKeys()[0], "", time.Hour)
 	headers := capture("x-mcp-api-key: 0123456789abcdef0123456789abcdef")
 	b.ReportAllocs()
 	for b.Loop() {

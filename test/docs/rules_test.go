@@ -21,6 +21,7 @@ func TestOnlyTheListedCodeRevealsValues(t *testing.T) {
 		"processor/view.go":            "reads x-bellhop-explain",
 		"processor/wire.go":            "reads :method, :status and mcp-session-id",
 		"policy/value.go":              "declares it",
+		"processor/ticket/sealed.go":   "encrypts them into a ticket",
 		"processor/ticket/ticket.go":   "writes values into the MAC",
 		"processor/ticket/carrier.go":  "reads tickets and baggage",
 		"processor/reply.go":           "writes values on the wire",

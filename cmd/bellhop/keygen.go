@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"bellhop/processor/ticket"
+)
+
+func newKeygen() *cobra.Command {
+	var add, stage, promote string
+	var keep int
+	cmd := &cobra.Command{
+		Use:   "keygen",
+		Short: "Make a key of tickets, or rotate those of a key file",
+		Long: `Make a key of tickets: 32 random bytes in base64. With --add it becomes the newest of a key file, which is made if it
+does not exist; a running Bellhop takes it from there by itself. Several replicas do not take a new file at the same
+moment: --stage puts the new key behind the others, where it redeems and makes nothing; when all replicas have that file,
+--promote takes it to the front. Old keys go on redeeming: leave them in for as long as their tickets live (ticket.rotate
+and ticket.lifetime of the policies).`,
+		Example: `  bellhop keygen --add keys
+  bellhop keygen --stage keys    # then, when every replica has the file:
+  bellhop keygen --promote keys`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case keep < 0:
+				return fmt.Errorf("--keep %d: write 0 or more", keep)
+			case add != "":
+				return rewriteKeys("--add", add, func(file []byte) ([]byte, error) { return ticket.AddKey(file, keep) })
+			case stage != "":
+				return rewriteKeys("--stage", stage, ticket.StageKey)
+			case promote != "":
+				return rewriteKeys("--promote", promote, func(file []byte) ([]byte, error) { return ticket.PromoteKey(file, keep) })
+			default:
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), ticket.NewLine())
+				return err
+			}
+		},
+	}
+	cmd.Flags().StringVar(&add, "add", "", "the key file in front of which to put the new key")
+	cmd.Flags().StringVar(&stage, "stage", "", "the key file behind which to put the new key")
+	cmd.Flags().StringVar(&promote, "promote", "", "the key file whose last key is to be the newest")
+	cmd.Flags().IntVar(&keep, "keep", 2, "with --add and --promote: how many of the keys before it stay")
+	cmd.MarkFlagsMutuallyExclusive("add", "stage", "promote")
+	return cmd
+}
+
+// rewriteKeys puts a whole file in the place of the old one, so that no reader sees half of it.
+func rewriteKeys(flag, path string, change func([]byte) ([]byte, error)) error {
+	content, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w; make the file readable, or choose another", flag, err)
+	}
+	next, err := change(content)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", flag, path, err)
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(path), ".bellhop-keys-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("%s %s: %w; make its folder writable, or choose another", flag, path, err)
+	}
+	_, err = temporary.Write(next)
+	if err = errors.Join(err, temporary.Sync(), temporary.Close()); err == nil {
+		err = os.Rename(temporary.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("%s %s: %w", flag, path, err), os.Remove(temporary.Name()))
+	}
+	return nil
+}
