@@ -17,9 +17,11 @@ var eras = []mcptest.Era{mcptest.Legacy, mcptest.Modern}
 
 // carriers are the ways for a ticket through vMCP, with what vMCP needs for each.
 var carriers = map[string]stack.Options{
-	"header":  {Policy: smallest},
-	"baggage": {Policy: smallest + "ticket: {carriers: [baggage]}\n", Baggage: true, PassthroughHeaders: []string{}},
-	"both":    {Policy: smallest + "ticket: {carriers: [header, baggage]}\n", Baggage: true},
+	"header":         {Policy: smallest},
+	"baggage":        {Policy: smallest + "ticket: {carriers: [baggage]}\n", Baggage: true, PassthroughHeaders: []string{}},
+	"sealed":         {Policy: smallest + "ticket: {mode: sealed}\n"},
+	"sealed baggage": {Policy: smallest + "ticket: {mode: sealed, carriers: [baggage]}\n", Baggage: true, PassthroughHeaders: []string{}},
+	"both":           {Policy: smallest + "ticket: {carriers: [header, baggage]}\n", Baggage: true},
 }
 
 // Twenty sessions of both eras call both eras of backends, twenty times each, all at once: every call has its own
@@ -45,7 +47,7 @@ func TestConcurrentSessionsNeverMix(t *testing.T) {
 			}
 			group.Wait()
 			wantClean(t, s, backends)
-			if name == "header" {
+			if name == "header" || name == "sealed" {
 				wantNoTicketInBodies(t, backends)
 			}
 		})
