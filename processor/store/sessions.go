@@ -10,18 +10,13 @@ import (
 	"bellhop/processor/session"
 )
 
-// Sessions keeps sessions in this process, and knows which ticket each of them holds. It is bounded in bytes; when it
-// is full, sessions that are seldom used give way. Safe for concurrent use.
+// Sessions keeps sessions in this process, and knows which ticket each of them holds. It is bounded in bytes. Safe for
+// concurrent use.
 type Sessions struct {
-	sessions *otter.Cache[string, kept]
+	sessions *Cache[session.Record]
 	holds    *otter.Cache[string, *hold]
 	updates  sync.Mutex
 	now      func() time.Time
-}
-
-type kept struct {
-	session.Record
-	idle time.Duration
 }
 
 // hold says how many sessions have a ticket as their latest, and since when none has it any more.
@@ -47,29 +42,19 @@ func NewSessions(limit uint64) (*Sessions, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.sessions, err = otter.New(&otter.Options[string, kept]{
-		MaximumWeight:    limit - limit/4,
-		Weigher:          func(id string, k kept) uint32 { return weigh(id, entry{capture: k.Kept}) },
-		ExpiryCalculator: otter.ExpiryAccessingFunc(func(e otter.Entry[string, kept]) time.Duration { return e.Value.idle }),
-		OnDeletion: func(e otter.DeletionEvent[string, kept]) {
-			if e.Cause != otter.CauseReplacement {
-				s.release(e.Value.Ticket, false)
-			}
-		},
+	s.sessions, err = NewCache(limit-limit/4, func(_ string, r session.Record) uint32 { return Weigh(r.Kept) }, func(r session.Record) {
+		s.release(r.Ticket, false)
 	})
 	return s, err
 }
 
 // Find returns what is remembered of a session. Only its own principal keeps it alive by that.
 func (s *Sessions) Find(_ context.Context, id, principal string) (session.Record, bool, error) {
-	found, ok := s.sessions.GetEntryQuietly(id)
-	if !ok {
-		return session.Record{}, false, nil
+	found, ok := s.sessions.Peek(id)
+	if ok && found.Principal == principal {
+		_, _ = s.sessions.Get(id)
 	}
-	if found.Value.Principal == principal {
-		_, _ = s.sessions.GetIfPresent(id)
-	}
-	return found.Value.Record, true, nil
+	return found, ok, nil
 }
 
 // Update remembers what change makes of a session's record. There is one update at a time: they are rare, because they
@@ -77,26 +62,26 @@ func (s *Sessions) Find(_ context.Context, id, principal string) (session.Record
 func (s *Sessions) Update(_ context.Context, id string, idle time.Duration, change func(session.Record) (session.Record, bool)) error {
 	s.updates.Lock()
 	defer s.updates.Unlock()
-	before, known := s.sessions.GetEntryQuietly(id)
-	next, changed := change(before.Value.Record)
+	before, known := s.sessions.Peek(id)
+	next, changed := change(before)
 	if !changed {
 		return nil
 	}
-	same := known && before.Value.Ticket == next.Ticket
+	same := known && before.Ticket == next.Ticket
 	if !same {
 		s.acquire(next.Ticket)
 	}
-	s.sessions.Set(id, kept{Record: next, idle: idle})
+	s.sessions.Set(id, next, idle)
 	if known && !same {
 		// A ticket that only rotates is not replaced: what it stands for is still what the session sends.
-		s.release(before.Value.Ticket, before.Value.Content != next.Content)
+		s.release(before.Ticket, before.Content != next.Content)
 	}
 	return nil
 }
 
 // End forgets a session.
 func (s *Sessions) End(_ context.Context, id string) error {
-	s.sessions.Invalidate(id)
+	s.sessions.Delete(id)
 	return nil
 }
 
@@ -126,15 +111,15 @@ func (s *Sessions) Superseded(ticket string, grace time.Duration) bool {
 
 // Usage tells how full the store is; Tickets counts sessions.
 func (s *Sessions) Usage() Usage {
-	return Usage{
-		Tickets: s.sessions.EstimatedSize(), Bytes: s.sessions.WeightedSize() + s.holds.WeightedSize(),
-		Limit: s.sessions.GetMaximum() + s.holds.GetMaximum(), Evictions: s.sessions.Stats().Evictions,
-	}
+	usage := s.sessions.Usage()
+	usage.Bytes += s.holds.WeightedSize()
+	usage.Limit += s.holds.GetMaximum()
+	return usage
 }
 
 // Close frees what the store holds. It must not be used afterwards.
 func (s *Sessions) Close() {
-	s.sessions.StopAllGoroutines()
+	s.sessions.Close()
 	s.holds.StopAllGoroutines()
 }
 

@@ -95,3 +95,25 @@ func TestAMillionSessionsStayWithinTheBound(t *testing.T) {
 		}
 	}
 }
+
+// Sessions that were not used yet survive those that a client makes up by the thousand, also where the store is full.
+func TestNewSessionsSurviveAFloodOfMadeUpOnes(t *testing.T) {
+	sessions := openSessions(t, 4<<20)
+	for i := range 30_000 { // full of sessions in use
+		id := fmt.Sprintf("used-%d", i)
+		save(t, sessions, id, "T-"+id)
+		_, _, _ = sessions.Find(context.Background(), id, "P-"+id)
+	}
+	for i := range 20 {
+		save(t, sessions, fmt.Sprintf("new-%d", i), "T")
+	}
+	for i := range 1000 {
+		save(t, sessions, fmt.Sprintf("made-up-%d", i), "T")
+	}
+	for i := range 20 {
+		id := fmt.Sprintf("new-%d", i)
+		if _, ok, _ := sessions.Find(context.Background(), id, "P-"+id); !ok {
+			t.Errorf("%s was lost before its first use", id)
+		}
+	}
+}
