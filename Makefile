@@ -28,7 +28,8 @@ ifdef SHORT
 	go test $(RACE) $$(go list ./... | grep -v -E '^bellhop/test/(e2e|stack|vmcp|demo)$$') -short
 	@echo "NOT RUN (SHORT=1): test/e2e, test/stack, test/vmcp, test/demo, and the tests of envoy/ that start Envoy. Run: make test"
 else
-	@export ENVOY_BIN VMCP_BIN; ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \
+	@export ENVOY_BIN VMCP_BIN REDIS_BIN; \
+	ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && REDIS_BIN=$$($(FETCH) redis) && \
 	go test $(RACE) -timeout 20m -p 2 ./...
 endif
 
@@ -54,8 +55,8 @@ bench-envoy: ## Run the benchmarks that go through Envoy
 	@export ENVOY_BIN VMCP_BIN; ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \
 	go test -run '^$$' -bench . -benchtime 2s ./test/e2e
 
-tools: ## Fetch the pinned tools into the cache: Envoy, vMCP, golangci-lint
-	@for tool in envoy vmcp golangci-lint; do $(FETCH) $$tool || exit 1; done
+tools: ## Fetch the pinned tools into the cache: Envoy, vMCP, Redis, golangci-lint
+	@for tool in envoy vmcp redis golangci-lint; do $(FETCH) $$tool || exit 1; done
 
 tidy: ## Format the code and tidy go.mod
 	gofmt -w .

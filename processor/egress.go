@@ -17,9 +17,8 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 	}
 	e.seen.backend(backend, e.now())
 	claim, capture, err := e.redeem(ctx, request, sent)
-	if err != nil {
+	if err != nil && !e.fails("the store cannot be read", err) {
 		e.metrics.request(egress, outcomeStoreFailed)
-		e.warnings.warn("store cannot be read; the request is refused", "error", err)
 		return change{}, storeFailed()
 	}
 	decision := e.policy.Decide(policy.Call{
@@ -44,6 +43,10 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 		return e.withoutHeaders(backend, bare)
 	}
 	e.metrics.delivered(e.policy, backend, decision.Verdicts)
+	if err != nil {
+		e.metrics.request(egress, outcomeStoreFailed)
+		return made, nil
+	}
 	e.metrics.request(egress, egressOutcome(claim, declared, decision))
 	return made, nil
 }

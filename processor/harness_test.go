@@ -47,6 +47,7 @@ type setup struct {
 	sessions   processor.Sessions
 	identities map[string][]policy.Header
 	keys       ticket.Keys
+	goesOn     bool // where the store fails
 }
 
 func start(t testing.TB, s setup) *bench {
@@ -78,7 +79,7 @@ func start(t testing.TB, s setup) *bench {
 	}
 	b.keys = s.keys
 	b.processor = processor.New(processor.Settings{
-		Store: s.store, Sessions: s.sessions, Succession: sessions, Metrics: b.registry,
+		Store: s.store, Sessions: s.sessions, Succession: sessions, Continue: s.goesOn, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, s.keys, all...)
 	extprocv3.RegisterExternalProcessorServer(server, b.processor)

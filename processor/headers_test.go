@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -280,6 +281,30 @@ func TestAStoreThatFailsFailsTheRequest(t *testing.T) {
 		if got.GetStatus().GetCode() != 503 || strings.Contains(string(got.GetBody()), "away") {
 			t.Errorf("%s: got %v", role, got)
 		}
+	}
+}
+
+// With --on-store-error continue a request goes on without what nobody can tell, never with something else, and not where a
+// header is required.
+func TestARequestGoesOnWithoutAStore(t *testing.T) {
+	unknown := "x-bellhop-ticket: " + strings.Repeat("A", ticket.Length)
+	b := start(t, setup{policy: smallest, store: brokenStore{put: true}, sessions: brokenSessions{}, goesOn: true})
+	request, minted := b.ingress(t, "x-mcp-api-key: k", "mcp-session-id: S")
+	if minted == "" || slices.Contains(request, "x-mcp-api-key: k") {
+		t.Errorf("the fan-out gets %q", request)
+	}
+	if got := b.egress(t, "a", unknown, "x-mcp-api-key: fan-out"); len(got) != 0 {
+		t.Errorf("the backend gets %q", got)
+	}
+	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="captured",role="ingress"} 1
+bellhop_requests_total{fanout="",outcome="store_failed",role="egress"} 1`)
+	b = start(t, setup{policy: keeping, store: brokenStore{put: true}, sessions: brokenSessions{}, goesOn: true})
+	if _, minted := b.ingress(t, "mcp-session-id: S", "authorization: user-1", "x-mcp-api-key: k"); minted == "" {
+		t.Error("a request of a session that nobody can tell goes on with its own headers")
+	}
+	b = start(t, setup{policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true}]\n", store: brokenStore{put: true}, goesOn: true})
+	if answer := b.ask(t, requestHeaders(unknown), "bellhop-role", "egress"); answer.GetImmediateResponse() == nil {
+		t.Error("a required header is missed")
 	}
 }
 

@@ -19,8 +19,7 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 		return e.refuseHeaders(request, rejection)
 	}
 	visit, err := e.visit(ctx, request)
-	if err != nil {
-		e.warnings.warn("sessions cannot be read; the request is refused", "error", err)
+	if err != nil && !e.fails("sessions cannot be read", err) {
 		return e.reject(storeFailed(), outcomeStoreFailed)
 	}
 	capture, rejection := e.policy.Complete(taken.Capture, visit.kept())
@@ -38,8 +37,7 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 	if !made.fits(request.headers) {
 		return e.reject(tooLarge(), outcomeRejected)
 	}
-	if err := errors.Join(e.keep(ctx, minted, capture), e.remember(ctx, visit, request, taken.Capture, capture, minted)); err != nil {
-		e.warnings.warn("store cannot be written; the request is refused", "error", err)
+	if err := errors.Join(e.keep(ctx, minted, capture), e.remember(ctx, visit, request, taken.Capture, capture, minted)); err != nil && !e.fails("the store cannot be written", err) {
 		return e.reject(storeFailed(), outcomeStoreFailed)
 	}
 	e.metrics.taken(e.policy, taken, capture)
@@ -54,6 +52,16 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 		made.await.view = e.view(request, taken)
 	}
 	return made, nil
+}
+
+// fails tells of a store that fails, and reports whether the request goes on all the same.
+func (e *engine) fails(what string, err error) (goesOn bool) {
+	end := "the request is refused"
+	if e.goesOn {
+		end = "the request goes on without"
+	}
+	e.warnings.warn(what+"; "+end, "error", err)
+	return e.goesOn
 }
 
 func (e *engine) refuseHeaders(request incoming, rejection *policy.Rejection) (change, *problem) {

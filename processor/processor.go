@@ -45,13 +45,16 @@ type Succession interface {
 	Superseded(ticket string, grace time.Duration) bool
 }
 
-// Settings are all that a [Processor] needs. Every field is required.
+// Settings are all that a [Processor] needs. Every field but Continue is required.
 type Settings struct {
 	Store      Store
 	Sessions   Sessions
 	Succession Succession
-	Metrics    prometheus.Registerer
-	Log        *slog.Logger
+	// Continue lets requests go on without the headers that a store which fails could not keep or tell; else they are
+	// refused. A required header is missed in either case.
+	Continue bool
+	Metrics  prometheus.Registerer
+	Log      *slog.Logger
 }
 
 // Processor is the ext_proc service. It keeps nothing of a request but what its store keeps.
@@ -73,6 +76,7 @@ type shared struct {
 	store      Store
 	sessions   Sessions
 	succession Succession
+	goesOn     bool          // where the store fails
 	draining   chan struct{} // closed by Drain
 	families   *families
 	log        *slog.Logger
@@ -97,7 +101,7 @@ type engine struct {
 // New makes a processor that applies the rules of each fan-out.
 func New(settings Settings, keys ticket.Keys, all ...Rules) *Processor {
 	processor := &Processor{shared: &shared{
-		store: settings.Store, sessions: settings.Sessions, succession: settings.Succession,
+		store: settings.Store, sessions: settings.Sessions, succession: settings.Succession, goesOn: settings.Continue,
 		draining: make(chan struct{}), families: newFamilies(settings.Metrics),
 		log: settings.Log, warnings: newWarnings(settings.Log), now: time.Now,
 	}}

@@ -42,7 +42,7 @@ func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
 	}
 	v, err := e.find(ctx, request)
 	if err != nil && e.policy.KeepsSessions() {
-		return visit{}, err
+		return visit{nameless: true}, err
 	}
 	if e.policy.KeepsSessions() && v.record.Principal != "" && v.record.Principal != v.principal {
 		e.metrics.strangers.Inc()

@@ -11,14 +11,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// New makes the admin server: /livez, /readyz, /metrics, and at / a list of them. Ready is asked at each request.
-func New(gatherer prometheus.Gatherer, ready func() bool) *http.Server {
+// New makes the admin server: /livez, /readyz, /metrics, and at / a list of them. Ready and store are asked at each
+// request. A store that is away makes nobody unready: what is known goes on, and to take all Bellhops away would end that.
+func New(gatherer prometheus.Gatherer, ready func() bool, store func() error) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !ready() {
 			say(w, http.StatusServiceUnavailable, "not ready: starting or draining")
+			return
+		}
+		if err := store(); err != nil {
+			say(w, http.StatusOK, "ready, but "+err.Error()+"; what is known here goes on")
 			return
 		}
 		say(w, http.StatusOK, "ready")

@@ -14,6 +14,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor"
+	"bellhop/processor/ticket"
 )
 
 // outcome says what became of one reload. Its text is stable: dashboards and alerts rely on it.
@@ -38,6 +39,7 @@ const (
 type reloader struct {
 	sources   sources
 	processor *processor.Processor
+	rekey     func(ticket.Keys) // of the store
 	metrics   *reloadMetrics
 	log       *slog.Logger
 
@@ -47,8 +49,8 @@ type reloader struct {
 	last attempt
 }
 
-func newReloader(sources sources, first *rules, service *processor.Processor, registerer prometheus.Registerer, log *slog.Logger) *reloader {
-	r := &reloader{sources: sources, processor: service, log: log}
+func newReloader(sources sources, first *rules, service *processor.Processor, rekey func(ticket.Keys), registerer prometheus.Registerer, log *slog.Logger) *reloader {
+	r := &reloader{sources: sources, processor: service, rekey: rekey, log: log}
 	r.inForce.Store(first)
 	r.metrics = newReloadMetrics(registerer, r.policies)
 	return r
@@ -157,6 +159,7 @@ func (r *reloader) settle(a attempt, tell bool) {
 	r.last = a
 	was := r.inForce.Load()
 	if a.next != was {
+		r.rekey(a.next.keys)
 		r.processor.Apply(a.next.keys, a.next.processed()...)
 		r.inForce.Store(a.next)
 		r.announce(a.next, was)

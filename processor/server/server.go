@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +30,6 @@ import (
 	"bellhop/processor"
 	"bellhop/processor/admin"
 	"bellhop/processor/server/watch"
-	"bellhop/processor/store"
 	"bellhop/processor/ticket"
 )
 
@@ -38,6 +38,12 @@ import (
 const (
 	stopTimeout  = 5 * time.Second
 	adminTimeout = time.Second
+)
+
+// What becomes of requests where the store fails.
+const (
+	rejectRequests  = "reject"   // 503; the default
+	continueWithout = "continue" // without the headers
 )
 
 const (
@@ -63,16 +69,18 @@ const (
 
 // Config is what the command line says.
 type Config struct {
-	Policies   []string      // paths of policy documents, and of folders of them; they are read again when they change
-	Ceiling    string        // path of the ceiling document; empty for none
-	Listen     string        // unix:///PATH, HOST:PORT or tcp://HOST:PORT
-	Admin      string        // HOST:PORT of the admin server; empty for none
-	Store      string        // memory
-	StoreBytes uint64        // the most that the memory store holds, in bytes
-	KeyFile    string        // keys of tickets; empty for a random key that lives as long as the process
-	TLS        TLS           // of Listen
-	DrainDelay time.Duration // how long to go on serving as NOT_SERVING: at least one health check interval of Envoy
-	Settle     time.Duration // how long changed files are left alone before they are read again; 0: 100 ms
+	Policies   []string // paths of policy documents, and of folders of them; they are read again when they change
+	Ceiling    string   // path of the ceiling document; empty for none
+	Listen     string   // unix:///PATH, HOST:PORT or tcp://HOST:PORT
+	Admin      string   // HOST:PORT of the admin server; empty for none
+	Store      string   // memory, or the address of a Redis or Valkey server, which may hold a password
+	StoreBytes uint64   // the most that the memory store holds, or what is near of a server's, in bytes
+	// OnStoreError says what becomes of requests whose headers a store cannot keep or tell: reject or continue.
+	OnStoreError string
+	KeyFile      string        // keys of tickets; empty for a random key that lives as long as the process
+	TLS          TLS           // of Listen
+	DrainDelay   time.Duration // how long to go on serving as NOT_SERVING: at least one health check interval of Envoy
+	Settle       time.Duration // how long changed files are left alone before they are read again; 0: 100 ms
 }
 
 // Server is a Bellhop whose listeners are open.
@@ -80,8 +88,7 @@ type Server struct {
 	config    Config
 	log       *slog.Logger
 	reloader  *reloader
-	store     *store.Memory
-	sessions  *store.Sessions
+	keep      *keep
 	processor *processor.Processor
 	grpc      *grpc.Server
 	health    *health.Server
@@ -107,20 +114,20 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.store, err = store.NewMemory(config.StoreBytes); err != nil {
-		return nil, fmt.Errorf("--store-bytes %d: %w", config.StoreBytes, err)
-	}
-	if s.sessions, err = store.NewSessions(config.StoreBytes / 4); err != nil {
-		return nil, fmt.Errorf("--store-bytes %d: %w", config.StoreBytes, err)
+	if s.keep, err = openKeep(config, rules.keys, log); err != nil {
+		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(usageCollectors(s.store)...)
-	s.processor = processor.New(processor.Settings{Store: s.store, Sessions: s.sessions, Succession: s.sessions, Metrics: registry, Log: log}, rules.keys, rules.processed()...)
-	s.reloader = newReloader(from, rules, s.processor, registry, log)
+	registry.MustRegister(usageCollectors(s.keep.usage)...)
+	registry.MustRegister(s.keep.collectors...)
+	s.processor = processor.New(processor.Settings{
+		Store: s.keep.store, Sessions: s.keep.sessions, Succession: s.keep.succession, Continue: config.OnStoreError == continueWithout, Metrics: registry, Log: log,
+	}, rules.keys, rules.processed()...)
+	s.reloader = newReloader(from, rules, s.processor, s.keep.rekey, registry, log)
 	rules.warn(log)
 	s.warnOfKeys(rules)
-	s.admin = admin.New(registry, s.ready.Load)
+	s.admin = admin.New(registry, s.ready.Load, s.keep.ready)
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err
@@ -139,8 +146,12 @@ func (s *Server) check() error {
 	switch {
 	case s.config.DrainDelay < 0:
 		return fmt.Errorf("--drain-delay %s: write 0s or more", s.config.DrainDelay)
-	case s.config.Store != "memory":
-		return fmt.Errorf("--store %s: this version has the memory store only; write --store memory", s.config.Store)
+	case s.config.Store != inMemory && !strings.Contains(s.config.Store, "://"):
+		return fmt.Errorf("--store %s: write memory, or the address of a server: redis://HOST:PORT", s.config.Store)
+	case s.config.Store != inMemory && s.config.KeyFile == "":
+		return errors.New("--store: what several Bellhops share is encrypted under a key that all of them have; make one with bellhop keygen --add keys, and give it to each with --key-file keys")
+	case s.config.OnStoreError != "" && s.config.OnStoreError != rejectRequests && s.config.OnStoreError != continueWithout:
+		return fmt.Errorf("--on-store-error %s: write reject or continue", s.config.OnStoreError)
 	case s.config.StoreBytes < minStoreBytes:
 		return fmt.Errorf("--store-bytes %d: too little to be of use; write %d or more", s.config.StoreBytes, minStoreBytes)
 	default:
@@ -243,7 +254,7 @@ func (s *Server) watch() (unwatch func()) {
 }
 
 func (s *Server) announce() {
-	s.log.Info("serving", "listen", s.config.Listen, "admin", s.config.Admin)
+	s.log.Info("serving", "listen", s.config.Listen, "admin", s.config.Admin, "store", storeName(s.config.Store))
 	for _, document := range s.reloader.inForce.Load().documents {
 		now := document.policy
 		s.log.Info("policy in force", "file", document.path, "digest", now.Digest(), "fanout", now.Fanout(), "mode", now.Mode(), "backends", len(now.Backends()))
@@ -298,8 +309,7 @@ func (s *Server) stop(force context.Context) {
 }
 
 func (s *Server) close() {
-	s.sessions.Close()
-	s.store.Close()
+	s.keep.close()
 }
 
 func host(address string) string {

@@ -33,6 +33,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/server"
+	"bellhop/processor/ticket"
 )
 
 func TestMain(m *testing.M) {
@@ -260,6 +261,9 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 	defer func() { _ = taken.Close() }()
 	folder := t.TempDir()
 	file := write(t, folder, "file", "x")
+	first, err := ticket.AddKey(nil, 0)
+	must(t, err)
+	keyFile := write(t, folder, "keys", string(first))
 	tests := []struct {
 		name   string
 		change func(*server.Config)
@@ -278,7 +282,10 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 		{"every interface", func(c *server.Config) { c.Listen = ":0" }, "needs mutual TLS"},
 		{"port in use", func(c *server.Config) { c.Listen = taken.Addr().String() }, "address already in use; choose another port"},
 		{"admin port in use", func(c *server.Config) { c.Admin = taken.Addr().String() }, "--admin " + taken.Addr().String()},
-		{"store", func(c *server.Config) { c.Store = "redis://localhost" }, "--store redis://localhost: this version has the memory store only"},
+		{"store", func(c *server.Config) { c.Store = "disk" }, "--store disk: write memory, or the address of a server"},
+		{"store without a key", func(c *server.Config) { c.Store = "redis://u:canary@localhost" }, "encrypted under a key that all of them have"},
+		{"no address of a store", func(c *server.Config) { c.Store, c.KeyFile = "http://u:canary@localhost", keyFile }, "--store: write redis://HOST:PORT"},
+		{"store that fails", func(c *server.Config) { c.OnStoreError = "pray" }, "--on-store-error pray: write reject or continue"},
 		{"key file", func(c *server.Config) { c.KeyFile = file }, "line 1 is not 32 bytes"},
 		{"no key file", func(c *server.Config) { c.KeyFile = filepath.Join(folder, "none") }, "bellhop keygen"},
 		{"store too small", func(c *server.Config) { c.StoreBytes = 1 }, "--store-bytes 1: too little"},
@@ -290,7 +297,7 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := config(t)
 			test.change(&c)
-			if _, err := server.New(c, quiet()); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := server.New(c, quiet()); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "canary") {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})

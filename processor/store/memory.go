@@ -48,5 +48,5 @@ func Weigh(capture policy.Capture) uint32 {
 	for _, header := range capture {
 		bytes += len(header.Name) + header.Value.Len() + 32
 	}
-	return uint32(bytes) //nolint:gosec // at most what a request holds
+	return uint32(bytes)
 }

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bellhop/processor"
+	"bellhop/processor/store"
+	"bellhop/processor/store/remote"
+	"bellhop/processor/ticket"
+)
+
+// keep is what remembers captures and sessions, in this process or in a server that several share.
+type keep struct {
+	store      processor.Store
+	sessions   processor.Sessions
+	succession processor.Succession
+
+	usage      func() store.Usage
+	ready      func() error // why it cannot be asked now, or nothing
+	rekey      func(ticket.Keys)
+	close      func()
+	collectors []prometheus.Collector
+}
+
+const inMemory = "memory"
+
+// openKeep makes what a configuration asks for.
+func openKeep(config Config, keys ticket.Keys, log *slog.Logger) (*keep, error) {
+	if config.Store == inMemory {
+		return keepInMemory(config.StoreBytes)
+	}
+	return keepRemote(config, keys, log)
+}
+
+func keepInMemory(bytes uint64) (*keep, error) {
+	captures, err := store.NewMemory(bytes)
+	if err != nil {
+		return nil, fmt.Errorf("--store-bytes %d: %w", bytes, err)
+	}
+	sessions, err := store.NewSessions(bytes / 4)
+	if err != nil {
+		return nil, fmt.Errorf("--store-bytes %d: %w", bytes, err)
+	}
+	return &keep{
+		store: captures, sessions: sessions, succession: sessions, usage: captures.Usage,
+		ready: func() error { return nil }, rekey: func(ticket.Keys) {}, close: func() { sessions.Close(); captures.Close() },
+	}, nil
+}
+
+func keepRemote(config Config, keys ticket.Keys, log *slog.Logger) (*keep, error) {
+	s, err := remote.Open(remote.Options{
+		Address: config.Store, Keys: keys, Bytes: config.StoreBytes,
+		Tell: func(err error) {
+			if err != nil {
+				log.Error("the store is away; what is known here goes on", "error", err)
+				return
+			}
+			log.Info("the store is there")
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--store: %w", err)
+	}
+	if err := s.Ready(); err != nil {
+		log.Warn("the store cannot be reached yet; trying again by the way", "error", err)
+	}
+	return &keep{
+		store: s, sessions: s, succession: s, usage: s.Usage, ready: s.Ready, rekey: s.Rekey, close: s.Close,
+		collectors: remoteCollectors(s),
+	}, nil
+}
+
+// storeName is the store of a configuration as it may be shown: an address may hold a password.
+func storeName(address string) string {
+	scheme, rest, isAddress := strings.Cut(address, "://")
+	if !isAddress {
+		return address
+	}
+	if i := strings.LastIndex(rest, "@"); i >= 0 {
+		rest = rest[i+1:]
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	return scheme + "://" + rest
+}

@@ -1,0 +1,319 @@
+// Package storetest is the contract of every store: what the processor relies on, whatever keeps it.
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"bellhop/policy"
+	"bellhop/processor"
+	"bellhop/processor/session"
+)
+
+// Subject is a store under test, empty at the start.
+type Subject struct {
+	processor.Store
+	processor.Sessions
+	processor.Succession
+
+	Close func()
+}
+
+// Run runs the contract on stores that open makes, each one new.
+func Run(t *testing.T, open func(t *testing.T) Subject) {
+	for name, test := range map[string]func(t *testing.T, s Subject){
+		"captures":             captures,
+		"captures expire":      capturesExpire,
+		"concurrent captures":  concurrentCaptures,
+		"sessions":             sessions,
+		"sessions expire":      sessionsExpire,
+		"a principal's alone":  principals,
+		"no update is lost":    concurrentUpdates,
+		"succession":           succession,
+		"succession of many":   successionOfMany,
+		"minted again":         mintedAgain,
+		"rotation":             rotation,
+		"a context that ended": ended,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			t.Cleanup(s.Close)
+			test(t, s)
+		})
+	}
+}
+
+// Capture is one of a single header.
+func Capture(value string) policy.Capture {
+	return policy.Capture{{Name: "x-mcp-api-key", Value: policy.NewValue(value)}}
+}
+
+func limit(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func put(t *testing.T, s Subject, ticket string, capture policy.Capture, lifetime time.Duration) {
+	t.Helper()
+	if err := s.Put(limit(t), ticket, capture, lifetime); err != nil {
+		t.Error(err)
+	}
+}
+
+// want looks a ticket up; nil for one that is not known.
+func want(t *testing.T, s Subject, ticket string, capture policy.Capture) {
+	t.Helper()
+	got, ok, err := s.Get(limit(t), ticket)
+	if err != nil {
+		t.Error(err)
+	}
+	if ok != (capture != nil) || len(got) != len(capture) {
+		t.Errorf("%s: known %v, with %d headers, want %d", ticket, ok, len(got), len(capture))
+		return
+	}
+	for i, header := range got {
+		if header.Name != capture[i].Name || !header.Value.Equal(capture[i].Value) {
+			t.Errorf("%s: header %d is another", ticket, i)
+		}
+	}
+}
+
+func captures(t *testing.T, s Subject) {
+	full := policy.Capture{
+		{Name: "x-a", Value: policy.NewValue("1")}, {Name: "x-a", Value: policy.NewValue("2")},
+		{Name: "x-bytes", Value: policy.NewValue("\xff\x80 \t\"")}, {Name: "x-empty", Value: policy.NewValue("")},
+	}
+	want(t, s, "unknown", nil)
+	put(t, s, "full", full, time.Minute)
+	put(t, s, "empty", policy.Capture{}, time.Minute)
+	for range 3 {
+		want(t, s, "full", full)
+		want(t, s, "empty", policy.Capture{})
+		want(t, s, "unknown", nil)
+		put(t, s, "full", full, time.Minute)
+	}
+	put(t, s, "full", full, time.Hour) // another lifetime is no other capture
+	want(t, s, "full", full)
+}
+
+func capturesExpire(t *testing.T, s Subject) {
+	put(t, s, "idle", Capture("v"), 300*time.Millisecond)
+	put(t, s, "used", Capture("v"), 300*time.Millisecond)
+	for range 10 {
+		time.Sleep(90 * time.Millisecond)
+		want(t, s, "used", Capture("v"))
+	}
+	// A store may keep a little longer, so as not to be told of each use.
+	wait(t, func() bool { _, ok, _ := s.Get(limit(t), "idle"); return !ok }, time.Second)
+}
+
+// wait asks at long intervals, for asking is using.
+func wait(t *testing.T, condition func() bool, every time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !condition(); time.Sleep(every) {
+		if time.Now().After(end) {
+			t.Error("it did not happen within 10 s")
+			return
+		}
+	}
+}
+
+func concurrentCaptures(t *testing.T, s Subject) {
+	var group sync.WaitGroup
+	for worker := range 8 {
+		group.Go(func() {
+			for i := range 200 {
+				name := fmt.Sprintf("ticket-%d", (worker*7+i)%40)
+				put(t, s, name, Capture(name), time.Minute)
+				want(t, s, name, Capture(name))
+			}
+		})
+	}
+	group.Wait()
+}
+
+// record is what a session of the principal P holds: a ticket whose content is the part before the dot.
+func record(value, ticket string) session.Record {
+	content, _, _ := cut(ticket)
+	return session.Record{Principal: "P", Kept: Capture(value), Ticket: ticket, Content: content}
+}
+
+func cut(ticket string) (content, epoch string, ok bool) {
+	for i := range ticket {
+		if ticket[i] == '.' {
+			return ticket[:i], ticket[i+1:], true
+		}
+	}
+	return ticket, "", false
+}
+
+func save(t *testing.T, s Subject, id string, idle time.Duration, r session.Record) {
+	t.Helper()
+	if err := s.Update(limit(t), id, idle, func(session.Record) (session.Record, bool) { return r, true }); err != nil {
+		t.Error(err)
+	}
+}
+
+func find(t *testing.T, s Subject, id, principal string) (session.Record, bool) {
+	t.Helper()
+	got, ok, err := s.Find(limit(t), id, principal)
+	if err != nil {
+		t.Error(err)
+	}
+	return got, ok
+}
+
+func sessions(t *testing.T, s Subject) {
+	if _, ok := find(t, s, "S", "P"); ok {
+		t.Error("an unknown session was found")
+	}
+	save(t, s, "S", time.Minute, record("v", "T.1"))
+	for _, value := range []string{"v", "newer", "newest"} {
+		save(t, s, "S", time.Minute, record(value, "T.1"))
+		for range 3 {
+			got, ok := find(t, s, "S", "P")
+			if !ok || got.Principal != "P" || got.Ticket != "T.1" || got.Content != "T" || len(got.Kept) != 1 || got.Kept[0].Value.Reveal() != value {
+				t.Errorf("want %s: known %v, %+v", value, ok, got)
+			}
+		}
+	}
+	err := s.Update(limit(t), "S", time.Minute, func(now session.Record) (session.Record, bool) {
+		return session.Record{}, now.Principal != "P" // false: nothing is written
+	})
+	if got, _ := find(t, s, "S", "P"); err != nil || got.Principal != "P" {
+		t.Errorf("a change of nothing has changed it: %+v, %v", got, err)
+	}
+	if err := s.End(limit(t), "S"); err != nil {
+		t.Error(err)
+	}
+	if _, ok := find(t, s, "S", "P"); ok {
+		t.Error("it has ended")
+	}
+	if err := s.End(limit(t), "never there"); err != nil {
+		t.Error(err)
+	}
+}
+
+func sessionsExpire(t *testing.T, s Subject) {
+	save(t, s, "idle", 300*time.Millisecond, record("v", "T"))
+	save(t, s, "used", 300*time.Millisecond, record("v", "T"))
+	for range 12 {
+		time.Sleep(90 * time.Millisecond)
+		if _, ok := find(t, s, "used", "P"); !ok {
+			t.Fatal("a session in use has expired")
+		}
+	}
+	wait(t, func() bool { _, ok := find(t, s, "idle", "P"); return !ok }, time.Second)
+}
+
+// principals: a stranger who asks does not keep a session alive.
+func principals(t *testing.T, s Subject) {
+	save(t, s, "S", 300*time.Millisecond, record("v", "T"))
+	wait(t, func() bool { _, ok := find(t, s, "S", "stranger"); return !ok }, 90*time.Millisecond)
+}
+
+func concurrentUpdates(t *testing.T, s Subject) {
+	const workers, updates = 4, 10
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for done := 0; done < updates; {
+				err := s.Update(limit(t), "S", time.Minute, func(now session.Record) (session.Record, bool) {
+					now.Principal += "x"
+					return now, true
+				})
+				if err == nil { // a store may give up where others are always faster
+					done++
+				}
+			}
+		})
+	}
+	group.Wait()
+	if got, _ := find(t, s, "S", ""); len(got.Principal) != workers*updates {
+		t.Errorf("%d updates are left of %d", len(got.Principal), workers*updates)
+	}
+}
+
+const grace = 100 * time.Millisecond
+
+// supersededSoon wants a ticket to be superseded once the grace is over.
+func supersededSoon(t *testing.T, s Subject, ticket string) {
+	t.Helper()
+	wait(t, func() bool { return s.Superseded(ticket, grace) }, 20*time.Millisecond)
+}
+
+// neverSuperseded wants a ticket to be of use for a good while.
+func neverSuperseded(t *testing.T, s Subject, ticket string) {
+	t.Helper()
+	time.Sleep(3 * grace)
+	if s.Superseded(ticket, grace) {
+		t.Errorf("%s is superseded", ticket)
+	}
+}
+
+func succession(t *testing.T, s Subject) {
+	neverSuperseded(t, s, "never seen")
+	save(t, s, "S", time.Minute, record("v", "A"))
+	neverSuperseded(t, s, "A")
+	save(t, s, "S", time.Minute, record("v", "B"))
+	if s.Superseded("A", time.Minute) {
+		t.Error("calls in flight have the grace")
+	}
+	supersededSoon(t, s, "A")
+	neverSuperseded(t, s, "B")
+	save(t, s, "S", time.Minute, record("v", "A")) // it is back
+	neverSuperseded(t, s, "A")
+	supersededSoon(t, s, "B")
+	_ = s.End(limit(t), "S") // what ends has not been replaced
+	neverSuperseded(t, s, "A")
+}
+
+// successionOfMany: all of the sessions that have a ticket must have replaced it.
+func successionOfMany(t *testing.T, s Subject) {
+	for _, id := range []string{"S1", "S2", "S3"} {
+		save(t, s, id, time.Minute, record("v", "A"))
+	}
+	save(t, s, "S1", time.Minute, record("v", "B"))
+	save(t, s, "S2", time.Minute, record("v", "B"))
+	neverSuperseded(t, s, "A")
+	save(t, s, "S3", time.Minute, record("v", "C"))
+	supersededSoon(t, s, "A")
+}
+
+// mintedAgain: a client without a session uses the same headers.
+func mintedAgain(t *testing.T, s Subject) {
+	save(t, s, "S", time.Minute, record("v", "A"))
+	save(t, s, "S", time.Minute, record("v", "B"))
+	supersededSoon(t, s, "A")
+	s.Minted("A")
+	if s.Superseded("A", time.Minute) {
+		t.Error("it was just given to a client")
+	}
+	supersededSoon(t, s, "A")
+}
+
+func rotation(t *testing.T, s Subject) {
+	save(t, s, "S", time.Minute, record("v", "A.1"))
+	save(t, s, "S", time.Minute, record("v", "A.2"))
+	neverSuperseded(t, s, "A.1")
+}
+
+// ended: a caller that waits no longer gets an answer or an error, at once, and no panic.
+func ended(t *testing.T, s Subject) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	begun := time.Now()
+	_ = s.Put(ctx, "T", Capture("v"), time.Minute)
+	_, _, _ = s.Get(ctx, "U")
+	_, _, _ = s.Find(ctx, "S", "P")
+	_ = s.Update(ctx, "S", time.Minute, func(r session.Record) (session.Record, bool) { return r, true })
+	_ = s.End(ctx, "S")
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}

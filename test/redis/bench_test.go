@@ -1,0 +1,37 @@
+package redis_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"bellhop/processor"
+	"bellhop/processor/store"
+	"bellhop/processor/store/remote"
+	"bellhop/processor/store/storetest"
+	"bellhop/processor/ticket"
+)
+
+// BenchmarkKnown measures a put and a get of a capture that is known, in memory and in front of a server: what is near costs
+// about the same.
+func BenchmarkKnown(b *testing.B) {
+	memory, err := store.NewMemory(1 << 20)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer memory.Close()
+	server := serve(b, programs["redis"])
+	for _, s := range []struct {
+		name string
+		processor.Store
+	}{{"memory", memory}, {"remote", open(b, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys()})}} {
+		b.Run(s.name, func(b *testing.B) {
+			capture := storetest.Capture("v")
+			b.ReportAllocs()
+			for b.Loop() {
+				_ = s.Put(context.Background(), "T", capture, time.Hour)
+				_, _, _ = s.Get(context.Background(), "T")
+			}
+		})
+	}
+}

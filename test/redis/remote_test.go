@@ -1,0 +1,459 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+	"go.uber.org/goleak"
+
+	"bellhop/policy"
+	"bellhop/processor/session"
+	"bellhop/processor/store/remote"
+	"bellhop/processor/store/storetest"
+	"bellhop/processor/ticket"
+	"bellhop/test/redis"
+	"bellhop/test/tools"
+)
+
+// programs is set by TestMain before any test runs and never again.
+var programs map[string]string
+
+func TestMain(m *testing.M) {
+	found, err := tools.Path(context.Background(), "redis")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	programs = redis.Programs(found)
+	if _, ok := programs["valkey"]; !ok {
+		fmt.Println("NOT RUN on Valkey: there is no valkey-server in PATH; set VALKEY_BIN to test one")
+	}
+	// The client forgets, a second after the last use, how long to wait before it asks a cluster for its nodes again.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valkey-io/valkey-go.(*call).DelayDo.func1"))
+}
+
+func limit(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// serve starts a server.
+func serve(t testing.TB, program string, args ...string) *redis.Server {
+	t.Helper()
+	server, err := redis.Start(limit(t), program, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Kill)
+	return server
+}
+
+// open opens a store and waits until its server is there.
+func open(t testing.TB, options remote.Options) *remote.Store {
+	t.Helper()
+	if options.Bytes == 0 {
+		options.Bytes = 4 << 20
+	}
+	if options.Timeout == 0 {
+		options.Timeout = 2 * time.Second // other tests run beside these
+	}
+	s, err := remote.Open(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	wait(t, func() bool { return s.Ready() == nil })
+	return s
+}
+
+func wait(t testing.TB, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it did not happen within 10 s")
+		}
+	}
+}
+
+func value(s *remote.Store, name string) string {
+	capture, ok, err := s.Get(context.Background(), name)
+	switch {
+	case err != nil:
+		return "error"
+	case !ok:
+		return "unknown"
+	default:
+		return capture[0].Value.Reveal()
+	}
+}
+
+func put(t testing.TB, s *remote.Store, name, value string) {
+	t.Helper()
+	if err := s.Put(context.Background(), name, storetest.Capture(value), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAServerKeepsTheContract(t *testing.T) {
+	for name, program := range programs {
+		t.Run(name, func(t *testing.T) {
+			server := serve(t, program)
+			storetest.Run(t, func(t *testing.T) storetest.Subject {
+				s := open(t, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys()}) // other keys: other names
+				return storetest.Subject{Store: s, Sessions: s, Succession: s, Close: s.Close}
+			})
+		})
+	}
+}
+
+// The same contract holds for two Bellhops: what one writes the other reads.
+func TestTwoBellhopsKeepTheContractTogether(t *testing.T) {
+	server := serve(t, programs["redis"])
+	storetest.Run(t, func(t *testing.T) storetest.Subject {
+		keys := ticket.RandomKeys()
+		one := open(t, remote.Options{Address: server.Address(), Keys: keys})
+		other := open(t, remote.Options{Address: server.Address(), Keys: keys})
+		return storetest.Subject{Store: crossed{one, other}, Sessions: turns{all: []*remote.Store{one, other}}.begin(), Succession: crossed{one, other}, Close: func() { one.Close(); other.Close() }}
+	})
+}
+
+// crossed writes at one Bellhop and reads at another.
+type crossed struct{ in, out *remote.Store }
+
+func (c crossed) Put(ctx context.Context, name string, capture policy.Capture, lifetime time.Duration) error {
+	return c.in.Put(ctx, name, capture, lifetime)
+}
+
+func (c crossed) Get(ctx context.Context, name string) (policy.Capture, bool, error) {
+	return c.out.Get(ctx, name)
+}
+func (c crossed) Minted(name string) { c.in.Minted(name) }
+func (c crossed) Superseded(name string, grace time.Duration) bool {
+	return c.out.Superseded(name, grace)
+}
+
+// turns uses one Bellhop after the other. What one has changed the other is told of, a moment later.
+type turns struct {
+	all  []*remote.Store
+	next chan int
+}
+
+func (t turns) begin() turns {
+	t.next = make(chan int, 1)
+	t.next <- 0
+	return t
+}
+
+func (t turns) turn() *remote.Store {
+	i := <-t.next
+	t.next <- i + 1
+	time.Sleep(5 * time.Millisecond)
+	return t.all[i%len(t.all)]
+}
+
+func (t turns) Find(ctx context.Context, id, principal string) (session.Record, bool, error) {
+	return t.turn().Find(ctx, id, principal)
+}
+
+func (t turns) Update(ctx context.Context, id string, idle time.Duration, change func(session.Record) (session.Record, bool)) error {
+	return t.turn().Update(ctx, id, idle, change)
+}
+func (t turns) End(ctx context.Context, id string) error { return t.turn().End(ctx, id) }
+
+// calls counts the commands that a server has had of clients, by name, without those that keep connections alive.
+func calls(t *testing.T, address string) map[string]string {
+	t.Helper()
+	options, err := valkey.ParseURL(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := valkey.NewClient(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	text, err := client.Do(limit(t), client.B().Info().Section("commandstats").Build()).ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for line := range strings.Lines(text) {
+		name, counts, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "cmdstat_"), ":")
+		count, _, _ := strings.Cut(counts, ",")
+		if ok && !slices.Contains([]string{"ping", "info", "hello", "client", "client|tracking", "client|setinfo", "client|setname", "command", "cluster", "cluster|shards", "cluster|slots"}, name) {
+			found[name] = count
+		}
+	}
+	return found
+}
+
+// Invariant 8: while nothing changes the server is asked for nothing, at ingress and egress, with sessions and without.
+func TestNothingIsAskedWhileNothingChanges(t *testing.T) {
+	server := serve(t, programs["redis"])
+	keys := ticket.RandomKeys()
+	one := open(t, remote.Options{Address: server.Address(), Keys: keys})
+	other := open(t, remote.Options{Address: server.Address(), Keys: keys})
+	request := func() { // one call of a session: ingress at one, egress at both
+		put(t, one, "T", "v")
+		if _, ok, err := one.Find(context.Background(), "S", "P"); err != nil || !ok {
+			t.Errorf("session: %v, %v", ok, err)
+		}
+		one.Minted("T")
+		for _, s := range []*remote.Store{one, other} {
+			if got := value(s, "T"); got != "v" || s.Superseded("T", time.Second) {
+				t.Errorf("got %s", got)
+			}
+		}
+	}
+	record := session.Record{Principal: "P", Ticket: "T", Content: "C"}
+	if err := one.Update(limit(t), "S", time.Hour, func(session.Record) (session.Record, bool) { return record, true }); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 { // warm
+		request()
+		time.Sleep(50 * time.Millisecond)
+	}
+	before := calls(t, server.Address())
+	for range 1000 {
+		request()
+	}
+	if after := calls(t, server.Address()); !maps.Equal(before, after) {
+		t.Errorf("1000 calls have asked the server:\nbefore %v\nafter  %v", before, after)
+	}
+}
+
+// A server that is killed and comes back empty: what was known goes on all the while, a client's next request teaches the
+// server again, and then the other Bellhop knows it too.
+func TestAServerThatComesBackEmptyIsTaughtAgain(t *testing.T) {
+	server := serve(t, programs["redis"])
+	keys := ticket.RandomKeys()
+	one := open(t, remote.Options{Address: server.Address(), Keys: keys, Timeout: 500 * time.Millisecond})
+	other := open(t, remote.Options{Address: server.Address(), Keys: keys, Timeout: 500 * time.Millisecond})
+	put(t, one, "T", "v")
+	server.Kill()
+	wait(t, func() bool { return one.Ready() != nil && other.Ready() != nil })
+	if got := value(one, "T"); got != "v" {
+		t.Errorf("what is near goes on: %s", got)
+	}
+	put(t, one, "T", "v") // no error: it was told once
+	if got := value(other, "T"); got != "error" {
+		t.Errorf("what nobody can tell is an error: %s", got)
+	}
+	if err := one.Put(limit(t), "new", storetest.Capture("n"), time.Hour); err == nil {
+		t.Error("a new capture cannot be written")
+	}
+	if got := value(one, "new"); got != "n" {
+		t.Errorf("but this Bellhop knows it: %s", got)
+	}
+	if err := server.Again(limit(t)); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, func() bool { return one.Ready() == nil && other.Ready() == nil })
+	if got := value(other, "T"); got != "unknown" {
+		t.Errorf("it came back empty: %s", got)
+	}
+	put(t, one, "T", "v")
+	put(t, one, "new", "n")
+	for name, want := range map[string]string{"T": "v", "new": "n"} {
+		if got := value(other, name); got != want {
+			t.Errorf("%s: got %s", name, got)
+		}
+	}
+}
+
+// Sessions that are known go on while the server is away, and are asked for anew when it is back.
+func TestSessionsGoOnWhileTheServerIsAway(t *testing.T) {
+	server := serve(t, programs["redis"])
+	s := open(t, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys(), Timeout: 500 * time.Millisecond})
+	save := func(kept string) error {
+		return s.Update(limit(t), "S", time.Hour, func(session.Record) (session.Record, bool) {
+			return session.Record{Principal: "P", Kept: storetest.Capture(kept)}, true
+		})
+	}
+	if err := save("v"); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	wait(t, func() bool { return s.Ready() != nil })
+	if got, ok, err := s.Find(limit(t), "S", "P"); err != nil || !ok || got.Kept[0].Value.Reveal() != "v" {
+		t.Errorf("got %v, %v", ok, err)
+	}
+	if _, _, err := s.Find(limit(t), "unknown", "P"); err == nil {
+		t.Error("nobody can tell")
+	}
+	if save("newer") == nil {
+		t.Error("nothing can be written")
+	}
+	if err := server.Again(limit(t)); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, func() bool { return s.Ready() == nil })
+	if _, ok, err := s.Find(limit(t), "S", "P"); err != nil || ok {
+		t.Errorf("it came back empty: %v, %v", ok, err)
+	}
+}
+
+// A store starts whether its server is there or not.
+func TestAServerMayComeLater(t *testing.T) {
+	server := serve(t, programs["redis"])
+	server.Kill()
+	var mu sync.Mutex
+	var told []error
+	s, err := remote.Open(remote.Options{Address: server.Address(), Keys: ticket.RandomKeys(), Bytes: 1 << 20, Tell: func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, err)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	begun := time.Now()
+	if got := value(s, "T"); got != "error" || s.Ready() == nil || time.Since(begun) > time.Second {
+		t.Errorf("got %s after %s, ready: %v", got, time.Since(begun), s.Ready())
+	}
+	if err := server.Again(limit(t)); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, func() bool { return s.Ready() == nil })
+	put(t, s, "T", "v")
+	mu.Lock()
+	defer mu.Unlock()
+	if len(told) == 0 || told[len(told)-1] != nil {
+		t.Errorf("nobody was told: %v", told)
+	}
+}
+
+// Invariant 6: the server learns neither names nor values, and what is changed there is not believed.
+func TestTheServerLearnsNothing(t *testing.T) {
+	server := serve(t, programs["redis"])
+	keys := ticket.RandomKeys()
+	s := open(t, remote.Options{Address: server.Address(), Keys: keys})
+	put(t, s, "ticket-name", "header-value")
+	if err := s.Update(limit(t), "session-name", time.Hour, func(session.Record) (session.Record, bool) {
+		return session.Record{Principal: "principal-name", Kept: storetest.Capture("header-value"), Ticket: "ticket-name", Content: "content"}, true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	options, err := valkey.ParseURL(server.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := valkey.NewClient(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	names, err := client.Do(limit(t), client.B().Keys().Pattern("*").Build()).AsStrSlice()
+	if err != nil || len(names) != 3 {
+		t.Fatalf("%d keys, %v", len(names), err)
+	}
+	for _, name := range names {
+		text, err := client.Do(limit(t), client.B().Dump().Key(name).Build()).ToString()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range []string{"ticket-name", "session-name", "principal-name", "header-value", "x-mcp-api-key"} {
+			if strings.Contains(name+text, secret) {
+				t.Errorf("%s can be read at the server", secret)
+			}
+		}
+		if left, err := client.Do(limit(t), client.B().Pttl().Key(name).Build()).AsInt64(); err != nil || left <= 0 || left > (2*time.Hour).Milliseconds() {
+			t.Errorf("%s lives for %d ms, %v", name, left, err)
+		}
+		if !strings.Contains(name, "capture") {
+			continue
+		}
+		if err := client.Do(limit(t), client.B().Append().Key(name).Value("x").Build()).Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := value(open(t, remote.Options{Address: server.Address(), Keys: keys}), "ticket-name"); got != "error" {
+		t.Errorf("a value that was changed is believed: %s", got)
+	}
+}
+
+// A new key writes; what older ones have written is read until they are gone.
+func TestKeysOfAStoreRotate(t *testing.T) {
+	server := serve(t, programs["redis"])
+	older := ticket.RandomKeys()
+	one := open(t, remote.Options{Address: server.Address(), Keys: older})
+	put(t, one, "T", "v")
+	both := append(ticket.RandomKeys(), older...)
+	other := open(t, remote.Options{Address: server.Address(), Keys: both})
+	if got := value(other, "T"); got != "v" {
+		t.Errorf("an old key that is there reads: %s", got)
+	}
+	if got := value(open(t, remote.Options{Address: server.Address(), Keys: both[:1]}), "T"); got != "unknown" {
+		t.Errorf("an old key that is gone reads nothing: %s", got)
+	}
+	one.Rekey(both)
+	put(t, one, "U", "u")
+	if got := value(other, "U"); got != "u" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestAPasswordIsNeeded(t *testing.T) {
+	server := serve(t, programs["redis"], "--user", "bellhop", "on", ">canary", "~bellhop:*", "+@all", "--user", "default", "off")
+	s := open(t, remote.Options{Address: "redis://bellhop:canary@" + server.HostPort(), Keys: ticket.RandomKeys()})
+	put(t, s, "T", "v")
+	var mu sync.Mutex
+	var told error
+	refused, err := remote.Open(remote.Options{Address: "redis://bellhop:wrong@" + server.HostPort(), Keys: ticket.RandomKeys(), Bytes: 1 << 20, Tell: func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(refused.Close)
+	if refused.Ready() == nil {
+		t.Error("a wrong password opens it")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if told != nil && (strings.Contains(told.Error(), "wrong") || strings.Contains(told.Error(), "canary")) {
+		t.Errorf("an error shows a password: %v", told)
+	}
+}
+
+func TestAnAddressThatCannotBeMeant(t *testing.T) {
+	for _, address := range []string{"http://canary@host", "redis://user:canary@host:1/x", "redis://user:canary@%zz", "canary"} {
+		_, err := remote.Open(remote.Options{Address: address, Keys: ticket.RandomKeys(), Bytes: 1 << 20})
+		if err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "redis://") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestAStoreThatIsClosedSaysSo(t *testing.T) {
+	server := serve(t, programs["redis"])
+	s := open(t, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys()})
+	s.Close()
+	s.Close()
+	_, _, getErr := s.Get(limit(t), "T")
+	_, _, findErr := s.Find(limit(t), "S", "P")
+	err := s.Update(limit(t), "S", time.Hour, func(r session.Record) (session.Record, bool) { return r, true })
+	for _, err := range []error{s.Put(limit(t), "T", nil, time.Hour), getErr, findErr, err, s.End(limit(t), "S")} {
+		if err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	}
+	s.Minted("T")
+	if s.Superseded("T", 0) {
+		t.Error("nobody knows")
+	}
+}
