@@ -9,7 +9,7 @@ FETCH := sh test/tools/fetch
 # Packages whose tests run real programs; SHORT=1 leaves them out, and says so.
 REAL := ./envoy/... ./test/...
 
-.PHONY: help build demo test check lint fuzz bench bench-envoy tools tidy
+.PHONY: help build demo test check lint fuzz bench bench-envoy chaos tools tidy
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,8 @@ demo: build ## Run the whole path and show what everybody saw (KEEP=1: leave it 
 
 test: ## Run all tests on real Envoy, vMCP and MCP (SHORT=1: only what needs no other program)
 ifdef SHORT
-	go test $(RACE) $$(go list ./... | grep -v -E '^bellhop/test/(e2e|stack|vmcp|demo)$$') -short
-	@echo "NOT RUN (SHORT=1): test/e2e, test/stack, test/vmcp, test/demo, and the tests of envoy/ that start Envoy. Run: make test"
+	go test $(RACE) $$(go list ./... | grep -v -E '^bellhop/test/(e2e|stack|vmcp|demo|redis|chaos)$$') -short
+	@echo "NOT RUN (SHORT=1): test/e2e, test/stack, test/vmcp, test/demo, test/redis, test/chaos, and the tests of envoy/ that start Envoy. Run: make test"
 else
 	@export ENVOY_BIN VMCP_BIN REDIS_BIN; \
 	ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && REDIS_BIN=$$($(FETCH) redis) && \
@@ -54,6 +54,12 @@ bench: ## Run the benchmarks
 bench-envoy: ## Run the benchmarks that go through Envoy
 	@export ENVOY_BIN VMCP_BIN; ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \
 	go test -run '^$$' -bench . -benchtime 2s ./test/e2e
+
+LENGTH ?= 1m
+chaos: build ## Kill, restart and slow down a fleet under load, and write what clients notice into test/README.md (LENGTH=1m of each)
+	@go build -o bin/chaos ./test/chaos
+	@envoy=$$($(FETCH) envoy) && vmcp=$$($(FETCH) vmcp) && redis=$$($(FETCH) redis) && \
+	exec bin/chaos --bellhop bin/bellhop --envoy "$$envoy" --vmcp "$$vmcp" --redis "$$redis" --length $(LENGTH) --write test/README.md
 
 tools: ## Fetch the pinned tools into the cache: Envoy, vMCP, Redis, golangci-lint
 	@for tool in envoy vmcp redis golangci-lint; do $(FETCH) $$tool || exit 1; done

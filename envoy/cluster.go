@@ -23,11 +23,14 @@ func (w *writer) bellhopCluster(path string) *clusterv3.Cluster {
 	w.note(path, "Bellhop.")
 	w.noteBreakers(path)
 	w.note(path+".health_checks", "A Bellhop that stops says so here first, and gets no new requests.")
+	w.note(path+".common_lb_config", "The default lets a Bellhop that is back wait for a second.")
+	w.note(path+".health_checks[0].unhealthy_interval", "One that is back is used soon, for another may go then.")
 	cluster := &clusterv3.Cluster{
 		Name:            bellhopCluster,
 		ConnectTimeout:  durationpb.New(250 * time.Millisecond),
 		LoadAssignment:  assign(bellhopCluster, w.bellhop),
 		HealthChecks:    []*corev3.HealthCheck{bellhopHealth()},
+		CommonLbConfig:  &clusterv3.Cluster_CommonLbConfig{UpdateMergeWindow: durationpb.New(0)},
 		CircuitBreakers: breakers(maxBellhopRequests),
 		TypedExtensionProtocolOptions: w.protocol(&upstreamv3.HttpProtocolOptions{
 			UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: onlyHTTP2()},
@@ -43,6 +46,7 @@ func bellhopHealth() *corev3.HealthCheck {
 		Timeout:            durationpb.New(500 * time.Millisecond),
 		Interval:           durationpb.New(time.Second),
 		NoTrafficInterval:  durationpb.New(time.Second),
+		UnhealthyInterval:  durationpb.New(200 * time.Millisecond),
 		UnhealthyThreshold: wrapperspb.UInt32(1),
 		HealthyThreshold:   wrapperspb.UInt32(1),
 		HealthChecker:      &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{}},

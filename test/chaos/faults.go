@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// scenario is what happens to a fleet under load.
+type scenario struct {
+	name  string
+	modes []mode
+	renew int // clients take another key every so many calls
+	// spoil does it, for about as long as it is told. Each call of note begins another row, with its name.
+	spoil func(ctx context.Context, f *fleet, length time.Duration, note func(string)) error
+}
+
+func scenarios() []scenario {
+	return []scenario{
+		{"either Bellhop killed (SIGKILL) in turn", []mode{stored, sealed}, 0, killInTurn},
+		{"rolling restart of both Bellhops", []mode{stored, sealed}, 0, restartInTurn},
+		{"Redis killed and started empty", []mode{stored, sealed}, 20, loseRedis},
+		{"300 ms to Redis and back", []mode{stored}, 0, slowRedis},
+	}
+}
+
+// whileAway is the part in which stored tickets cannot be written.
+const whileAway = "while it is away"
+
+// rest is between two faults.
+const rest = time.Second
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func inTurn(ctx context.Context, f *fleet, length time.Duration, end func(context.Context, *bellhop)) error {
+	for begun, i := time.Now(), 0; time.Since(begun) < length && ctx.Err() == nil; i++ {
+		b := f.bellhops[i%len(f.bellhops)]
+		end(ctx, b)
+		if err := b.start(ctx); err != nil {
+			return err
+		}
+		sleep(ctx, rest)
+	}
+	return nil
+}
+
+func killInTurn(ctx context.Context, f *fleet, length time.Duration, _ func(string)) error {
+	return inTurn(ctx, f, length, func(ctx context.Context, b *bellhop) {
+		b.kill()
+		sleep(ctx, rest)
+	})
+}
+
+func restartInTurn(ctx context.Context, f *fleet, length time.Duration, _ func(string)) error {
+	return inTurn(ctx, f, length, func(ctx context.Context, b *bellhop) { _ = b.running.Stop(ctx) })
+}
+
+func loseRedis(ctx context.Context, f *fleet, length time.Duration, note func(string)) error {
+	note("before")
+	sleep(ctx, length/4)
+	f.redis.Kill()
+	note(whileAway)
+	sleep(ctx, length/2)
+	if err := f.redis.Again(ctx); err != nil {
+		return err
+	}
+	sleep(ctx, rest) // until each Bellhop has found it
+	note("since it is back")
+	sleep(ctx, length/4)
+	return nil
+}
+
+func slowRedis(ctx context.Context, f *fleet, length time.Duration, note func(string)) error {
+	note("before")
+	sleep(ctx, length/2)
+	f.slow.by(300 * time.Millisecond)
+	note("with the delay")
+	sleep(ctx, length/2)
+	f.slow.by(0)
+	return nil
+}
