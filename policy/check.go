@@ -14,6 +14,9 @@ const (
 	maxPrefix     = 256 // bytes
 	maxTotalBytes = 48 << 10
 	maxRules      = 48
+	// What fits into a sealed ticket for sure, in bytes of names and values, by the carrier.
+	sealedHeaderBytes  = 8 << 10
+	sealedBaggageBytes = 5 << 10
 )
 
 // checker looks for what is well-formed but not allowed.
@@ -363,6 +366,14 @@ func (c *checker) ticket(doc *Document) {
 
 // sealed warns of what needs to be remembered, where tickets are there to remember nothing.
 func (c *checker) sealed(doc *Document) {
+	fits := sealedHeaderBytes
+	if doc.Ticket.uses(CarrierBaggage) {
+		fits = sealedBaggageBytes
+	}
+	if doc.Limits.TotalBytes > fits {
+		c.warn(c.firstOf("limits.total_bytes", "ticket.mode"), fmt.Sprintf("write limits: {total_bytes: %d}; or mode: stored where clients send more, with --store redis://… if there are several Bellhops", fits),
+			"a sealed ticket crosses the fan-out with about %d bytes of names and values; a client that sends more, up to the %d of limits.total_bytes, is refused", fits, doc.Limits.TotalBytes)
+	}
 	if _, explicit := c.places["ticket.grace"]; explicit {
 		c.warn(c.at("ticket.grace"), "take it out, or use mode: stored where the fan-out may freeze a carrier", "grace is of no use with sealed tickets: nobody knows which ticket has been replaced")
 	}

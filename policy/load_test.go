@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,8 +76,10 @@ func TestWarnings(t *testing.T) {
 		{"baggage", "version: 1\nforward: [x-a]\nticket: {carriers: [baggage]}\n", "baggage is the weaker carrier"},
 		{"no clusters", "version: 1\nforward: [x-a]\nbackends: {a: {clusters: [c]}, b: {}}\n", "backend \"b\" has no clusters"},
 		{"no way for a rule", "version: 1\nforward: [{name: x-a, to: [b]}]\nbackends: {a: {clusters: [c]}, b: {}}\n", "no backend of this rule has clusters"},
-		{"sealed and grace", "version: 1\nforward: [x-a]\nticket: {mode: sealed, grace: 1m}\n", "grace is of no use with sealed tickets"},
-		{"sealed and a session", "version: 1\nforward: [{name: x-a, keep: session}]\nticket: {mode: sealed}\n", "keep: session needs a store, also with sealed tickets"},
+		{"sealed and long", "version: 1\nforward: [x-a]\nticket: {mode: sealed}\n", "a sealed ticket crosses the fan-out with about 8192 bytes"},
+		{"sealed in baggage and long", "version: 1\nforward: [x-a]\nlimits: {value_bytes: 6000, total_bytes: 6000}\nticket: {mode: sealed, carriers: [baggage]}\n", "with about 5120 bytes"},
+		{"sealed and grace", "version: 1\nforward: [x-a]\nlimits: {total_bytes: 8192}\nticket: {mode: sealed, grace: 1m}\n", "grace is of no use with sealed tickets"},
+		{"sealed and a session", "version: 1\nlimits: {total_bytes: 8192}\nforward: [{name: x-a, keep: session}]\nticket: {mode: sealed}\n", "keep: session needs a store, also with sealed tickets"},
 		{"anonymous session", "version: 1\nforward: [{name: x-a, keep: session}]\nsession: {bind: []}\n", "keep: session without a principal"},
 		{"prefix alone", "version: 1\nforward: [{name: x-a, prefix: \"Bearer \"}]\n", "prefix without as"},
 		{"token", "version: 1\nbackends: {a: {clusters: [c]}}\nforward:\n  - {name: authorization, to: [a], hide: true}\n", "MCP forbids passing on the access token"},
@@ -87,8 +90,8 @@ func TestWarnings(t *testing.T) {
 			if loaded == nil {
 				t.Fatalf("a warning must not keep a policy from being used: %s", findings.Error())
 			}
-			if got := only(findings, policy.SeverityWarning).Message; !strings.Contains(got, test.want) {
-				t.Errorf("got %q, want %q", got, test.want)
+			if !slices.ContainsFunc(findings, func(f policy.Finding) bool { return strings.Contains(f.Message, test.want) && f.Mend != "" }) {
+				t.Errorf("got %s\nwant %q", findings.Error(), test.want)
 			}
 		})
 	}

@@ -134,6 +134,21 @@ func TestLengthsAreFilledUp(t *testing.T) {
 	}
 }
 
+// What check promises to fit does: the most lines that limits allow, in as many bytes of names and values.
+func TestWhatCheckPromisesFits(t *testing.T) {
+	s := sealer(ticket.RandomKeys(), "")
+	for most, fits := range map[int]int{ticket.MaxSealedInHeader: 8 << 10, ticket.MaxSealedInBaggage: 5 << 10} {
+		const lines = 64
+		var headers policy.Capture
+		for range lines {
+			headers = append(headers, policy.Header{Name: "x-name", Value: policy.NewValue(strings.Repeat("v", fits/lines-len("x-name")))})
+		}
+		if got := len(seal(t, s, headers, noon)); got > most {
+			t.Errorf("%d bytes become %d, and %d is the most", fits, got, most)
+		}
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	s := sealer(ticket.RandomKeys(), "")
 	f.Add(seal(f, s, capture("x-a: 1"), noon))

@@ -70,10 +70,10 @@ func Open(options Options) (*Store, error) {
 	if s.near, err = store.NewCache(options.Bytes/2, func(_ string, n nearby) uint32 { return store.Weigh(n.capture) }, nil); err != nil {
 		return nil, err
 	}
-	if s.known, err = store.NewCache(options.Bytes/4, func(_ string, k seen) uint32 { return store.Weigh(k.record.Kept) }, nil); err != nil {
+	if s.known, err = store.NewCache(options.Bytes/8, func(_ string, k seen) uint32 { return store.Weigh(k.record.Kept) }, nil); err != nil {
 		return nil, err
 	}
-	if s.minted, err = store.NewCache(options.Bytes/4, func(string, time.Time) uint32 { return store.Weigh(nil) }, nil); err != nil {
+	if s.minted, err = store.NewCache(options.Bytes/8, func(string, time.Time) uint32 { return store.Weigh(nil) }, nil); err != nil {
 		return nil, err
 	}
 	parsed.CacheSizeEachConn = int(options.Bytes / 4) //nolint:gosec // a size of memory
