@@ -50,12 +50,25 @@ func TestAFleetSurvives(t *testing.T) {
 					if r.wrong > 0 || r.missing > 0 || r.good == 0 {
 						t.Errorf("%s: %d calls with a wrong key, %d with none, %d good", r.part, r.wrong, r.missing, r.good)
 					}
-					if r.failed > 0 && !(m == stored && r.part == whileAway) {
+					if r.failed > tolerated(s, m, r) {
 						t.Errorf("%s: %d of %d calls failed: %v", r.part, r.failed, r.calls(), r.errors)
 					}
 				}
 			})
 		}
+	}
+}
+
+// tolerated is how many calls may fail: none, unless headers are stored and the store goes. Then some that began before are
+// still under way, and a session that vMCP began meanwhile lacks the tools of a backend until its client begins another.
+func tolerated(s scenario, m mode, r row) int {
+	switch {
+	case m == sealed || s.renew == 0:
+		return 0
+	case r.part == whileAway:
+		return r.calls()
+	default:
+		return r.good / 4
 	}
 }
 
