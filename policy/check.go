@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // The bounds of the limits. Envoy takes at most 100 headers and 60 KiB in one request; what is left over is for the
@@ -14,9 +13,6 @@ const (
 	maxPrefix     = 256 // bytes
 	maxTotalBytes = 48 << 10
 	maxRules      = 48
-	// What fits into a sealed ticket for sure, in bytes of names and values, by the carrier.
-	sealedHeaderBytes  = 8 << 10
-	sealedBaggageBytes = 5 << 10
 )
 
 // checker looks for what is well-formed but not allowed.
@@ -329,102 +325,6 @@ func (c *checker) limits(limits Limits) {
 func (c *checker) within(path string, value, most int) {
 	if value < 1 || value > most {
 		c.fault(c.at("%s", path), fmt.Sprintf("write a number from 1 to %d: Envoy takes 100 headers and 60 KiB in one request, its own included", most), "%s: %d is out of range", path, value)
-	}
-}
-
-func (c *checker) ticket(doc *Document) {
-	ticket := &doc.Ticket
-	c.carriers(ticket.Carriers)
-	baggage := ticket.uses(CarrierBaggage)
-	_, explicit := c.places["ticket.rotate"]
-	switch {
-	case !explicit && baggage:
-		ticket.Rotate = maxBaggageRotate
-	case !explicit:
-		ticket.Rotate = defaultRotate
-	case baggage && ticket.Rotate > maxBaggageRotate:
-		c.fault(c.at("ticket.rotate"), "write rotate: 5m or less, or carry tickets in the header", "with baggage, rotate must be at most 5m: fan-outs copy baggage into the body of calls")
-	}
-	c.atLeast("ticket.rotate", ticket.Rotate, time.Second)
-	c.atLeast("ticket.lifetime", ticket.Lifetime, time.Second)
-	c.atLeast("ticket.grace", ticket.Grace, 0)
-	if ticket.Mode == TicketSealed {
-		c.sealed(doc)
-	}
-	if !baggage {
-		return
-	}
-	c.warn(c.at("ticket.carriers"), "use carriers: [header] where the fan-out can pass on one header",
-		"baggage is the weaker carrier: a client's _meta.baggage can replace the ticket, and vMCP shows the ticket to backends and one user another's tool list")
-	for _, backend := range doc.Backends {
-		if len(backend.Discovery) > 0 {
-			c.fault(c.at("backends.%s.discovery", backend.Name), "carry tickets in the header, or take the discovery identity out",
-				"a discovery identity cannot be used with baggage: a client can take the ticket off its own request and would then be given it")
-		}
-	}
-}
-
-// sealed warns of what needs to be remembered, where tickets are there to remember nothing.
-func (c *checker) sealed(doc *Document) {
-	fits := sealedHeaderBytes
-	if doc.Ticket.uses(CarrierBaggage) {
-		fits = sealedBaggageBytes
-	}
-	if doc.Limits.TotalBytes > fits {
-		c.warn(c.firstOf("limits.total_bytes", "ticket.mode"), fmt.Sprintf("write limits: {total_bytes: %d}; or mode: stored where clients send more, with --store redis://… if there are several Bellhops", fits),
-			"a sealed ticket crosses the fan-out with about %d bytes of names and values; a client that sends more, up to the %d of limits.total_bytes, is refused", fits, doc.Limits.TotalBytes)
-	}
-	if _, explicit := c.places["ticket.grace"]; explicit {
-		c.warn(c.at("ticket.grace"), "take it out, or use mode: stored where the fan-out may freeze a carrier", "grace is of no use with sealed tickets: nobody knows which ticket has been replaced")
-	}
-	for i, rule := range doc.Forward {
-		if rule.Keep == KeepSession {
-			c.warn(c.at("forward[%d]", i), "run one Bellhop, or give all of them one store (--store redis://…); with a store, stored tickets cost nothing more",
-				"keep: session needs a store, also with sealed tickets: what a session sent is known only where it is kept")
-			return
-		}
-	}
-}
-
-// session checks what a session is bound to. Without a principal, whoever learns a session's ID has its headers.
-func (c *checker) session(doc *Document) {
-	c.atLeast("session.idle", doc.Session.Idle, time.Second)
-	for i, name := range doc.Session.Bind {
-		at := c.at("session.bind[%d]", i)
-		if !ValidName(name) || strings.HasSuffix(name, "*") {
-			c.fault(at, "name one header that tells users apart, such as authorization", "bind: %q is not a header name", name)
-		} else if slices.Contains(doc.Session.Bind[:i], name) {
-			c.fault(at, "keep one of the two", "bind: %q stands twice", name)
-		}
-	}
-	if len(doc.Session.Bind) > 0 {
-		return
-	}
-	for i, rule := range doc.Forward {
-		if rule.Keep == KeepSession {
-			c.warn(c.at("forward[%d]", i), "name in session: {bind: [...]} the headers that tell users apart", "keep: session without a principal: whoever learns a session's ID gets the headers of its owner")
-		}
-	}
-}
-
-func (c *checker) carriers(carriers []Carrier) {
-	if len(carriers) == 0 {
-		c.fault(c.at("ticket.carriers"), "write carriers: [header]", "no carrier: the ticket could not cross the fan-out")
-	}
-	for i, carrier := range carriers {
-		at := c.at("ticket.carriers[%d]", i)
-		switch {
-		case carrier != CarrierHeader && carrier != CarrierBaggage:
-			c.fault(at, "the carriers are header and baggage", "carrier %q is not known", carrier)
-		case slices.Contains(carriers[:i], carrier):
-			c.fault(at, "keep one of the two", "carrier %q stands twice", carrier)
-		}
-	}
-}
-
-func (c *checker) atLeast(path string, value, least time.Duration) {
-	if value < least {
-		c.fault(c.at("%s", path), "write "+least.String()+" or more", "%s: %s is too short", path, value)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -17,7 +18,7 @@ func report(rows []row) string {
 			name += ": " + r.part
 		}
 		table = append(table, []string{
-			name, string(r.mode), fmt.Sprint(r.calls()), fmt.Sprint(r.failed), fmt.Sprint(r.missing), fmt.Sprint(r.wrong), short(r.within(0.5)), short(r.within(0.99)),
+			name, string(r.mode), strconv.Itoa(r.calls()), strconv.Itoa(r.failed), strconv.Itoa(r.missing), strconv.Itoa(r.wrong), short(r.within(0.5)), short(r.within(0.99)),
 		})
 	}
 	return machine() + "\n\n" + markdown(table)
@@ -82,5 +83,5 @@ func write(file, report string) error {
 	if !ok || !closed {
 		return fmt.Errorf("%s has no place for the report: write the lines %q and %q into it", file, begin, end)
 	}
-	return os.WriteFile(file, []byte(before+begin+"\n"+report+end+after), 0o644) //nolint:gosec // a document
+	return os.WriteFile(file, []byte(before+begin+"\n"+report+end+after), 0o644)
 }

@@ -171,8 +171,8 @@ func (t turns) Update(ctx context.Context, id string, idle time.Duration, change
 }
 func (t turns) End(ctx context.Context, id string) error { return t.turn().End(ctx, id) }
 
-// calls counts the commands that a server has had of clients, by name, without those that keep connections alive.
-func calls(t *testing.T, address string) map[string]string {
+// connect speaks with a server past the store.
+func connect(t *testing.T, address string) valkey.Client {
 	t.Helper()
 	options, err := valkey.ParseURL(address)
 	if err != nil {
@@ -182,7 +182,14 @@ func calls(t *testing.T, address string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	t.Cleanup(client.Close)
+	return client
+}
+
+// calls counts the commands that a server has had of clients, by name, without those that keep connections alive.
+func calls(t *testing.T, address string) map[string]string {
+	t.Helper()
+	client := connect(t, address)
 	text, err := client.Do(limit(t), client.B().Info().Section("commandstats").Build()).ToString()
 	if err != nil {
 		t.Fatal(err)
@@ -346,15 +353,7 @@ func TestTheServerLearnsNothing(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	options, err := valkey.ParseURL(server.Address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := valkey.NewClient(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := connect(t, server.Address())
 	names, err := client.Do(limit(t), client.B().Keys().Pattern("*").Build()).AsStrSlice()
 	if err != nil || len(names) != 3 {
 		t.Fatalf("%d keys, %v", len(names), err)
