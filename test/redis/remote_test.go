@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -158,7 +159,7 @@ func (t turns) begin() turns {
 func (t turns) turn() *remote.Store {
 	i := <-t.next
 	t.next <- i + 1
-	time.Sleep(5 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond)
 	return t.all[i%len(t.all)]
 }
 
@@ -203,6 +204,23 @@ func calls(t *testing.T, address string) map[string]string {
 		}
 	}
 	return found
+}
+
+// A store has one connection: over another one it could be answered before it is told that the answer has changed.
+func TestAStoreHasOneConnection(t *testing.T) {
+	server := serve(t, programs["redis"])
+	s := open(t, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys()})
+	for i := range 20 {
+		put(t, s, "T"+strconv.Itoa(i), "v")
+	}
+	client := connect(t, server.Address())
+	list, err := client.Do(limit(t), client.B().ClientList().Build()).ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(list, "name=bellhop "); got != 1 {
+		t.Errorf("%d connections, want 1:\n%s", got, list)
+	}
 }
 
 // Invariant 8: while nothing changes the server is asked for nothing, at ingress and egress, with sessions and without.

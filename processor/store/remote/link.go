@@ -51,7 +51,7 @@ func parse(address string) (valkey.ClientOption, error) {
 	options.ClientName = "bellhop"
 	options.DisableRetry = true
 	options.Dialer.Timeout = time.Second
-	options.PipelineMultiplex = 0 // one connection: there is next to nothing to say
+	options.PipelineMultiplex = -1 // one connection: what it tells of a change comes before what is asked after it
 	return options, nil
 }
 

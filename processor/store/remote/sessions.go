@@ -148,7 +148,17 @@ func (s *Store) swap(ctx context.Context, client valkey.Client, v vault, key, wa
 	if err != nil {
 		return false, err
 	}
-	return s.run.swap.Exec(ctx, client, []string{key}, []string{was, valkey.BinaryString(v.seal(key, text)), milliseconds(ttl(idle))}).AsBool()
+	swapped, err := s.run.swap.Exec(ctx, client, []string{key}, []string{was, valkey.BinaryString(v.seal(key, text)), milliseconds(ttl(idle))}).AsBool()
+	if err != nil || !swapped {
+		return false, err
+	}
+	return true, settle(ctx, client, key)
+}
+
+// settle waits until this process has been told of its own change: the server answers first and tells then, and what
+// the client answers by itself in between would be the old. The answer to one more command comes after both.
+func settle(ctx context.Context, client valkey.Client, key string) error {
+	return client.Do(ctx, client.B().Exists().Key(key).Build()).Error()
 }
 
 // End forgets a session.
@@ -165,6 +175,9 @@ func (s *Store) End(ctx context.Context, id string) error {
 				return err
 			}
 			if found.known {
+				if err := settle(ctx, client, key); err != nil {
+					return err
+				}
 				if err := s.release(ctx, client, found.record.Ticket, id, false); err != nil {
 					return err
 				}
