@@ -32,7 +32,7 @@ func Bootstrap(p *policy.Policy, options BootstrapOptions) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{plan: *plan, notes: make(notes)}
+	w := &bootstrapWriter{writer: newWriter(plan.processing), plan: plan}
 	config := w.bootstrap()
 	w.check(config)
 	if err := w.faults.join(); err != nil {
@@ -41,15 +41,13 @@ func Bootstrap(p *policy.Policy, options BootstrapOptions) ([]byte, error) {
 	return render(config, w.title(options), w.notes)
 }
 
-// writer builds the messages and collects the comments on them. A method that takes a path is told where in the
-// document its message will stand, so that a comment is written beside the field that it explains.
-type writer struct {
-	plan
-	notes
-	faults faults
+// bootstrapWriter writes the two listeners with what they need.
+type bootstrapWriter struct {
+	*writer
+	*plan
 }
 
-func (w *writer) bootstrap() *bootstrapv3.Bootstrap {
+func (w *bootstrapWriter) bootstrap() *bootstrapv3.Bootstrap {
 	return &bootstrapv3.Bootstrap{
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Listeners: []*listenerv3.Listener{
@@ -64,7 +62,7 @@ func (w *writer) bootstrap() *bootstrapv3.Bootstrap {
 	}
 }
 
-func (w *writer) clusters(path string) []*clusterv3.Cluster {
+func (w *bootstrapWriter) clusters(path string) []*clusterv3.Cluster {
 	clusters := []*clusterv3.Cluster{w.bellhopCluster(path + "[0]")}
 	w.note(path+"[1]", "The fan-out.")
 	clusters = append(clusters, w.serverCluster(path+"[1]", fanoutCluster, w.fanout))
@@ -76,7 +74,7 @@ func (w *writer) clusters(path string) []*clusterv3.Cluster {
 	return clusters
 }
 
-func (w *writer) adminPage(path string) *bootstrapv3.Admin {
+func (w *bootstrapWriter) adminPage(path string) *bootstrapv3.Admin {
 	if !w.admin.IsValid() {
 		return nil
 	}
@@ -84,7 +82,7 @@ func (w *writer) adminPage(path string) *bootstrapv3.Admin {
 	return &bootstrapv3.Admin{Address: socketAddress(w.admin.Addr().String(), w.admin.Port())}
 }
 
-func (w *writer) overload(path string) *overloadv3.OverloadManager {
+func (w *bootstrapWriter) overload(path string) *overloadv3.OverloadManager {
 	w.note(path, "A bound on all clients together, so that a flood ends here and not with Envoy.")
 	return &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
 		Name: "envoy.resource_monitors.global_downstream_max_connections",
@@ -107,11 +105,11 @@ func (w *writer) runtime(path string) *bootstrapv3.LayeredRuntime {
 }
 
 // title is the comment at the top of the file.
-func (w *writer) title(options BootstrapOptions) string {
+func (w *bootstrapWriter) title(options BootstrapOptions) string {
 	var text strings.Builder
 	text.WriteString("Envoy on both sides of an MCP fan-out, with Bellhop carrying the clients' headers from one side to the other.\n" +
 		"Made from policy " + w.policy.Digest() + " by the command below. The lists of headers follow the policy: after a change of\n" +
-		"the policy run it again.\n\n" + command(options) + "\n\n" +
+		"the policy run it again.\n\n" + command("bootstrap", options.flags()) + "\n\n" +
 		"Clients use         http://" + reachable(w.ingress) + "\n" +
 		"The fan-out uses, for its backends:\n")
 	for _, b := range w.backends {

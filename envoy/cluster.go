@@ -66,7 +66,7 @@ func onlyHTTP2() *upstreamv3.HttpProtocolOptions_ExplicitHttpConfig {
 }
 
 // serverCluster is the fan-out, or one backend.
-func (w *writer) serverCluster(path, name string, t target) *clusterv3.Cluster {
+func (w *bootstrapWriter) serverCluster(path, name string, t target) *clusterv3.Cluster {
 	w.noteBreakers(path)
 	cluster := &clusterv3.Cluster{
 		Name:                          name,

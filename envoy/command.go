@@ -2,10 +2,10 @@ package envoy
 
 import "strings"
 
-// command writes the command line that makes this configuration, a flag a line.
-func command(options BootstrapOptions) string {
-	lines := []string{"bellhop envoy bootstrap"}
-	for _, flag := range options.flags() {
+// command writes the command line that makes a configuration, a flag a line.
+func command(name string, flags []flag) string {
+	lines := []string{"bellhop envoy " + name}
+	for _, flag := range flags {
 		line := flag.name
 		if flag.value != "" {
 			line += " " + quoteShell(flag.value)

@@ -11,7 +11,7 @@ func TestEnvoyKeepsFamiliesWithinBounds(t *testing.T) {
 	bellhop, address := serve(t, "unix")
 	upstream := newUpstream(t, nil)
 	options := start(t, load(t, "version: 1\nforward: [x-*, a*, x_*]\n"), envoy.BootstrapOptions{
-		Fanout: upstream.URL, Backends: []string{"a=" + upstream.URL + "/mcp"}, Bellhop: []string{address},
+		Fanout: upstream.URL, Backends: []string{"a=" + upstream.URL + "/mcp"}, FilterOptions: envoy.FilterOptions{Bellhop: []string{address}},
 	})
 	bellhop.tell(set("x-fine", "v", "app", "v", "x-forwarded-for", "v", "x_forwarded_for", "v", "authorization", "v", "x-envoy-x", "v"))
 	get(t, "http://"+options.Egress+"/a/mcp")

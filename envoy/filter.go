@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -40,6 +41,15 @@ const (
 // maxAnswer bounds what Envoy reads from Bellhop: a request has at most 60 KiB of headers.
 const maxAnswer = 128 << 10
 
+// filters stand in the order in which a request passes them, all of them before the router.
+func (w *writer) filters(path string, r role) []*hcmv3.HttpFilter {
+	var filters []*hcmv3.HttpFilter
+	if w.readMCP {
+		filters = append(filters, w.mcpFilter(path+"[0]"))
+	}
+	return append(filters, w.filter(fmt.Sprintf("%s[%d]", path, len(filters)), r))
+}
+
 // filter is the ext_proc filter of one role.
 func (w *writer) filter(path string, r role) *hcmv3.HttpFilter {
 	path += ".typed_config"
@@ -57,12 +67,12 @@ func (w *writer) filter(path string, r role) *hcmv3.HttpFilter {
 		StatPrefix:       string(r),
 		RouteCacheAction: extprocv3.ExternalProcessor_RETAIN,
 	}
-	footprint := w.policy.IngressFootprint()
+	footprint := w.atIngress
 	if r == egress {
-		footprint = w.policy.EgressFootprint()
+		footprint = w.atEgress
 		config.RequestAttributes = []string{"xds.cluster_name"}
 	}
-	if r == ingress && (w.policy.KeepsSessions() || w.policy.Explains()) {
+	if r == ingress && w.responses {
 		// Exactly this entry: Envoy compares it with what Bellhop asks for as a whole, and ignores silently what differs.
 		config.AllowModeOverride = true
 		config.AllowedOverrideModes = []*extprocv3.ProcessingMode{{ResponseHeaderMode: extprocv3.ProcessingMode_SEND}}
@@ -167,13 +177,13 @@ func exactly(text string) *matcherv3.StringMatcher {
 
 func (w *writer) grpcService(path string, r role) *corev3.GrpcService {
 	tell := []string{roleKey, string(r)}
-	if name := w.policy.Fanout(); name != "" {
-		tell = append(tell, fanoutKey, name)
+	if w.fanoutName != "" {
+		tell = append(tell, fanoutKey, w.fanoutName)
 	}
 	w.note(path+".initial_metadata", "Tells Bellhop its role. A client cannot set it: it is not a header.")
 	return &corev3.GrpcService{
 		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-			ClusterName: bellhopCluster, Authority: bellhopCluster, MaxReceiveMessageLength: wrapperspb.UInt32(maxAnswer),
+			ClusterName: w.cluster, Authority: w.authority, MaxReceiveMessageLength: wrapperspb.UInt32(maxAnswer),
 		}},
 		InitialMetadata: metadata(tell...),
 		RetryPolicy:     w.retryPolicy(path + ".retry_policy"),
@@ -202,9 +212,6 @@ func (w *writer) retryPolicy(path string) *corev3.RetryPolicy {
 	}
 	return retry
 }
-
-// replicated reports whether there may be more than one Bellhop: one name can stand for many addresses.
-func (w *writer) replicated() bool { return len(w.bellhop) > 1 || w.bellhop[0].isName() }
 
 // metadata makes gRPC metadata of keys and values in turn.
 func metadata(pairs ...string) []*corev3.HeaderValue {

@@ -77,6 +77,13 @@ func start(t *testing.T, p *policy.Policy, options envoy.BootstrapOptions) envoy
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	run(t, binary, file, options.Admin)
+	return options
+}
+
+// run runs Envoy on a file until the test ends, and wants it to say nothing.
+func run(t *testing.T, binary, file, admin string) {
+	t.Helper()
 	running, err := process.Start(process.Options{
 		Name: "envoy", Path: binary,
 		Args: []string{"-c", file, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"},
@@ -93,13 +100,12 @@ func start(t *testing.T, p *policy.Policy, options envoy.BootstrapOptions) envoy
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := process.WaitHTTP(ctx, running, "http://"+options.Admin+"/ready"); err != nil {
+	if err := process.WaitHTTP(ctx, running, "http://"+admin+"/ready"); err != nil {
 		t.Fatal(err)
 	}
 	if warned := running.Output(); warned != "" {
 		t.Errorf("Envoy warned at its start:\n%s", warned)
 	}
-	return options
 }
 
 // asked is one request as the processor sees it.

@@ -20,7 +20,7 @@ func TestEnvoyTakesTheLongestPolicy(t *testing.T) {
 	}
 	bellhop, address := serve(t, "unix")
 	upstream := newUpstream(t, nil)
-	options := start(t, load(t, text.String()), envoy.BootstrapOptions{Fanout: upstream.URL, Backends: []string{"a=" + upstream.URL + "/mcp"}, Bellhop: []string{address}})
+	options := start(t, load(t, text.String()), envoy.BootstrapOptions{Fanout: upstream.URL, Backends: []string{"a=" + upstream.URL + "/mcp"}, FilterOptions: envoy.FilterOptions{Bellhop: []string{address}}})
 	bellhop.tell(set("x-header-that-the-backend-reads-with-a-long-name-47", "v"))
 	if got := get(t, "http://"+options.Egress+"/a/mcp"); got.status != http.StatusOK {
 		t.Fatalf("got %d", got.status)
@@ -31,7 +31,7 @@ func TestEnvoyTakesTheLongestPolicy(t *testing.T) {
 func TestEnvoyHasRoomForAFullRequest(t *testing.T) {
 	bellhop, address := serve(t, "unix")
 	upstream := newUpstream(t, nil)
-	options := start(t, load(t, "version: 1\nforward: [x-k]\n"), envoy.BootstrapOptions{Fanout: upstream.URL, Backends: []string{"a=" + upstream.URL + "/mcp"}, Bellhop: []string{address}})
+	options := start(t, load(t, "version: 1\nforward: [x-k]\n"), envoy.BootstrapOptions{Fanout: upstream.URL, Backends: []string{"a=" + upstream.URL + "/mcp"}, FilterOptions: envoy.FilterOptions{Bellhop: []string{address}}})
 	var pairs []string
 	for i := range 80 {
 		pairs = append(pairs, fmt.Sprintf("x-filler-%d", i), strings.Repeat("f", 600))

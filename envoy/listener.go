@@ -1,7 +1,6 @@
 package envoy
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -24,7 +23,7 @@ const (
 // managerPath is where the HTTP connection manager stands in its listener.
 const managerPath = ".filter_chains[0].filters[0].typed_config"
 
-func (w *writer) ingressListener(path string) *listenerv3.Listener {
+func (w *bootstrapWriter) ingressListener(path string) *listenerv3.Listener {
 	w.note(path, "Clients → fan-out. Bellhop takes the clients' headers off and puts a ticket in their place.")
 	path += managerPath
 	manager := w.manager(path, ingress)
@@ -36,7 +35,7 @@ func (w *writer) ingressListener(path string) *listenerv3.Listener {
 	return w.listener(ingress, w.ingress, manager)
 }
 
-func (w *writer) egressListener(path string) *listenerv3.Listener {
+func (w *bootstrapWriter) egressListener(path string) *listenerv3.Listener {
 	lines := []string{"Fan-out → backends. Bellhop redeems the ticket for the headers that this backend may have."}
 	if !w.egress.Addr().IsLoopback() {
 		lines = append(lines, "WARNING: this listens beyond this machine, and "+egressRisk+".", "Let only the fan-out reach it.")
@@ -52,14 +51,14 @@ func (w *writer) egressListener(path string) *listenerv3.Listener {
 }
 
 // manager is what both sides have in common.
-func (w *writer) manager(path string, r role) *hcmv3.HttpConnectionManager {
+func (w *bootstrapWriter) manager(path string, r role) *hcmv3.HttpConnectionManager {
 	w.note(path+".common_http_protocol_options", "Room for the headers that Bellhop adds: the default of 100 would refuse a request that comes near it on its own.")
 	w.note(path+".stream_idle_timeout", "An MCP event stream may be silent for hours.")
 	w.note(path+".generate_request_id", "An ID made here would look like one that the client sent, and be new for every request.")
 	w.note(path+".scheme_header_transformation", "A server behind https is told https, although Envoy was spoken to over http.")
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:                 string(r),
-		HttpFilters:                w.filters(path+".http_filters", r),
+		HttpFilters:                append(w.filters(path+".http_filters", r), w.router()),
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{MatchUpstream: true},
 		CommonHttpProtocolOptions:  &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(maxRequestHeaders)},
@@ -70,23 +69,14 @@ func (w *writer) manager(path string, r role) *hcmv3.HttpConnectionManager {
 	}
 }
 
-// filters stand in the order in which a request passes them.
-func (w *writer) filters(path string, r role) []*hcmv3.HttpFilter {
-	var filters []*hcmv3.HttpFilter
-	if w.readMCP {
-		filters = append(filters, w.mcpFilter(path+"[0]"))
-	}
-	return append(filters, w.filter(fmt.Sprintf("%s[%d]", path, len(filters)), r), w.router())
-}
-
-func (w *writer) router() *hcmv3.HttpFilter {
+func (w *bootstrapWriter) router() *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{
 		Name:       "envoy.filters.http.router",
 		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.pack(&routerv3.Router{SuppressEnvoyHeaders: true})},
 	}
 }
 
-func (w *writer) listener(r role, address netip.AddrPort, manager *hcmv3.HttpConnectionManager) *listenerv3.Listener {
+func (w *bootstrapWriter) listener(r role, address netip.AddrPort, manager *hcmv3.HttpConnectionManager) *listenerv3.Listener {
 	return &listenerv3.Listener{
 		Name:    string(r),
 		Address: socketAddress(address.Addr().String(), address.Port()),

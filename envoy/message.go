@@ -5,6 +5,16 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
+// writer builds the messages and collects the comments on them. A method that takes a path is told where in the
+// document its message will stand, so that a comment is written beside the field that it explains.
+type writer struct {
+	processing
+	notes
+	faults faults
+}
+
+func newWriter(p processing) *writer { return &writer{processing: p, notes: make(notes)} }
+
 // message is a message of Envoy's API: it can tell whether it keeps that API's rules.
 type message interface {
 	proto.Message

@@ -6,18 +6,12 @@ const (
 	DefaultTrustedCA = "/etc/ssl/certs/ca-certificates.crt"
 )
 
-// BootstrapOptions are the flags of "bellhop envoy bootstrap", as they are written on its command line.
-type BootstrapOptions struct {
+// FilterOptions are the flags of "bellhop envoy filters", which the other forms have too.
+type FilterOptions struct {
 	PolicyFile string   // --policy: where the policy was read from; only for the comment at the top
-	Ingress    string   // --ingress: IP:PORT on which Envoy listens for clients
-	Fanout     string   // --fanout: URL of the fan-out, without a path
-	Egress     string   // --egress: IP:PORT on which Envoy listens for the fan-out
-	Backends   []string // --backend: NAME=URL, one for each MCP server
 	Bellhop    []string // --bellhop: unix:///PATH or HOST:PORT, one for each replica; none: DefaultBellhop
-	Admin      string   // --envoy-admin: IP:PORT of Envoy's own admin page; empty: none
 	ReadMCP    bool     // --read-mcp: Envoy reads the method and the tool from the body; always where the policy has rules for tools
 	FailOpen   bool     // --fail-open: requests pass unprocessed while Bellhop is down
-	TrustedCA  string   // --trusted-ca: the CA file, on Envoy's machine, for https; empty: DefaultTrustedCA
 
 	// Mutual TLS towards Bellhop, files on Envoy's machine: all three or none. Needed beyond loopback.
 	BellhopCA   string // --bellhop-ca
@@ -25,11 +19,34 @@ type BootstrapOptions struct {
 	BellhopKey  string // --bellhop-key
 }
 
-// withDefaults fills in what was left out.
-func (o BootstrapOptions) withDefaults() BootstrapOptions {
+func (o FilterOptions) withDefaults() FilterOptions {
 	if len(o.Bellhop) == 0 {
 		o.Bellhop = []string{DefaultBellhop}
 	}
+	return o
+}
+
+func (o FilterOptions) flags() []flag {
+	var all flags
+	all.add("--policy", o.PolicyFile)
+	all.addProcessing(o)
+	return all
+}
+
+// BootstrapOptions are the flags of "bellhop envoy bootstrap", as they are written on its command line.
+type BootstrapOptions struct {
+	FilterOptions
+	Ingress   string   // --ingress: IP:PORT on which Envoy listens for clients
+	Fanout    string   // --fanout: URL of the fan-out, without a path
+	Egress    string   // --egress: IP:PORT on which Envoy listens for the fan-out
+	Backends  []string // --backend: NAME=URL, one for each MCP server
+	Admin     string   // --envoy-admin: IP:PORT of Envoy's own admin page; empty: none
+	TrustedCA string   // --trusted-ca: the CA file, on Envoy's machine, for https; empty: DefaultTrustedCA
+}
+
+// withDefaults fills in what was left out.
+func (o BootstrapOptions) withDefaults() BootstrapOptions {
+	o.FilterOptions = o.FilterOptions.withDefaults()
 	if o.TrustedCA == "" {
 		o.TrustedCA = DefaultTrustedCA
 	}
@@ -39,34 +56,45 @@ func (o BootstrapOptions) withDefaults() BootstrapOptions {
 // flag is one flag with its value.
 type flag struct{ name, value string }
 
-// flags lists what was given, in the order in which the documentation shows it.
-func (o BootstrapOptions) flags() []flag {
-	var all []flag
-	add := func(name string, values ...string) {
-		for _, value := range values {
-			if value != "" {
-				all = append(all, flag{name, value})
-			}
+// flags is what was given, in the order in which the documentation shows it.
+type flags []flag
+
+// add adds a flag with each of the values that is there.
+func (f *flags) add(name string, values ...string) {
+	for _, value := range values {
+		if value != "" {
+			*f = append(*f, flag{name, value})
 		}
 	}
-	add("--policy", o.PolicyFile)
-	add("--ingress", o.Ingress)
-	add("--fanout", o.Fanout)
-	add("--egress", o.Egress)
-	add("--backend", o.Backends...)
-	add("--bellhop", o.Bellhop...)
-	add("--bellhop-ca", o.BellhopCA)
-	add("--bellhop-cert", o.BellhopCert)
-	add("--bellhop-key", o.BellhopKey)
-	add("--envoy-admin", o.Admin)
+}
+
+func (f *flags) addIf(given bool, name string) {
+	if given {
+		*f = append(*f, flag{name: name})
+	}
+}
+
+// addProcessing adds the flags that all forms have, but for the policy's.
+func (f *flags) addProcessing(o FilterOptions) {
+	f.add("--bellhop", o.Bellhop...)
+	f.add("--bellhop-ca", o.BellhopCA)
+	f.add("--bellhop-cert", o.BellhopCert)
+	f.add("--bellhop-key", o.BellhopKey)
+	f.addIf(o.ReadMCP, "--read-mcp")
+	f.addIf(o.FailOpen, "--fail-open")
+}
+
+func (o BootstrapOptions) flags() []flag {
+	var all flags
+	all.add("--policy", o.PolicyFile)
+	all.add("--ingress", o.Ingress)
+	all.add("--fanout", o.Fanout)
+	all.add("--egress", o.Egress)
+	all.add("--backend", o.Backends...)
+	all.add("--envoy-admin", o.Admin)
 	if o.TrustedCA != DefaultTrustedCA {
-		add("--trusted-ca", o.TrustedCA)
+		all.add("--trusted-ca", o.TrustedCA)
 	}
-	if o.ReadMCP {
-		all = append(all, flag{name: "--read-mcp"})
-	}
-	if o.FailOpen {
-		all = append(all, flag{name: "--fail-open"})
-	}
+	all.addProcessing(o.FilterOptions)
 	return all
 }

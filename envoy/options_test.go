@@ -25,11 +25,11 @@ func load(t *testing.T, text string) *policy.Policy {
 // sound are options without a fault.
 func sound() envoy.BootstrapOptions {
 	return envoy.BootstrapOptions{
-		PolicyFile: "policy.yaml",
-		Ingress:    "127.0.0.1:8080",
-		Fanout:     "http://127.0.0.1:4483",
-		Egress:     "127.0.0.1:8081",
-		Backends:   []string{"a=http://127.0.0.1:9001/mcp"},
+		FilterOptions: envoy.FilterOptions{PolicyFile: "policy.yaml"},
+		Ingress:       "127.0.0.1:8080",
+		Fanout:        "http://127.0.0.1:4483",
+		Egress:        "127.0.0.1:8081",
+		Backends:      []string{"a=http://127.0.0.1:9001/mcp"},
 	}
 }
 

@@ -16,17 +16,14 @@ const (
 
 // plan is the options, read and found to be sound.
 type plan struct {
+	processing
 	policy    *policy.Policy
 	ingress   netip.AddrPort
 	egress    netip.AddrPort
 	admin     netip.AddrPort // not valid: none
 	fanout    target
 	backends  []backend
-	bellhop   []endpoint
-	identity  *identity // nil: Bellhop is spoken to in the clear, on this machine
 	trustedCA string
-	failOpen  bool
-	readMCP   bool
 }
 
 // backend is one MCP server behind the fan-out.
@@ -36,26 +33,21 @@ type backend struct {
 	cluster string
 }
 
-// identity is the files with which Envoy and Bellhop know one another.
-type identity struct{ ca, cert, key string }
-
 // newPlan reads the options, or returns all that is wrong with them.
 func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 	var f faults
-	f.unprintable(options)
-	made := &plan{policy: p, trustedCA: options.TrustedCA, failOpen: options.FailOpen, readMCP: options.ReadMCP || p.ScopesTools()}
+	f.unprintable(options.flags())
+	made := &plan{policy: p, trustedCA: options.TrustedCA, processing: newProcessing(&f, options.FilterOptions, p)}
 	made.listeners(&f, options)
 	made.readFanout(&f, options.Fanout)
 	made.readBackends(&f, options.Backends)
 	made.distinctClusters(&f)
-	made.readBellhop(&f, options)
 	made.loops(&f, options)
-	made.openWithIdentity(&f)
 	return made, f.join()
 }
 
-func (f *faults) unprintable(options BootstrapOptions) {
-	for _, flag := range options.flags() {
+func (f *faults) unprintable(flags []flag) {
+	for _, flag := range flags {
 		if !printable(flag.value) {
 			f.add(flag.name, "", "holds a control character, or is not UTF-8", "write it again, by hand")
 		}
@@ -170,56 +162,6 @@ func (p *plan) distinctClusters(f *faults) {
 			f.add(flag, "", "its cluster would be called "+b.cluster+", as that of "+owner, mend)
 		}
 		taken[b.cluster] = "backend " + b.name
-	}
-}
-
-func (p *plan) readBellhop(f *faults, options BootstrapOptions) {
-	p.readIdentity(f, options)
-	for i, value := range options.Bellhop {
-		read, problem := parseEndpoint(value)
-		if f.addProblem("--bellhop", value, problem) {
-			continue
-		}
-		switch {
-		case slices.Contains(options.Bellhop[:i], value):
-			f.add("--bellhop", value, "stands twice", "keep one of the two")
-		case read.pipe != "" && p.identity != nil:
-			f.add("--bellhop", value, "is a Unix socket, which has no TLS", "take out the --bellhop-ca, --bellhop-cert and --bellhop-key, or give HOST:PORT")
-		case read.pipe == "" && !read.loopback() && p.identity == nil:
-			f.add("--bellhop", value, "is beyond this machine, where Bellhop demands mutual TLS",
-				"add --bellhop-ca, --bellhop-cert and --bellhop-key, or use a Unix socket")
-		}
-		p.bellhop = append(p.bellhop, read)
-	}
-	if slices.ContainsFunc(p.bellhop, endpoint.isPipe) && slices.ContainsFunc(p.bellhop, endpoint.isName) {
-		f.add("--bellhop", strings.Join(options.Bellhop, " "), "mixes a Unix socket and a DNS name, which no Envoy cluster can", "use only one kind, or write the IP address")
-	}
-}
-
-func (e endpoint) isPipe() bool { return e.pipe != "" }
-func (e endpoint) isName() bool { return e.pipe == "" && !e.ip.IsValid() }
-
-func (p *plan) readIdentity(f *faults, options BootstrapOptions) {
-	files := identity{ca: options.BellhopCA, cert: options.BellhopCert, key: options.BellhopKey}
-	if files == (identity{}) {
-		return
-	}
-	p.identity = &files
-	for _, file := range []flag{{"--bellhop-ca", files.ca}, {"--bellhop-cert", files.cert}, {"--bellhop-key", files.key}} {
-		if file.value == "" {
-			f.add(file.name, "", "is missing", "mutual TLS needs all three of --bellhop-ca, --bellhop-cert and --bellhop-key")
-		}
-	}
-}
-
-// openWithIdentity refuses to fail open where a backend has a discovery identity: a client's request that passes the
-// ingress unprocessed has no ticket, and at the egress would be taken for one that no client caused.
-func (p *plan) openWithIdentity(f *faults) {
-	for _, declared := range p.policy.Backends() {
-		if p.failOpen && len(declared.Discovery) > 0 {
-			f.add("--fail-open", "", "backend "+declared.Name+" has a discovery identity, which clients' requests would be given while Bellhop is slow or down",
-				"leave --fail-open out, or take the discovery identity out of the policy")
-		}
 	}
 }
 

@@ -9,18 +9,18 @@ import (
 // Everything that README.md shows is in an example, so it is what the program prints.
 func TestReadme(t *testing.T) {
 	readme := read(t, "README.md")
-	minimal := read(t, configFile("minimal"))
+	minimal, filters := read(t, configFile("minimal")), read(t, configFile("filters"))
 	blocks := regexp.MustCompile("(?s)```(yaml|sh)\n(.*?)```").FindAllStringSubmatch(readme, -1)
-	if len(blocks) != 3 {
-		t.Errorf("%d snippets found, want 3", len(blocks))
+	if len(blocks) != 4 {
+		t.Errorf("%d snippets found, want 4", len(blocks))
 	}
 	for _, block := range blocks {
 		text := block[2]
 		if block[1] == "sh" {
 			text = "# " + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n# ") + "\n"
 		}
-		if !strings.Contains(minimal, text) {
-			t.Errorf("this snippet is not in %s:\n%s", configFile("minimal"), text)
+		if !strings.Contains(minimal, text) && !strings.Contains(filters, text) {
+			t.Errorf("this snippet is in neither %s nor %s:\n%s", configFile("minimal"), configFile("filters"), text)
 		}
 	}
 	for name := range examples() {

@@ -37,9 +37,9 @@ func TestEnvoyServes(t *testing.T) {
 	bellhop, address := serve(t, "unix")
 	fanout, a, root := newUpstream(t, nil), newUpstream(t, nil), newUpstream(t, nil)
 	options := start(t, load(t, servedPolicy), envoy.BootstrapOptions{
-		Fanout:   fanout.URL,
-		Backends: []string{"a=" + a.URL + "/mcp", "root=" + root.URL},
-		Bellhop:  []string{address},
+		Fanout:        fanout.URL,
+		Backends:      []string{"a=" + a.URL + "/mcp", "root=" + root.URL},
+		FilterOptions: envoy.FilterOptions{Bellhop: []string{address}},
 	})
 	ingress, egress := "http://"+options.Ingress, "http://"+options.Egress
 
@@ -209,7 +209,7 @@ func TestEnvoyWithoutBellhop(t *testing.T) {
 			server := newUpstream(t, nil)
 			options := start(t, load(t, openPolicy), envoy.BootstrapOptions{
 				Fanout: server.URL, Backends: []string{"a=" + server.URL},
-				Bellhop: []string{"unix:///nonexistent/bellhop.sock"}, FailOpen: test.failOpen,
+				FilterOptions: envoy.FilterOptions{Bellhop: []string{"unix:///nonexistent/bellhop.sock"}, FailOpen: test.failOpen},
 			})
 			for _, url := range []string{"http://" + options.Ingress + "/mcp", "http://" + options.Egress + "/a/mcp"} {
 				if got := get(t, url); got.status != test.want {
@@ -258,7 +258,7 @@ func TestEnvoyVerifiesServers(t *testing.T) {
 		backends = append(backends, name+"=https://"+s.host+":"+s.port()+"/mcp")
 	}
 	options := start(t, load(t, openPolicy), envoy.BootstrapOptions{
-		Fanout: "https://localhost:" + servers["name"].port(), Backends: backends, Bellhop: []string{address}, TrustedCA: ca.file,
+		Fanout: "https://localhost:" + servers["name"].port(), Backends: backends, FilterOptions: envoy.FilterOptions{Bellhop: []string{address}}, TrustedCA: ca.file,
 	})
 	for name, s := range servers {
 		t.Run(name, func(t *testing.T) {
@@ -312,7 +312,7 @@ func TestEnvoyTellsTheScheme(t *testing.T) {
 	}()
 	_, address := serve(t, "unix")
 	options := start(t, load(t, openPolicy), envoy.BootstrapOptions{
-		Fanout: "http://localhost:1", Backends: []string{"a=https://" + listener.Addr().String()}, Bellhop: []string{address}, TrustedCA: ca.file,
+		Fanout: "http://localhost:1", Backends: []string{"a=https://" + listener.Addr().String()}, FilterOptions: envoy.FilterOptions{Bellhop: []string{address}}, TrustedCA: ca.file,
 	})
 	get(t, "http://"+options.Egress+"/a/mcp")
 	if got := <-scheme; got != "https" {
@@ -356,7 +356,7 @@ func TestEnvoyAndBellhopKnowEachOther(t *testing.T) {
 			server := newUpstream(t, nil)
 			options := start(t, load(t, openPolicy), envoy.BootstrapOptions{
 				Fanout: server.URL, Backends: []string{"a=" + server.URL},
-				Bellhop: []string{address}, BellhopCA: ca.file, BellhopCert: cert, BellhopKey: key,
+				FilterOptions: envoy.FilterOptions{Bellhop: []string{address}, BellhopCA: ca.file, BellhopCert: cert, BellhopKey: key},
 			})
 			if got := get(t, "http://"+options.Ingress+"/mcp"); got.status != test.want {
 				t.Errorf("status %d, want %d", got.status, test.want)
@@ -370,7 +370,7 @@ func TestEnvoyUsesTheOtherBellhop(t *testing.T) {
 	_, address := serve(t, "unix")
 	server := newUpstream(t, nil)
 	options := start(t, load(t, openPolicy), envoy.BootstrapOptions{
-		Fanout: server.URL, Backends: []string{"a=" + server.URL}, Bellhop: []string{"unix:///nonexistent/bellhop.sock", address},
+		Fanout: server.URL, Backends: []string{"a=" + server.URL}, FilterOptions: envoy.FilterOptions{Bellhop: []string{"unix:///nonexistent/bellhop.sock", address}},
 	})
 	for range 50 {
 		if got := get(t, "http://"+options.Ingress+"/mcp"); got.status != http.StatusOK {

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-func (w *writer) ingressRoutes(path string) *routev3.RouteConfiguration {
+func (w *bootstrapWriter) ingressRoutes(path string) *routev3.RouteConfiguration {
 	route := forward(fanoutCluster, w.fanout)
 	w.noteRoute(path+".virtual_hosts[0].routes[0]", "The path and the query go through as they are.")
 	return routeTable(ingress, &routev3.VirtualHost{Routes: []*routev3.Route{{
@@ -21,7 +21,7 @@ func (w *writer) ingressRoutes(path string) *routev3.RouteConfiguration {
 	}}})
 }
 
-func (w *writer) egressRoutes(path string) *routev3.RouteConfiguration {
+func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration {
 	path += ".virtual_hosts[0]"
 	// Envoy sets it on every request that has none: "http", also towards an https backend, which may then redirect.
 	const invented = "x-forwarded-proto"
@@ -39,7 +39,7 @@ func (w *writer) egressRoutes(path string) *routev3.RouteConfiguration {
 }
 
 // noteRoute explains a route to a server.
-func (w *writer) noteRoute(path string, what string) {
+func (w *bootstrapWriter) noteRoute(path string, what string) {
 	w.note(path, what)
 	w.note(path+".route.host_rewrite_literal", "MCP servers refuse a foreign Host, so that no web page can reach them by DNS rebinding.")
 	w.note(path+".route.timeout", "The default would cut event streams and long calls after 15 s.")
@@ -47,7 +47,7 @@ func (w *writer) noteRoute(path string, what string) {
 
 // backendRoutes strips the backend's name off the path. The match ends in a slash and is replaced by a slash: without
 // it /a would match /ab too, and /a/mcp would become //mcp.
-func (w *writer) backendRoutes(b backend) []*routev3.Route {
+func (w *bootstrapWriter) backendRoutes(b backend) []*routev3.Route {
 	routes := []*routev3.Route{w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + b.name + "/"}})}
 	if b.path == "" {
 		routes = append(routes, w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + b.name}}))
@@ -55,7 +55,7 @@ func (w *writer) backendRoutes(b backend) []*routev3.Route {
 	return routes
 }
 
-func (w *writer) backendRoute(b backend, match *routev3.RouteMatch) *routev3.Route {
+func (w *bootstrapWriter) backendRoute(b backend, match *routev3.RouteMatch) *routev3.Route {
 	route := forward(b.cluster, b.target)
 	route.PrefixRewrite = "/"
 	return &routev3.Route{
@@ -68,7 +68,7 @@ func (w *writer) backendRoute(b backend, match *routev3.RouteMatch) *routev3.Rou
 	}
 }
 
-func (w *writer) noBackend() *routev3.Route {
+func (w *bootstrapWriter) noBackend() *routev3.Route {
 	const body = "No backend here. The path must begin with /NAME/, where NAME is one of Envoy's --backend flags.\n"
 	return &routev3.Route{
 		Name:  "none",

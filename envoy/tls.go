@@ -8,7 +8,7 @@ import (
 )
 
 // serverTLS verifies the server by the host of its URL.
-func (w *writer) serverTLS(path string, t target) *corev3.TransportSocket {
+func (w *bootstrapWriter) serverTLS(path string, t target) *corev3.TransportSocket {
 	w.note(path, "The server has to prove that it is "+t.host+". Envoy by itself would check nothing.")
 	return w.tls(&tlsv3.UpstreamTlsContext{
 		CommonTlsContext: &tlsv3.CommonTlsContext{

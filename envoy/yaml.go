@@ -36,6 +36,24 @@ func indent(lines []string) []string {
 
 // render writes a message as YAML with a title and comments. The fields keep the order of Envoy's API.
 func render(m proto.Message, title string, comments notes) ([]byte, error) {
+	document, err := tree(m)
+	if err != nil {
+		return nil, err
+	}
+	body, err := write(document, comments)
+	if err != nil {
+		return nil, err
+	}
+	return append(headed(title), body...), nil
+}
+
+// write writes a document with its comments.
+func write(document any, comments notes) ([]byte, error) {
+	return yaml.MarshalWithOptions(document, yaml.IndentSequence(true), yaml.WithComment(yaml.CommentMap(comments)))
+}
+
+// tree is a message as the values that YAML knows, in the order of Envoy's API.
+func tree(m proto.Message) (any, error) {
 	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 	if err != nil {
 		return nil, err
@@ -43,15 +61,7 @@ func render(m proto.Message, title string, comments notes) ([]byte, error) {
 	// protojson puts spaces in at random, so that nobody relies on its bytes; decoding takes them out.
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
-	document, err := ordered(decoder)
-	if err != nil {
-		return nil, err
-	}
-	body, err := yaml.MarshalWithOptions(document, yaml.IndentSequence(true), yaml.WithComment(yaml.CommentMap(comments)))
-	if err != nil {
-		return nil, err
-	}
-	return append(headed(title), body...), nil
+	return ordered(decoder)
 }
 
 // headed writes the title as a comment.

@@ -30,7 +30,7 @@ func parse(t *testing.T, text []byte, into proto.Message) {
 	}
 }
 
-func everything(t *testing.T) *writer {
+func everything(t *testing.T) *bootstrapWriter {
 	t.Helper()
 	text := "version: 1\nfanout: search\nforward: [{name: x-a, as: x-b}]\nbackends:\n  on: {clusters: [\"outbound|443||x #:{}\\\"\"]}\n  1e3: {}\n"
 	p, findings := policy.Load("", []byte(text))
@@ -39,14 +39,15 @@ func everything(t *testing.T) *writer {
 	}
 	plan, err := newPlan(p, BootstrapOptions{
 		Ingress: "127.0.0.1:1", Egress: "0.0.0.0:2", Admin: "[::1]:3", Fanout: "https://fanout.example.com",
-		Backends: []string{"on=https://192.0.2.1/mcp", "1e3=http://[::1]:80"},
-		Bellhop:  []string{"localhost:4", "10.0.0.1:4"}, BellhopCA: "#ca", BellhopCert: "&c: d", BellhopKey: "0x1F",
-		FailOpen: true, TrustedCA: "yes",
+		Backends:  []string{"on=https://192.0.2.1/mcp", "1e3=http://[::1]:80"},
+		TrustedCA: "yes", FilterOptions: FilterOptions{
+			Bellhop: []string{"localhost:4", "10.0.0.1:4"}, BellhopCA: "#ca", BellhopCert: "&c: d", BellhopKey: "0x1F", FailOpen: true,
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &writer{plan: *plan, notes: make(notes)}
+	return &bootstrapWriter{writer: newWriter(plan.processing), plan: plan}
 }
 
 func TestYAMLSaysTheSameAsTheMessage(t *testing.T) {

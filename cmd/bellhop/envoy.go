@@ -1,8 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +17,7 @@ func newEnvoy() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBootstrap())
+	cmd.AddCommand(newBootstrap(), newFilters())
 	return cmd
 }
 
@@ -35,28 +35,87 @@ func newBootstrap() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return bootstrap(cmd, options, ceiling) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&options.PolicyFile, "policy", "", "the policy document")
-	flags.StringVar(&ceiling, "ceiling", "", ceilingUsage)
+	addPolicy(cmd, &options.PolicyFile, &ceiling)
+	addProcessing(cmd, &options.FilterOptions)
 	flags.StringVar(&options.Ingress, "ingress", "127.0.0.1:8080", "IP:PORT on which Envoy listens for clients")
 	flags.StringVar(&options.Fanout, "fanout", "", "URL of the fan-out, without a path: http://127.0.0.1:4483")
 	flags.StringVar(&options.Egress, "egress", "127.0.0.1:8081", "IP:PORT on which Envoy listens for the fan-out")
 	flags.StringArrayVar(&options.Backends, "backend", nil, "NAME=URL of a backend, which the fan-out then reaches at http://EGRESS/NAME and the URL's path; repeat it")
+	flags.StringVar(&options.Admin, "envoy-admin", "", "IP:PORT of Envoy's own admin page (default: none)")
+	flags.StringVar(&options.TrustedCA, "trusted-ca", envoy.DefaultTrustedCA, "PEM roots for https backends, on Envoy's machine")
+	return cmd
+}
+
+func newFilters() *cobra.Command {
+	var options envoy.FilterOptions
+	var ceiling string
+	cmd := &cobra.Command{
+		Use:     "filters --policy FILE",
+		Short:   "Print the filters and the cluster for an Envoy that you have already",
+		Args:    cobra.NoArgs,
+		Example: "  bellhop envoy filters --policy policy.yaml",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			loaded, findings, err := onePolicy(cmd, options.PolicyFile, ceiling, "bellhop envoy filters --policy policy.yaml")
+			if err != nil {
+				return err
+			}
+			config, err := envoy.Filters(loaded, options)
+			if err != nil {
+				return err
+			}
+			tell(cmd, findings) // also of backends without clusters: nothing else names them here
+			_, err = cmd.OutOrStdout().Write(config)
+			return err
+		},
+	}
+	addPolicy(cmd, &options.PolicyFile, &ceiling)
+	addProcessing(cmd, &options)
+	return cmd
+}
+
+func addPolicy(cmd *cobra.Command, file, ceiling *string) {
+	cmd.Flags().StringVar(file, "policy", "", "the policy document")
+	cmd.Flags().StringVar(ceiling, "ceiling", "", ceilingUsage)
+}
+
+// addProcessing adds the flags that all forms have.
+func addProcessing(cmd *cobra.Command, options *envoy.FilterOptions) {
+	flags := cmd.Flags()
 	flags.StringArrayVar(&options.Bellhop, "bellhop", []string{envoy.DefaultBellhop}, "unix:///PATH or HOST:PORT of Bellhop; repeat it for replicas")
 	flags.StringVar(&options.BellhopCA, "bellhop-ca", "", "PEM roots that sign Bellhop's certificate, for --bellhop beyond loopback")
 	flags.StringVar(&options.BellhopCert, "bellhop-cert", "", "PEM certificate with which Envoy shows itself to Bellhop")
 	flags.StringVar(&options.BellhopKey, "bellhop-key", "", "PEM private key of --bellhop-cert")
-	flags.StringVar(&options.Admin, "envoy-admin", "", "IP:PORT of Envoy's own admin page (default: none)")
-	flags.StringVar(&options.TrustedCA, "trusted-ca", envoy.DefaultTrustedCA, "PEM roots for https backends, on Envoy's machine")
-	flags.BoolVar(&options.ReadMCP, "read-mcp", false, "let Envoy read the MCP method and the tool from the body, for discovery identities and error ids (always with rules for tools)")
+	addReading(cmd, &options.ReadMCP)
 	flags.BoolVar(&options.FailOpen, "fail-open", false, "let requests pass unprocessed while Bellhop is down: clients' headers reach the fan-out, tickets reach backends")
-	return cmd
+}
+
+func addReading(cmd *cobra.Command, readMCP *bool) {
+	cmd.Flags().BoolVar(readMCP, "read-mcp", false, "let Envoy read the MCP method and the tool from the body, for discovery identities and error ids (always with rules for tools)")
+}
+
+// onePolicy reads the policy that a command needs.
+func onePolicy(cmd *cobra.Command, file, ceiling, example string) (*policy.Policy, policy.Findings, error) {
+	if file == "" {
+		return nil, nil, fmt.Errorf("envoy %s needs a policy: %s", cmd.Name(), example)
+	}
+	return readPolicy(file, ceiling, cmd.InOrStdin())
+}
+
+// tell prints findings that are no faults.
+func tell(cmd *cobra.Command, findings policy.Findings) {
+	for _, finding := range findings {
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), finding)
+	}
+}
+
+func warn(cmd *cobra.Command, warnings []string) {
+	for _, warning := range warnings {
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "warning:", warning)
+	}
 }
 
 func bootstrap(cmd *cobra.Command, options envoy.BootstrapOptions, ceiling string) error {
-	if options.PolicyFile == "" {
-		return errors.New("envoy bootstrap needs a policy: bellhop envoy bootstrap --policy policy.yaml --fanout URL --backend NAME=URL")
-	}
-	loaded, findings, err := readPolicy(options.PolicyFile, ceiling, cmd.InOrStdin())
+	loaded, findings, err := onePolicy(cmd, options.PolicyFile, ceiling, "bellhop envoy bootstrap --policy policy.yaml --fanout URL --backend NAME=URL")
 	if err != nil {
 		return err
 	}
@@ -64,14 +123,13 @@ func bootstrap(cmd *cobra.Command, options envoy.BootstrapOptions, ceiling strin
 	if err != nil {
 		return err
 	}
-	for _, finding := range findings {
-		if finding.Topic != policy.TopicClusters { // the configuration names the backends
-			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), finding)
-		}
-	}
-	for _, warning := range envoy.Warnings(loaded, options) {
-		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "warning:", warning)
-	}
+	tell(cmd, withoutClusters(findings)) // the configuration names the backends
+	warn(cmd, envoy.Warnings(loaded, options))
 	_, err = cmd.OutOrStdout().Write(config)
 	return err
+}
+
+// withoutClusters leaves out what is said of backends whose clusters nobody names.
+func withoutClusters(findings policy.Findings) policy.Findings {
+	return slices.DeleteFunc(slices.Clone(findings), func(f policy.Finding) bool { return f.Topic == policy.TopicClusters })
 }

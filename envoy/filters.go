@@ -1,0 +1,75 @@
+package envoy
+
+import (
+	"fmt"
+
+	"github.com/goccy/go-yaml"
+	"google.golang.org/protobuf/proto"
+
+	"bellhop/policy"
+)
+
+// Filters writes what an Envoy that exists already needs to have Bellhop on both sides of a fan-out: the HTTP filters of
+// each side, Bellhop's cluster and a setting of the runtime, each under a heading that says where it belongs. The result
+// is YAML with comments, and no complete configuration. The error holds everything that is wrong with the options, a
+// fault a line.
+func Filters(p *policy.Policy, options FilterOptions) ([]byte, error) {
+	options = options.withDefaults()
+	var f faults
+	f.unprintable(options.flags())
+	w := newWriter(newProcessing(&f, options, p))
+	if err := f.join(); err != nil {
+		return nil, err
+	}
+	document := w.pieces()
+	if err := w.faults.join(); err != nil {
+		return nil, fmt.Errorf("write Envoy's filters: %w (a fault of Bellhop's, please report it)", err)
+	}
+	body, err := write(document, w.notes)
+	if err != nil {
+		return nil, err
+	}
+	return append(headed(w.filtersTitle(p, options)), body...), nil
+}
+
+func (w *writer) pieces() yaml.MapSlice {
+	const ingressList, egressList = "ingress_http_filters", "egress_http_filters"
+	w.note("$."+ingressList, "Into http_filters of the listener that clients use, in front of the router and behind what authenticates",
+		"and authorises clients. Its generate_request_id has to be false where the policy lists x-request-id.")
+	w.note("$."+egressList, "Into http_filters of the listener through which the fan-out reaches its backends, in front of the router.",
+		"Bellhop takes the backend from the name of the cluster, as the policy's clusters: say it.")
+	w.note("$.clusters", "Into static_resources.")
+	pieces := yaml.MapSlice{
+		{Key: ingressList, Value: forest(w, w.filters("$."+ingressList, ingress))},
+		{Key: egressList, Value: forest(w, w.filters("$."+egressList, egress))},
+		{Key: "clusters", Value: []any{w.tree(w.bellhopCluster("$.clusters[0]"))}},
+	}
+	return append(pieces, yaml.MapItem{Key: "layered_runtime", Value: w.tree(w.runtime("$.layered_runtime"))})
+}
+
+// forest is the trees of several messages.
+func forest[M proto.Message](w *writer, messages []M) []any {
+	trees := make([]any, len(messages))
+	for i, m := range messages {
+		trees[i] = w.tree(m)
+	}
+	return trees
+}
+
+// tree checks a message, if it can tell whether it is sound, and gives it as the values that YAML knows.
+func (w *writer) tree(m proto.Message) any {
+	if sound, ok := m.(message); ok {
+		w.check(sound)
+	}
+	made, err := tree(m)
+	if err != nil {
+		w.faults = append(w.faults, err)
+	}
+	return made
+}
+
+func (w *writer) filtersTitle(p *policy.Policy, options FilterOptions) string {
+	return "What an Envoy that you have already needs for Bellhop. Paste each part where its comment says.\n" +
+		"Made from policy " + p.Digest() + " by the command below. The lists of headers follow the policy: after a change of\n" +
+		"the policy run it again.\n\n" + command("filters", options.flags()) + "\n"
+}

@@ -1,0 +1,139 @@
+package envoy_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+
+	"bellhop/envoy"
+)
+
+func TestFiltersExample(t *testing.T) {
+	got, err := envoy.Filters(load(t, read(t, policyFile("filters"))), envoy.FilterOptions{PolicyFile: "envoy/" + policyFile("filters")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, configFile("filters"), got)
+}
+
+func TestFiltersFaults(t *testing.T) {
+	_, err := envoy.Filters(load(t, openPolicy), envoy.FilterOptions{Bellhop: []string{"10.0.0.1:1"}, BellhopCA: "ca\n"})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"--bellhop-ca: holds a control character", "--bellhop-cert: is missing", "--bellhop-key: is missing"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in: %v", want, err)
+		}
+	}
+}
+
+// existing is an Envoy of somebody's own, with marks where the pieces go.
+const existing = `
+static_resources:
+  listeners:
+    - name: mine-in
+      address: {socket_address: {address: 127.0.0.1, port_value: INGRESS}}
+      filter_chains: [{filters: [{name: hcm, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
+        stat_prefix: in, route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: my-fanout}}]}]}, http_filters: INGRESS-FILTERS}}]}]
+    - name: mine-out
+      address: {socket_address: {address: 127.0.0.1, port_value: EGRESS}}
+      filter_chains: [{filters: [{name: hcm, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
+        stat_prefix: out, route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: mcp-a}}]}]}, http_filters: EGRESS-FILTERS}}]}]
+`
+
+// What "envoy filters" prints works in an Envoy that was not made by Bellhop.
+func TestFiltersInAnExistingEnvoy(t *testing.T) {
+	binary := envoyBinary(t)
+	bellhop, address := serve(t, "unix")
+	server := newUpstream(t, nil)
+	text, err := envoy.Filters(load(t, servedPolicy), envoy.FilterOptions{Bellhop: []string{address}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := freeAddresses(t, 3)
+	file := filepath.Join(t.TempDir(), "envoy.yaml")
+	if err := os.WriteFile(file, paste(t, text, free, server.host()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, binary, file, free[2])
+
+	bellhop.tell(set())
+	get(t, "http://"+free[0]+"/mcp", "x-mcp-api-key", "k", "x-other", "o")
+	asked := bellhop.last(t)
+	wantMetadata(t, asked.metadata, map[string]string{"bellhop-role": "ingress", "bellhop-fanout": "search"})
+	if asked.headers["x-mcp-api-key"] != "k" || asked.headers["x-other"] != "" {
+		t.Errorf("headers shown: %v", asked.headers)
+	}
+	bellhop.tell(set("authorization", "Bearer k", "x-evil", "1"))
+	if got := get(t, "http://"+free[1]+"/mcp", "x-bellhop-ticket", "t"); got.status != http.StatusOK {
+		t.Fatalf("status %d", got.status)
+	}
+	asked = bellhop.last(t)
+	wantMetadata(t, asked.metadata, map[string]string{"bellhop-role": "egress", "bellhop-fanout": "search"})
+	if asked.cluster != "mcp-a" || asked.headers["x-bellhop-ticket"] != "t" {
+		t.Errorf("cluster %q, headers %v", asked.cluster, asked.headers)
+	}
+	if header := server.take().Header; header.Get("Authorization") != "Bearer k" || header.Get("X-Evil") != "" {
+		t.Errorf("headers at the backend: %v", header)
+	}
+}
+
+// paste puts each piece where its comment says.
+func paste(t *testing.T, pieces []byte, free []string, server string) []byte {
+	t.Helper()
+	var piece struct {
+		Ingress  []any          `yaml:"ingress_http_filters"`
+		Egress   []any          `yaml:"egress_http_filters"`
+		Clusters []any          `yaml:"clusters"`
+		Runtime  map[string]any `yaml:"layered_runtime"`
+	}
+	if err := yaml.UnmarshalWithOptions(pieces, &piece, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	router := map[string]any{"name": "router", "typed_config": map[string]any{"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}
+	flow := func(value any) string {
+		out, err := yaml.MarshalWithOptions(value, yaml.JSON())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+	endpoint := func(name string) any {
+		var cluster any
+		host := `{socket_address: {address: 127.0.0.1, port_value: ` + port(server) + `}}`
+		text := `{name: ` + name + `, load_assignment: {cluster_name: ` + name + `, endpoints: [{lb_endpoints: [{endpoint: {address: ` + host + `}}]}]}}`
+		if err := yaml.Unmarshal([]byte(text), &cluster); err != nil {
+			t.Fatal(err)
+		}
+		return cluster
+	}
+	text := strings.NewReplacer(
+		"INGRESS-FILTERS", flow(append(piece.Ingress, router)), "EGRESS-FILTERS", flow(append(piece.Egress, router)),
+		"INGRESS", port(free[0]), "EGRESS", port(free[1]),
+	).Replace(existing)
+	text += "  clusters: " + flow(append(piece.Clusters, endpoint("my-fanout"), endpoint("mcp-a"))) + "\n"
+	text += `overload_manager: {resource_monitors: [{name: envoy.resource_monitors.global_downstream_max_connections, typed_config: {` +
+		`"@type": type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, max_active_downstream_connections: 1000}}]}` + "\n"
+	text += "layered_runtime: " + flow(piece.Runtime) + "\n"
+	return []byte(text + "admin: {address: {socket_address: {address: 127.0.0.1, port_value: " + port(free[2]) + "}}}\n")
+}
+
+// golden compares with a file, or writes it with -update.
+func golden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(read(t, file), string(got)); diff != "" {
+		t.Errorf("run go test ./envoy -update, if this is meant to be (-file +got):\n%s", diff)
+	}
+}
