@@ -41,13 +41,19 @@ const (
 // maxAnswer bounds what Envoy reads from Bellhop: a request has at most 60 KiB of headers.
 const maxAnswer = 128 << 10
 
-// filters stand in the order in which a request passes them, all of them before the router.
-func (w *writer) filters(path string, r role) []*hcmv3.HttpFilter {
+// filters stand in the order in which a request passes them, all of them before the router. The path of each follows
+// from its place.
+func (w *writer) filters(path func(i int) string, r role) []*hcmv3.HttpFilter {
 	var filters []*hcmv3.HttpFilter
 	if w.readMCP {
-		filters = append(filters, w.mcpFilter(path+"[0]"))
+		filters = append(filters, w.mcpFilter(path(0)))
 	}
-	return append(filters, w.filter(fmt.Sprintf("%s[%d]", path, len(filters)), r))
+	return append(filters, w.filter(path(len(filters)), r))
+}
+
+// within are the paths of the elements of a list.
+func within(list string) func(i int) string {
+	return func(i int) string { return fmt.Sprintf("%s[%d]", list, i) }
 }
 
 // filter is the ext_proc filter of one role.

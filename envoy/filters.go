@@ -40,8 +40,8 @@ func (w *writer) pieces() yaml.MapSlice {
 		"Bellhop takes the backend from the name of the cluster, as the policy's clusters: say it.")
 	w.note("$.clusters", "Into static_resources.")
 	pieces := yaml.MapSlice{
-		{Key: ingressList, Value: forest(w, w.filters("$."+ingressList, ingress))},
-		{Key: egressList, Value: forest(w, w.filters("$."+egressList, egress))},
+		{Key: ingressList, Value: forest(w, w.filters(within("$."+ingressList), ingress))},
+		{Key: egressList, Value: forest(w, w.filters(within("$."+egressList), egress))},
 		{Key: "clusters", Value: []any{w.tree(w.bellhopCluster("$.clusters[0]"))}},
 	}
 	return append(pieces, yaml.MapItem{Key: "layered_runtime", Value: w.tree(w.runtime("$.layered_runtime"))})

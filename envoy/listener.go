@@ -58,7 +58,7 @@ func (w *bootstrapWriter) manager(path string, r role) *hcmv3.HttpConnectionMana
 	w.note(path+".scheme_header_transformation", "A server behind https is told https, although Envoy was spoken to over http.")
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:                 string(r),
-		HttpFilters:                append(w.filters(path+".http_filters", r), w.router()),
+		HttpFilters:                append(w.filters(within(path+".http_filters"), r), w.router()),
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{MatchUpstream: true},
 		CommonHttpProtocolOptions:  &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(maxRequestHeaders)},

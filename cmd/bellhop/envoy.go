@@ -17,7 +17,7 @@ func newEnvoy() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBootstrap(), newFilters())
+	cmd.AddCommand(newBootstrap(), newFilters(), newIstio())
 	return cmd
 }
 
@@ -86,7 +86,11 @@ func addProcessing(cmd *cobra.Command, options *envoy.FilterOptions) {
 	flags.StringVar(&options.BellhopCert, "bellhop-cert", "", "PEM certificate with which Envoy shows itself to Bellhop")
 	flags.StringVar(&options.BellhopKey, "bellhop-key", "", "PEM private key of --bellhop-cert")
 	addReading(cmd, &options.ReadMCP)
-	flags.BoolVar(&options.FailOpen, "fail-open", false, "let requests pass unprocessed while Bellhop is down: clients' headers reach the fan-out, tickets reach backends")
+	addFailOpen(cmd, &options.FailOpen)
+}
+
+func addFailOpen(cmd *cobra.Command, failOpen *bool) {
+	cmd.Flags().BoolVar(failOpen, "fail-open", false, "let requests pass unprocessed while Bellhop is down: clients' headers reach the fan-out, tickets reach backends")
 }
 
 func addReading(cmd *cobra.Command, readMCP *bool) {

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"bellhop/envoy"
+	"bellhop/policy"
+)
+
+func newIstio() *cobra.Command {
+	var options envoy.IstioOptions
+	names := make([]string, 0, len(envoy.SetUps()))
+	for _, one := range envoy.SetUps() {
+		names = append(names, string(one))
+	}
+	cmd := &cobra.Command{
+		Use:   "istio " + strings.Join(names, "|") + " --policy FILE --backend NAME=URL...",
+		Short: "Print the manifests for a fan-out in an Istio mesh",
+		Long: `Print the manifests for a fan-out in an Istio mesh: the EnvoyFilter and what else of Istio's it needs.
+
+  sidecar  one Bellhop in each pod of the fan-out
+  central  one Bellhop service, used by the proxies of a fan-out
+  mesh     one Bellhop service and one configuration for all fan-outs
+  gateway  Bellhop at the ingress gateway and the egress gateway`,
+		ValidArgs: names,
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		Example: `  bellhop envoy istio sidecar --policy policy.yaml --workload app=vmcp --port 4483 \
+    --backend billing=http://mcp-billing.tools.svc.cluster.local:8080/mcp \
+    --backend github=https://mcp.example.com/mcp | kubectl apply -f -`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return fmt.Errorf("envoy istio needs a set-up: bellhop envoy istio %s --policy policy.yaml --backend NAME=URL", strings.Join(names, "|"))
+			}
+			options.SetUp = envoy.SetUp(args[0])
+			return istio(cmd, options)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringArrayVar(&options.PolicyFiles, "policy", nil, "the policy document; mesh: repeat it for each fan-out")
+	flags.StringVar(&options.CeilingFile, "ceiling", "", ceilingUsage)
+	flags.StringVar(&options.Namespace, "namespace", envoy.DefaultNamespace, "the namespace of the fan-out")
+	flags.StringArrayVar(&options.Workload, "workload", nil, "KEY=VALUE, a label of the fan-out's pods (default: "+envoy.DefaultWorkload+"; mesh: "+envoy.MeshLabel+")")
+	flags.StringVar(&options.Port, "port", "", "the fan-out's port (default: every port of its pods)")
+	flags.StringVar(&options.Host, "host", "", "gateway: HOST:PORT by which clients reach the fan-out at the ingress gateway")
+	flags.StringArrayVar(&options.Backends, "backend", nil, "NAME=URL of a backend; https is for servers outside the mesh, and made by the proxy; repeat it")
+	flags.StringArrayVar(&options.Accounts, "account", nil, "central, gateway: NAMESPACE/NAME, the service account of the fan-out's pods; repeat it")
+	flags.StringVar(&options.Bellhop, "bellhop", "", "unix:///PATH beside the fan-out, else HOST:PORT of the service (default: "+envoy.DefaultBellhop+" or "+envoy.DefaultBellhopService+")")
+	flags.StringVar(&options.RootNamespace, "root-namespace", envoy.DefaultRootNamespace, "the namespace of Istio and its gateways")
+	flags.StringVar(&options.TrustDomain, "trust-domain", envoy.DefaultTrustDomain, "the trust domain of the mesh")
+	flags.StringVar(&options.ProxyVersion, "proxy-version", envoy.DefaultProxyVersion, "the oldest Istio of the proxies: 1.29, 1.30 or 1.31")
+	addReading(cmd, &options.ReadMCP)
+	addFailOpen(cmd, &options.FailOpen)
+	return cmd
+}
+
+func istio(cmd *cobra.Command, options envoy.IstioOptions) error {
+	if len(options.PolicyFiles) == 0 {
+		return fmt.Errorf("envoy istio needs a policy: bellhop envoy istio %s --policy policy.yaml --backend NAME=URL", options.SetUp)
+	}
+	if len(options.PolicyFiles) > 1 && options.SetUp != envoy.SetUpMesh {
+		return fmt.Errorf("envoy istio %s takes one policy: run it once for each fan-out, or use the mesh set-up", options.SetUp)
+	}
+	var policies []*policy.Policy
+	var all policy.Findings
+	for _, file := range options.PolicyFiles {
+		loaded, findings, err := readPolicy(file, options.CeilingFile, cmd.InOrStdin())
+		if err != nil {
+			return err
+		}
+		policies, all = append(policies, loaded), append(all, findings...)
+	}
+	manifests, err := envoy.Istio(policies, options)
+	if err != nil {
+		return err
+	}
+	tell(cmd, withoutClusters(all)) // the manifests name the backends
+	warn(cmd, envoy.IstioWarnings(policies, options))
+	_, err = cmd.OutOrStdout().Write(manifests)
+	return err
+}

@@ -1,0 +1,104 @@
+package envoy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"bellhop/policy"
+)
+
+// Istio writes the manifests that put Bellhop on both sides of a fan-out in an Istio mesh, as YAML with comments: the
+// EnvoyFilter, and what the set-up needs of Istio's other resources. Bellhop's own workload is not among them: it does not
+// depend on the policy, and stands in deploy/kubernetes. There is one policy but for [SetUpMesh]. The error holds everything
+// that is wrong with the options, a fault a line.
+func Istio(policies []*policy.Policy, options IstioOptions) ([]byte, error) {
+	options = options.withDefaults()
+	plan, err := newMeshPlan(policies, options)
+	if err != nil {
+		return nil, err
+	}
+	w := &meshWriter{meshPlan: plan}
+	manifests := w.manifests()
+	if err := w.faults.join(); err != nil {
+		return nil, fmt.Errorf("write Istio's configuration: %w (a fault of Bellhop's, please report it)", err)
+	}
+	return renderAll(w.title(policies), manifests)
+}
+
+// IstioWarnings says what is possible but unwise in options that [Istio] accepts. It returns nothing for others.
+func IstioWarnings(policies []*policy.Policy, options IstioOptions) []string {
+	plan, err := newMeshPlan(policies, options.withDefaults())
+	if err != nil {
+		return nil
+	}
+	var warnings []string
+	if plan.failOpen {
+		warnings = append(warnings, "--fail-open: while Bellhop is down, the fan-out sees the clients' headers and backends see tickets; leave it out to answer 503 instead")
+	}
+	for _, one := range policies {
+		if one.ScopesTools() && !plan.readMCP {
+			warnings = append(warnings, "--proxy-version "+plan.options.ProxyVersion+": these proxies cannot read the tool from a body, so rules with tools: hold only for clients that say the tool in mcp-name")
+		}
+		if slices.Contains(one.IngressFootprint().Reads, "x-request-id") {
+			warnings = append(warnings, "x-request-id: Istio's proxies make one up for each request without, which Bellhop cannot tell from a client's; each then gets a ticket of its own")
+		}
+	}
+	return append(warnings, plan.inTheClear()...)
+}
+
+// inTheClear finds backends outside the mesh to which the clients' headers would travel unencrypted.
+func (p *meshPlan) inTheClear() []string {
+	var warnings []string
+	for _, b := range p.backends {
+		if !b.secure && !strings.Contains(b.host, ".svc.") {
+			warnings = append(warnings, fmt.Sprintf("--backend %s: if %s is outside the mesh, the clients' headers go there unencrypted; use https", b.name, b.place))
+		}
+	}
+	return warnings
+}
+
+// meshWriter writes the manifests of one set-up.
+type meshWriter struct {
+	*meshPlan
+	faults faults
+}
+
+func (w *meshWriter) manifests() []manifest {
+	switch w.options.SetUp {
+	case SetUpGateway:
+		return append(w.gatewayFilters(), append(w.mutualTLS(), w.egressGateway()...)...)
+	case SetUpSidecar:
+		return append([]manifest{w.workloadFilter(w.options.Namespace)}, w.outside(w.options.Namespace)...)
+	case SetUpMesh:
+		return append(append([]manifest{w.workloadFilter(w.options.RootNamespace)}, w.mutualTLS()...), w.outside(w.options.RootNamespace)...)
+	default:
+		return append(append([]manifest{w.workloadFilter(w.options.Namespace)}, w.mutualTLS()...), w.outside(w.options.Namespace)...)
+	}
+}
+
+// title is the comment at the top of the file.
+func (w *meshWriter) title(policies []*policy.Policy) string {
+	digests := make([]string, len(policies))
+	for i, one := range policies {
+		digests[i] = one.Digest()
+	}
+	word := "policy "
+	if len(digests) > 1 {
+		word = "policies "
+	}
+	var text strings.Builder
+	text.WriteString("Bellhop on both sides of an MCP fan-out, in an Istio mesh: the " + string(w.options.SetUp) + " set-up.\n" +
+		"Made from " + word + strings.Join(digests, ", ") + " by the command below. The lists of headers follow the policy: after\n" +
+		"a change of the policy run it again.\n\n" + command("istio "+string(w.options.SetUp), w.options.flags()) + "\n\n" +
+		"The fan-out uses, for its backends:\n")
+	for _, b := range w.backends {
+		fmt.Fprintf(&text, "  %-17s %s\n", b.name, b.asked())
+	}
+	return text.String()
+}
+
+// asked is the URL by which the fan-out asks for a backend: in the clear, for its proxy does what TLS there is to do.
+func (b backend) asked() string {
+	return "http://" + target{place: b.origin(), path: b.path}.authority() + b.path
+}

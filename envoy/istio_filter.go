@@ -1,0 +1,191 @@
+package envoy
+
+import (
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"bellhop/policy"
+)
+
+// side is where patches apply: Istio's patch context.
+type side string
+
+const (
+	inbound         side = "SIDECAR_INBOUND"
+	outboundSide    side = "SIDECAR_OUTBOUND"
+	gatewaySide     side = "GATEWAY"
+	filterVersion        = "networking.istio.io/v1alpha3"
+	trafficVersion       = "networking.istio.io/v1"
+	securityVersion      = "security.istio.io/v1"
+)
+
+// patches collects the patches of one EnvoyFilter, with the comments on them.
+type patches struct {
+	*writer
+	all []any
+}
+
+// workloadFilter is the EnvoyFilter for the proxies of fan-outs.
+func (w *meshWriter) workloadFilter(namespace string) manifest {
+	p := w.newPatches()
+	if w.bellhop != nil {
+		p.addCluster()
+	}
+	p.addFilters(inbound, ingress, w.inboundListener(), false)
+	p.addFilters(outboundSide, egress, nil, true)
+	for _, b := range w.backends {
+		p.enable(outboundSide, egress, hostName(b.origin()), metadata(backendKey, b.name),
+			"Backend "+b.name+". Only here does the filter run.")
+	}
+	p.stripTicket(outboundSide)
+	return w.envoyFilter(p, w.name(), namespace, w.labels)
+}
+
+// gatewayFilters are the EnvoyFilters of the ingress gateway and the egress gateway.
+func (w *meshWriter) gatewayFilters() []manifest {
+	in := w.newPatches()
+	in.addFilters(gatewaySide, ingress, nil, true)
+	in.enable(gatewaySide, ingress, hostName(w.host), nil, "The fan-out, as clients know it. Only here does the filter run.")
+	out := w.newPatches()
+	out.addFilters(gatewaySide, egress, nil, true)
+	for _, b := range w.backends {
+		out.enable(gatewaySide, egress, hostName(b.origin()), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
+	}
+	out.stripTicket(gatewaySide)
+	return []manifest{
+		w.envoyFilter(in, "bellhop-ingress", w.options.RootNamespace, []label{{"istio", "ingressgateway"}}),
+		w.envoyFilter(out, "bellhop-egress", w.options.RootNamespace, []label{{"istio", "egressgateway"}}),
+	}
+}
+
+func (w *meshWriter) newPatches() *patches { return &patches{writer: newWriter(w.processing)} }
+
+// name tells the EnvoyFilters of one namespace apart.
+func (w *meshWriter) name() string {
+	if w.options.SetUp == SetUpMesh || len(w.labels) == 0 {
+		return "bellhop"
+	}
+	return "bellhop-" + strings.Trim(strings.NewReplacer("_", "-", ".", "-", "/", "-").Replace(strings.ToLower(w.labels[0].value)), "-")
+}
+
+// hostName is Istio's name of the virtual host of a server.
+func hostName(p place) string { return p.String() }
+
+func (w *meshWriter) envoyFilter(p *patches, name, namespace string, labels []label) manifest {
+	w.faults = append(w.faults, p.faults...)
+	made := manifest{
+		kind: "EnvoyFilter", version: filterVersion, name: name, namespace: namespace, notes: p.notes,
+		spec: fields("workloadSelector", fields("labels", labelsOf(labels)), "configPatches", p.all),
+	}
+	if w.bellhop == nil {
+		// A gateway that is told only of the services it routes to would not know Bellhop's cluster.
+		namespace := strings.Split(w.service.host, ".")[1]
+		made.annotations = fields("envoyfilter.istio.io/referenced-services", quoted(namespace+"/"+w.service.host))
+	}
+	return made
+}
+
+func labelsOf(labels []label) yaml.MapSlice {
+	var all yaml.MapSlice
+	for _, one := range labels {
+		all = append(all, yaml.MapItem{Key: scalar(one.key), Value: scalar(one.value)})
+	}
+	return all
+}
+
+// path is where the next patch will stand.
+func (p *patches) path() string { return p.pathOf(0) }
+
+// pathOf is where the patch after the next i will stand.
+func (p *patches) pathOf(i int) string { return within("$.spec.configPatches")(len(p.all) + i) }
+
+// add adds a patch.
+func (p *patches) add(applyTo string, match any, operation string, value any) {
+	p.all = append(p.all, fields("applyTo", applyTo, "match", match, "patch", fields("operation", operation, "value", value)))
+}
+
+// addCluster adds Bellhop's cluster.
+func (p *patches) addCluster() {
+	value := p.path() + ".patch.value"
+	p.add("CLUSTER", fields("context", string(outboundSide)), "ADD", p.tree(p.bellhopCluster(value)))
+}
+
+// addFilters puts the filters of a role in front of the router, which is behind authentication and authorisation.
+// Disabled ones wait for a virtual host that enables them.
+func (p *patches) addFilters(where side, r role, listener any, disabled bool) {
+	if listener == nil {
+		listener = fields("filterChain", routerOf())
+	}
+	for i, filter := range p.filters(func(i int) string { return p.pathOf(i) + ".patch.value" }, r) {
+		if i == 0 {
+			p.noteFilters(r, disabled)
+		}
+		filter.Disabled = disabled
+		p.add("HTTP_FILTER", fields("context", string(where), "listener", listener), "INSERT_BEFORE", p.tree(filter))
+	}
+}
+
+func (p *patches) noteFilters(r role, disabled bool) {
+	what := "Clients → fan-out. Bellhop takes the clients' headers off and puts a ticket in their place."
+	if r == egress {
+		what = "Fan-out → backends. Bellhop redeems the ticket for the headers that this backend may have."
+	}
+	lines := []string{what}
+	if disabled {
+		lines = append(lines, "It is disabled here, and enabled below for the hosts that it is for.")
+	}
+	p.note(p.path(), lines...)
+}
+
+func (w *meshWriter) inboundListener() any {
+	chain := routerOf()
+	if w.port != 0 {
+		chain = append(fields("destinationPort", int(w.port)), chain...)
+	}
+	return fields("filterChain", chain)
+}
+
+// routerOf matches the router in the filters of any listener for HTTP.
+func routerOf() yaml.MapSlice {
+	return fields("filter", fields("name", "envoy.filters.network.http_connection_manager", "subFilter", fields("name", "envoy.filters.http.router")))
+}
+
+// enable lets a disabled filter run for one virtual host, and tells it something of that host.
+func (p *patches) enable(where side, r role, host string, tell []*corev3.HeaderValue, why string) {
+	p.note(p.path(), why)
+	overrides := &extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
+		Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: tell},
+	}}
+	p.noteBackend(r)
+	p.mergeHost(where, host, &routev3.VirtualHost{TypedPerFilterConfig: map[string]*anypb.Any{r.filterName(): p.pack(overrides)}})
+}
+
+func (p *patches) noteBackend(r role) {
+	if r == egress {
+		p.note(p.path()+".patch.value.typed_per_filter_config", "Tells Bellhop which backend this is. A client cannot set it: it is not a header.")
+	}
+}
+
+// mergeHost adds to a virtual host.
+func (p *patches) mergeHost(where side, host string, value proto.Message) {
+	match := fields("context", string(where), "routeConfiguration", fields("vhost", fields("name", scalar(host))))
+	partial, err := tree(value) // it is a part, which its own rules would refuse
+	if err != nil {
+		p.faults = append(p.faults, err)
+	}
+	p.add("VIRTUAL_HOST", match, "MERGE", partial)
+}
+
+// stripTicket takes the ticket off what goes anywhere, after the filters: also to a server that is no backend, where no
+// filter of Bellhop's runs.
+func (p *patches) stripTicket(where side) {
+	p.note(p.path(), "No server ever sees a ticket, also none that is no backend: there nothing else of Bellhop's happens.")
+	p.add("ROUTE_CONFIGURATION", fields("context", string(where)), "MERGE", fields("request_headers_to_remove", list(policy.TicketHeader)))
+}

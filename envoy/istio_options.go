@@ -1,0 +1,147 @@
+package envoy
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// SetUp is one way to run Bellhop in an Istio mesh.
+type SetUp string
+
+// The set-ups of [Istio].
+const (
+	SetUpSidecar SetUp = "sidecar" // one Bellhop in each pod of the fan-out, on a Unix socket
+	SetUpCentral SetUp = "central" // one Bellhop service, used by the proxies of one fan-out
+	SetUpMesh    SetUp = "mesh"    // one Bellhop service and one configuration for all fan-outs of the mesh
+	SetUpGateway SetUp = "gateway" // Bellhop at the ingress gateway and the egress gateway
+)
+
+// SetUps are all set-ups.
+func SetUps() []SetUp { return []SetUp{SetUpSidecar, SetUpCentral, SetUpMesh, SetUpGateway} }
+
+// The defaults of [IstioOptions].
+const (
+	DefaultNamespace      = "default"
+	DefaultWorkload       = "app=vmcp"
+	DefaultBellhopService = "bellhop.bellhop.svc.cluster.local:9000"
+	DefaultRootNamespace  = "istio-system"
+	DefaultProxyVersion   = "1.31"
+	DefaultTrustDomain    = "cluster.local"
+)
+
+// MeshLabel marks the pods that the configuration of [SetUpMesh] is for.
+const MeshLabel = "bellhop=enabled"
+
+// IstioOptions are the flags of "bellhop envoy istio", as they are written on its command line.
+type IstioOptions struct {
+	SetUp       SetUp    // the argument
+	PolicyFiles []string // --policy: where the policies were read from; only for the comment at the top
+	CeilingFile string   // --ceiling: the same
+	Backends    []string // --backend: NAME=URL, one for each MCP server
+	Namespace   string   // --namespace: that of the fan-out; empty: DefaultNamespace
+	Workload    []string // --workload: KEY=VALUE, labels of the fan-out's pods; none: DefaultWorkload, or MeshLabel
+	Port        string   // --port: the fan-out's port; empty: every port of its pods
+	Host        string   // --host: by which clients reach the fan-out through the ingress gateway: HOST:PORT
+	Accounts    []string // --account: NAMESPACE/NAME, service accounts of the fan-out's pods
+	Bellhop     string   // --bellhop: unix:///PATH beside the fan-out, else HOST:PORT of the service
+
+	RootNamespace string // --root-namespace: that of Istio and its gateways; empty: DefaultRootNamespace
+	TrustDomain   string // --trust-domain: of the mesh; empty: DefaultTrustDomain
+	ProxyVersion  string // --proxy-version: the oldest Istio of the proxies; empty: DefaultProxyVersion
+	ReadMCP       bool   // --read-mcp: as in BootstrapOptions
+	FailOpen      bool   // --fail-open: as in BootstrapOptions
+}
+
+func (o IstioOptions) withDefaults() IstioOptions {
+	or := func(value *string, other string) {
+		if *value == "" {
+			*value = other
+		}
+	}
+	or(&o.Namespace, DefaultNamespace)
+	or(&o.RootNamespace, DefaultRootNamespace)
+	or(&o.TrustDomain, DefaultTrustDomain)
+	or(&o.ProxyVersion, DefaultProxyVersion)
+	or(&o.Bellhop, map[bool]string{true: DefaultBellhop, false: DefaultBellhopService}[o.SetUp == SetUpSidecar])
+	if len(o.Workload) == 0 {
+		o.Workload = []string{DefaultWorkload}
+		if o.SetUp == SetUpMesh {
+			o.Workload = []string{MeshLabel}
+		}
+	}
+	return o
+}
+
+// flags lists what was given and, of the rest, what the set-up uses.
+func (o IstioOptions) flags() []flag {
+	var all flags
+	all.add("--policy", o.PolicyFiles...)
+	all.add("--ceiling", o.CeilingFile)
+	if o.SetUp == SetUpSidecar || o.SetUp == SetUpCentral {
+		all.add("--namespace", o.Namespace)
+	}
+	if o.SetUp != SetUpGateway {
+		all.add("--workload", o.Workload...)
+	}
+	all.add("--port", o.Port)
+	all.add("--host", o.Host)
+	all.add("--backend", o.Backends...)
+	all.add("--account", o.Accounts...)
+	all.add("--bellhop", o.Bellhop)
+	if o.RootNamespace != DefaultRootNamespace {
+		all.add("--root-namespace", o.RootNamespace)
+	}
+	if o.TrustDomain != DefaultTrustDomain {
+		all.add("--trust-domain", o.TrustDomain)
+	}
+	all.add("--proxy-version", o.ProxyVersion)
+	all.addIf(o.ReadMCP, "--read-mcp")
+	all.addIf(o.FailOpen, "--fail-open")
+	return all
+}
+
+// release is a release of Istio, by its second number: 31 is 1.31.
+type release int
+
+// The releases whose proxies are supported, and the first whose Envoy (1.39) reads the MCP method as Bellhop needs it
+// and fails closed where Bellhop's cluster is missing.
+const (
+	oldestRelease  release = 29
+	newestRelease  release = 31
+	readingRelease release = 31
+)
+
+func parseRelease(text string) (release, *problem) {
+	minor, ok := strings.CutPrefix(text, "1.")
+	minor, _, _ = strings.Cut(minor, ".")
+	number, err := strconv.Atoi(minor)
+	if !ok || err != nil {
+		return 0, &problem{"is no release of Istio", "write it like " + DefaultProxyVersion}
+	}
+	if r := release(number); r >= oldestRelease && r <= newestRelease {
+		return r, nil
+	}
+	return 0, &problem{"is not supported", "Bellhop knows the proxies of Istio 1.29 to 1.31; name the oldest that you have"}
+}
+
+// label is a label of a pod.
+type label struct{ key, value string }
+
+func parseLabel(text string) (label, *problem) {
+	key, value, ok := strings.Cut(text, "=")
+	plain := strings.Trim(strings.ToLower(key+value), "abcdefghijklmnopqrstuvwxyz0123456789./_-") == ""
+	if !ok || key == "" || value == "" || len(value) > 63 || !plain {
+		return label{}, &problem{"is no label", "write it like " + DefaultWorkload}
+	}
+	return label{key, value}, nil
+}
+
+// validName reports whether Kubernetes takes a name for a namespace or an account (RFC 1123, a label).
+func validName(name string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+	return name != "" && len(name) <= 63 && strings.Trim(name, letters+"-") == "" && strings.Trim(name, "-") == name
+}
+
+// known reports whether there is such a set-up.
+func (s SetUp) known() bool { return slices.Contains(SetUps(), s) }
