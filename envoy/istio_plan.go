@@ -59,7 +59,7 @@ func (p *meshPlan) readPlaces(f *faults, options IstioOptions) {
 		if err != nil || number == 0 {
 			f.add("--port", options.Port, "is no port", "write a port from 1 to 65535")
 		}
-		p.port = uint16(number) //nolint:gosec // parsed with 16 bits
+		p.port = uint16(number)
 	}
 	if options.SetUp == SetUpGateway {
 		p.host = f.hostPort("--host", options.Host, "mcp.example.com:443")

@@ -40,9 +40,9 @@ type Sessions interface {
 // Succession knows which tickets have been replaced by others.
 type Succession interface {
 	// Minted tells that a client got the ticket: it is of use for a while, whoever has replaced it.
-	Minted(ticket string)
-	// Superseded reports whether every session that had the ticket has had another for longer than grace.
-	Superseded(ticket string, grace time.Duration) bool
+	Minted(ctx context.Context, ticket string)
+	// Superseded reports whether a session has replaced the ticket, and no session has had it for longer than grace.
+	Superseded(ctx context.Context, ticket string, grace time.Duration) bool
 }
 
 // Settings are all that a [Processor] needs. Every field but Continue is required.

@@ -3,6 +3,7 @@ package processor_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/session"
+	"bellhop/processor/ticket"
 )
 
 const keeping = "version: 1\nforward:\n  - {name: x-mcp-api-key, keep: session}\n  - x-tenant-id\n"
@@ -251,6 +253,55 @@ func TestASupersededTicketGetsNothing(t *testing.T) {
 	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 7
 bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="forwarded"} 5
 bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="superseded"} 1`)
+}
+
+// A session has a ticket whether or not it keeps a header, and whether or not it says who it is.
+func TestATicketIsSupersededAlsoWhereNothingIsKept(t *testing.T) {
+	for name, own := range map[string][]string{
+		"nothing to keep": {"mcp-session-id: S", "authorization: user-1"},
+		"nameless":        {"mcp-session-id: S"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, setup{policy: keeping + "ticket: {grace: 50ms}\n"})
+			_, old := b.ingress(t, append(own, "x-tenant-id: first")...)
+			b.ingress(t, append(own, "x-tenant-id: second")...)
+			time.Sleep(100 * time.Millisecond)
+			if got := b.egress(t, "a", "x-bellhop-ticket: "+old); len(got) != 0 {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
+// Who says nothing of itself changes nothing of a session that keeps somebody's headers.
+func TestANamelessRequestLeavesASessionAsItIs(t *testing.T) {
+	b := start(t, setup{policy: keeping + "ticket: {grace: 50ms}\n"})
+	_, minted := b.ingress(t, "mcp-session-id: S", "authorization: user-1", "x-mcp-api-key: k")
+	b.ingress(t, "mcp-session-id: S", "x-mcp-api-key: other")
+	time.Sleep(100 * time.Millisecond)
+	if got := b.egress(t, "a", "x-bellhop-ticket: "+minted); len(got) != 1 {
+		t.Errorf("its ticket is superseded: %q", got)
+	}
+	if got := b.reaches(t, "mcp-session-id: S", "authorization: user-1"); len(got) != 1 || !strings.HasSuffix(got[0], "k") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A session in use outlives the key that was the newest when it began.
+func TestASessionMovesToTheNewestKey(t *testing.T) {
+	b := start(t, setup{policy: keeping})
+	older, newer := b.keys, ticket.RandomKeys()
+	b.reaches(t, "mcp-session-id: S", "authorization: user-1", "x-mcp-api-key: k")
+	for _, keys := range []ticket.Keys{append(slices.Clone(newer), older...), newer} {
+		b.keys = keys
+		b.apply(t, keeping)
+		if got := b.reaches(t, "mcp-session-id: S", "authorization: user-1"); len(got) != 1 || !strings.HasSuffix(got[0], "k") {
+			t.Fatalf("with %d keys got %q", len(keys), got)
+		}
+		if got := b.reaches(t, "mcp-session-id: S", "authorization: user-2"); len(got) != 0 {
+			t.Fatalf("a stranger got %q", got)
+		}
+	}
 }
 
 // brokenSessions fail, as a store behind a network can.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc/codes"
@@ -46,6 +47,10 @@ func (e *engine) serve(stream extprocv3.ExternalProcessor_ProcessServer, bound b
 	}
 }
 
+// storeTime is what one message may wait for stores, whatever it asks of them: half of the message_timeout that "bellhop
+// envoy" writes, so that a store that is slow gives an error that says so.
+const storeTime = 250 * time.Millisecond
+
 // answer returns the one legal answer to a message, and whether it ends the request and with it the stream.
 func (e *engine) answer(ctx context.Context, x *exchange, request *extprocv3.ProcessingRequest) (reply *extprocv3.ProcessingResponse, last bool) {
 	if config := request.GetProtocolConfig(); config != nil {
@@ -64,6 +69,8 @@ func (e *engine) answer(ctx context.Context, x *exchange, request *extprocv3.Pro
 	if x.role == ingress {
 		serve = e.ingress
 	}
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
 	made, trouble := serve(ctx, x.binding, incoming)
 	switch {
 	case e.policy.Mode() == policy.ModeObserve:

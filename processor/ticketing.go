@@ -52,15 +52,15 @@ func (e *engine) redeem(ctx context.Context, request incoming, sent ticket.Carri
 	if !ticket.WellFormed(text) {
 		return policy.ClaimUnknown, nil, nil
 	}
-	capture, ok, err := e.store.Get(ctx, e.scoped(text))
-	switch {
-	case err != nil || !ok:
-		return policy.ClaimUnknown, nil, err
-	case e.succession.Superseded(text, e.policy.Grace()):
+	// Asked first: being used prolongs the life of a capture, and one that is superseded shall come to its end.
+	if e.succession.Superseded(ctx, text, e.policy.Grace()) {
 		return policy.ClaimSuperseded, nil, nil
-	default:
-		return policy.ClaimCapture, capture, nil
 	}
+	capture, ok, err := e.store.Get(ctx, e.scoped(text))
+	if err != nil || !ok {
+		return policy.ClaimUnknown, nil, err
+	}
+	return policy.ClaimCapture, capture, nil
 }
 
 // scoped is the name under which the store keeps a ticket: one fan-out's tickets are worthless at another.

@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -13,10 +14,11 @@ import (
 // visit is one request of an MCP session, as far as Bellhop may know the session.
 type visit struct {
 	id        string // the session's name; empty: the request has no session, or that of another principal
+	before    string // the name that it has by an older key; empty: none
 	principal string
 	record    session.Record
 	known     bool
-	nameless  bool // the request has no session that it may use
+	nameless  bool // the session may keep nothing of the request, and give it nothing
 }
 
 // kept is what the session remembers.
@@ -32,43 +34,47 @@ func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
 	}
 	if e.policy.KeepsSessions() { // else a session only has a ticket, which is nobody's secret
 		bind := e.policy.Session().Bind
-		if len(bind) > 0 && !present(request.headers, bind) {
-			return visit{nameless: true}, nil
-		}
+		v.nameless = len(bind) > 0 && !present(request.headers, bind)
 		v.principal = e.names[0].Principal(request.headers, bind)
 	}
 	if request.session == "" {
 		return v, nil
 	}
-	v, err := e.find(ctx, request)
-	if err != nil && e.policy.KeepsSessions() {
-		return visit{nameless: true}, err
-	}
-	if e.policy.KeepsSessions() && v.record.Principal != "" && v.record.Principal != v.principal {
-		e.metrics.strangers.Inc()
+	v, stranger, err := e.find(ctx, request, v)
+	switch {
+	case !e.policy.KeepsSessions():
+		return v, nil
+	case err != nil && v.nameless: // it would get nothing anyway
 		return visit{nameless: true}, nil
+	case err != nil:
+		return visit{nameless: true}, err
+	case stranger:
+		if !v.nameless {
+			e.metrics.strangers.Inc()
+		}
+		return visit{nameless: true}, nil
+	default:
+		return v, nil
 	}
-	return v, nil
 }
 
-// find looks a session up under the names that it has by each key: one that began before the newest key keeps its name. A
-// session that nobody knows is named by the newest.
-func (e *engine) find(ctx context.Context, request incoming) (visit, error) {
-	var newest visit
+// find looks a session up under the names that it has by each key, the newest first, and reports whether it is another
+// principal's. One that began before the newest key moves to its new name when it is remembered again.
+func (e *engine) find(ctx context.Context, request incoming, v visit) (found visit, stranger bool, err error) {
+	v.id = e.names[0].Session(request.session)
 	for i, names := range e.names {
-		v := visit{id: names.Session(request.session)}
-		if e.policy.KeepsSessions() {
-			v.principal = names.Principal(request.headers, e.policy.Session().Bind)
+		id, principal := names.Session(request.session), ""
+		if e.policy.KeepsSessions() && !v.nameless {
+			principal = names.Principal(request.headers, e.policy.Session().Bind)
 		}
-		var err error
-		if v.record, v.known, err = e.sessions.Find(ctx, v.id, v.principal); err != nil || v.known {
-			return v, err
-		}
-		if i == 0 {
-			newest = v
+		if v.record, v.known, err = e.sessions.Find(ctx, id, principal); err != nil || v.known {
+			if i > 0 {
+				v.before = id
+			}
+			return v, v.record.Principal != "" && v.record.Principal != principal, err
 		}
 	}
-	return newest, nil
+	return v, false, nil
 }
 
 // present reports whether a request has any of the headers.
@@ -81,24 +87,38 @@ func present(request []policy.Header, names []string) bool {
 func (e *engine) remember(ctx context.Context, v visit, request incoming, own, complete policy.Capture, minted string) error {
 	minted = e.succeeding(minted)
 	if minted != "" {
-		e.succession.Minted(minted)
+		e.succession.Minted(ctx, minted)
 	}
+	if v.nameless {
+		own = nil
+	}
+	kept := e.policy.Renew(v.record.Kept, own)
 	switch {
 	case v.id == "" || request.method == http.MethodDelete || e.policy.Mode() == policy.ModeObserve:
 		return nil
-	case e.policy.KeepsSessions() && !v.known && len(e.policy.Kept(own)) == 0:
+	case minted == "" && len(kept) == 0:
 		return nil
-	case v.known && v.record.Ticket == minted && slices.EqualFunc(v.record.Kept, e.policy.Renew(v.record.Kept, own), sameLine):
+	case v.known && v.before == "" && v.record.Ticket == minted && slices.EqualFunc(v.record.Kept, kept, sameLine):
 		return nil
 	}
-	content := ticket.Content(complete)
+	record := session.Record{Ticket: minted, Content: ticket.Content(complete), Lifetime: e.policy.Lifetime()}
 	err := e.sessions.Update(ctx, v.id, e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
-		if now.Principal != "" && now.Principal != v.principal {
+		if now.Principal != "" && (now.Principal != v.principal || v.nameless) {
 			return now, false // another's request has begun it in between
 		}
-		return session.Record{Principal: v.principal, Kept: e.policy.Renew(now.Kept, own), Ticket: minted, Content: content}, true
+		if v.before != "" && now.Principal == "" {
+			now.Kept = v.record.Kept
+		}
+		next := record
+		if next.Kept = e.policy.Renew(now.Kept, own); len(next.Kept) > 0 {
+			next.Principal = v.principal
+		}
+		return next, true
 	})
-	if err != nil && !e.policy.KeepsSessions() { // only which ticket it had last is lost
+	if err == nil && v.before != "" {
+		err = e.sessions.End(ctx, v.before)
+	}
+	if err != nil && len(kept) == 0 { // only which ticket it had last is lost
 		e.warnings.warn("sessions cannot be written; a ticket that is replaced may be of use for longer", "error", err)
 		return nil
 	}
@@ -133,9 +153,9 @@ func (e *engine) await(request incoming, v visit, own, complete policy.Capture, 
 	case !e.policy.KeepsSessions():
 		return nil
 	case request.session == "" && !v.nameless && len(kept) > 0 && beginsSession(request):
-		return &awaited{begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: e.succeeding(minted), Content: ticket.Content(complete)}}
+		return &awaited{begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: e.succeeding(minted), Content: ticket.Content(complete), Lifetime: e.policy.Lifetime()}}
 	case v.known && request.method == http.MethodDelete:
-		return &awaited{ends: v.id, asked: true}
+		return &awaited{ends: cmp.Or(v.before, v.id), asked: true} // it was not remembered again
 	case v.known && len(v.record.Kept) > 0 && len(complete) > len(own):
 		return &awaited{ends: v.id}
 	default:

@@ -56,7 +56,7 @@ func keepRemote(config Config, keys ticket.Keys, log *slog.Logger) (*keep, error
 		Address: config.Store, Keys: keys, Bytes: config.StoreBytes,
 		Tell: func(err error) {
 			if err != nil {
-				log.Error("the store is away; what is known here goes on", "error", err)
+				log.Error("the store is away; what is known here goes on, and it is tried again all the time", "error", err)
 				return
 			}
 			log.Info("the store is there")
@@ -64,9 +64,6 @@ func keepRemote(config Config, keys ticket.Keys, log *slog.Logger) (*keep, error
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--store: %w", err)
-	}
-	if err := s.Ready(); err != nil {
-		log.Warn("the store cannot be reached yet; trying again by the way", "error", err)
 	}
 	return &keep{
 		store: s, sessions: s, succession: s, usage: s.Usage, ready: s.Ready, rekey: s.Rekey, close: s.Close,

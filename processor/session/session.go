@@ -5,16 +5,18 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"time"
 
 	"bellhop/policy"
 )
 
 // Record is what is remembered of one MCP session.
 type Record struct {
-	Principal string         // who began it, as [Names.Principal] says; empty: nothing was kept yet, so nobody was asked
+	Principal string         // whose headers are kept, as [Names.Principal] says; empty: none were kept yet
 	Kept      policy.Capture // the headers that the policy keeps for the session
 	Ticket    string         // of its latest request
 	Content   string         // of that ticket: it stays the same when only the ticket rotates
+	Lifetime  time.Duration  // of that ticket, after its last use: for so long it has to be known who has replaced it
 }
 
 // Names makes the names under which sessions and principals are remembered: digests under a key, so that neither the

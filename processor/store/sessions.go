@@ -21,14 +21,16 @@ type Sessions struct {
 
 // hold says how many sessions have a ticket as their latest, and since when none has it any more.
 type hold struct {
+	lifetime time.Duration // see remembered
 	mu       sync.Mutex
 	sessions int
-	replaced time.Time // zero: not every session that had it has another
+	left     bool      // a session has replaced it
+	replaced time.Time // zero: a session has it, or none has replaced it
 	minted   time.Time // when a client got it last
 }
 
-// holdLifetime is how long a ticket that nobody mints or redeems is known to be superseded.
-const holdLifetime = time.Hour
+// remembered is how long a ticket that nobody mints or redeems is known to be superseded: longer than the ticket itself.
+func (h *hold) remembered() time.Duration { return max(2*h.lifetime, time.Second) }
 
 // NewSessions makes a store of at most limit bytes.
 func NewSessions(limit uint64) (*Sessions, error) {
@@ -37,7 +39,7 @@ func NewSessions(limit uint64) (*Sessions, error) {
 	s.holds, err = otter.New(&otter.Options[string, *hold]{
 		MaximumWeight:    limit / 4,
 		Weigher:          func(string, *hold) uint32 { return entryOverhead },
-		ExpiryCalculator: otter.ExpiryAccessing[string, *hold](holdLifetime),
+		ExpiryCalculator: otter.ExpiryAccessingFunc(func(e otter.Entry[string, *hold]) time.Duration { return e.Value.remembered() }),
 	})
 	if err != nil {
 		return nil, err
@@ -69,7 +71,7 @@ func (s *Sessions) Update(_ context.Context, id string, idle time.Duration, chan
 	}
 	same := known && before.Ticket == next.Ticket
 	if !same {
-		s.acquire(next.Ticket)
+		s.acquire(next)
 	}
 	s.sessions.Set(id, next, idle)
 	if known && !same {
@@ -86,7 +88,7 @@ func (s *Sessions) End(_ context.Context, id string) error {
 }
 
 // Minted tells that a client got the ticket: it is of use for a while, whoever has replaced it.
-func (s *Sessions) Minted(ticket string) {
+func (s *Sessions) Minted(_ context.Context, ticket string) {
 	if h, ok := s.holds.GetIfPresent(ticket); ok {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -94,8 +96,8 @@ func (s *Sessions) Minted(ticket string) {
 	}
 }
 
-// Superseded reports whether every session that had the ticket has had another for longer than grace.
-func (s *Sessions) Superseded(ticket string, grace time.Duration) bool {
+// Superseded reports whether a session has replaced the ticket, and no session has had it for longer than grace.
+func (s *Sessions) Superseded(_ context.Context, ticket string, grace time.Duration) bool {
 	h, ok := s.holds.GetIfPresent(ticket)
 	if !ok {
 		return false
@@ -123,11 +125,11 @@ func (s *Sessions) Close() {
 	s.holds.StopAllGoroutines()
 }
 
-func (s *Sessions) acquire(ticket string) {
-	if ticket == "" {
+func (s *Sessions) acquire(r session.Record) {
+	if r.Ticket == "" {
 		return
 	}
-	h, _ := s.holds.ComputeIfAbsent(ticket, func() (*hold, bool) { return &hold{}, false })
+	h, _ := s.holds.ComputeIfAbsent(r.Ticket, func() (*hold, bool) { return &hold{lifetime: r.Lifetime}, false })
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sessions++
@@ -143,7 +145,8 @@ func (s *Sessions) release(ticket string, replaced bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sessions = max(h.sessions-1, 0)
-	if h.sessions == 0 && replaced {
+	h.left = h.left || replaced
+	if h.sessions == 0 && h.left {
 		h.replaced = s.now()
 	}
 }

@@ -50,7 +50,7 @@ func TestASessionThatEndsSupersedesNothing(t *testing.T) {
 	save(t, sessions, "S", "T")
 	_ = sessions.End(context.Background(), "S")
 	time.Sleep(20 * time.Millisecond) // the cache tells of the end by the way
-	if sessions.Superseded("T", 0) {
+	if sessions.Superseded(context.Background(), "T", 0) {
 		t.Error("superseded by nothing")
 	}
 	save(t, sessions, "S2", "U")
@@ -59,10 +59,10 @@ func TestASessionThatEndsSupersedesNothing(t *testing.T) {
 	save(t, sessions, "S3", "R")
 	save(t, sessions, "S3", "R-rotated")
 	time.Sleep(time.Millisecond)
-	if sessions.Superseded("R", 0) {
+	if sessions.Superseded(context.Background(), "R", 0) {
 		t.Error("a ticket that has only rotated is of use: calls under way still have it")
 	}
-	if !sessions.Superseded("U", 0) || sessions.Superseded("V", 0) || sessions.Superseded("never seen", 0) {
+	if !sessions.Superseded(context.Background(), "U", 0) || sessions.Superseded(context.Background(), "V", 0) || sessions.Superseded(context.Background(), "never seen", 0) {
 		t.Error("U has been replaced by V, and nothing else has")
 	}
 }

@@ -139,9 +139,9 @@ func (c crossed) Put(ctx context.Context, name string, capture policy.Capture, l
 func (c crossed) Get(ctx context.Context, name string) (policy.Capture, bool, error) {
 	return c.out.Get(ctx, name)
 }
-func (c crossed) Minted(name string) { c.in.Minted(name) }
-func (c crossed) Superseded(name string, grace time.Duration) bool {
-	return c.out.Superseded(name, grace)
+func (c crossed) Minted(ctx context.Context, name string) { c.in.Minted(ctx, name) }
+func (c crossed) Superseded(ctx context.Context, name string, grace time.Duration) bool {
+	return c.out.Superseded(ctx, name, grace)
 }
 
 // turns uses one Bellhop after the other. What one has changed the other is told of, a moment later.
@@ -234,9 +234,9 @@ func TestNothingIsAskedWhileNothingChanges(t *testing.T) {
 		if _, ok, err := one.Find(context.Background(), "S", "P"); err != nil || !ok {
 			t.Errorf("session: %v, %v", ok, err)
 		}
-		one.Minted("T")
+		one.Minted(limit(t), "T")
 		for _, s := range []*remote.Store{one, other} {
-			if got := value(s, "T"); got != "v" || s.Superseded("T", time.Second) {
+			if got := value(s, "T"); got != "v" || s.Superseded(limit(t), "T", time.Second) {
 				t.Errorf("got %s", got)
 			}
 		}
@@ -309,6 +309,9 @@ func TestSessionsGoOnWhileTheServerIsAway(t *testing.T) {
 	if err := save("v"); err != nil {
 		t.Fatal(err)
 	}
+	if _, ok, err := s.Find(limit(t), "S", "P"); err != nil || !ok {
+		t.Fatalf("%v, %v", ok, err)
+	}
 	server.Kill()
 	wait(t, func() bool { return s.Ready() != nil })
 	if got, ok, err := s.Find(limit(t), "S", "P"); err != nil || !ok || got.Kept[0].Value.Reveal() != "v" {
@@ -326,6 +329,69 @@ func TestSessionsGoOnWhileTheServerIsAway(t *testing.T) {
 	wait(t, func() bool { return s.Ready() == nil })
 	if _, ok, err := s.Find(limit(t), "S", "P"); err != nil || ok {
 		t.Errorf("it came back empty: %v, %v", ok, err)
+	}
+}
+
+// What this Bellhop was told has changed is not answered with when the server goes: neither an older value nor a session
+// that has ended.
+func TestWhatHasChangedIsNoAnswerWhileTheServerIsAway(t *testing.T) {
+	server := serve(t, programs["redis"])
+	keys := ticket.RandomKeys()
+	here := open(t, remote.Options{Address: server.Address(), Keys: keys, Timeout: 500 * time.Millisecond})
+	there := open(t, remote.Options{Address: server.Address(), Keys: keys, Timeout: 500 * time.Millisecond})
+	save := func(s *remote.Store, id, kept string) {
+		t.Helper()
+		if err := s.Update(limit(t), id, time.Hour, func(session.Record) (session.Record, bool) {
+			return session.Record{Principal: "P", Kept: storetest.Capture(kept)}, true
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []string{"changed", "ended"} {
+		save(here, id, "old")
+		if _, ok, err := here.Find(limit(t), id, "P"); err != nil || !ok {
+			t.Fatalf("%v, %v", ok, err)
+		}
+	}
+	save(there, "changed", "new")
+	if err := there.End(limit(t), "ended"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond) // it is told
+	server.Kill()
+	wait(t, func() bool { return here.Ready() != nil })
+	for _, id := range []string{"changed", "ended"} {
+		if got, ok, err := here.Find(limit(t), id, "P"); err == nil {
+			t.Errorf("%s: got %v %v", id, ok, got)
+		}
+	}
+}
+
+// What is known to be superseded stays so while the server is away, and by whatever key it is told.
+func TestSupersededTicketsStaySo(t *testing.T) {
+	server := serve(t, programs["redis"])
+	older, newer := ticket.RandomKeys(), ticket.RandomKeys()
+	s := open(t, remote.Options{Address: server.Address(), Keys: append(append(ticket.Keys{}, older...), newer...), Timeout: 500 * time.Millisecond})
+	for _, name := range []string{"A", "B"} {
+		if err := s.Update(limit(t), "S", time.Hour, func(session.Record) (session.Record, bool) {
+			return session.Record{Principal: "P", Kept: storetest.Capture(name), Ticket: name, Content: name, Lifetime: time.Hour}, true
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait(t, func() bool { return s.Superseded(limit(t), "A", 0) })
+	s.Rekey(append(append(ticket.Keys{}, newer...), older...))
+	if !s.Superseded(limit(t), "A", 0) {
+		t.Error("not by the other key")
+	}
+	other := open(t, remote.Options{Address: server.Address(), Keys: newer, Timeout: 500 * time.Millisecond})
+	if !other.Superseded(limit(t), "A", 0) || other.Superseded(limit(t), "B", 0) {
+		t.Error("not for one that has that key only")
+	}
+	server.Kill()
+	wait(t, func() bool { return s.Ready() != nil })
+	if !s.Superseded(limit(t), "A", 0) || s.Superseded(limit(t), "B", 0) {
+		t.Error("not while the server is away")
 	}
 }
 
@@ -442,6 +508,9 @@ func TestAPasswordIsNeeded(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
+	if told == nil || !strings.Contains(told.Error(), "WRONGPASS") || !strings.Contains(refused.Ready().Error(), "WRONGPASS") {
+		t.Errorf("told %v, ready %v; want why", told, refused.Ready())
+	}
 	if told != nil && (strings.Contains(told.Error(), "wrong") || strings.Contains(told.Error(), "canary")) {
 		t.Errorf("an error shows a password: %v", told)
 	}
@@ -469,8 +538,8 @@ func TestAStoreThatIsClosedSaysSo(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
-	s.Minted("T")
-	if s.Superseded("T", 0) {
+	s.Minted(limit(t), "T")
+	if s.Superseded(limit(t), "T", 0) {
 		t.Error("nobody knows")
 	}
 }

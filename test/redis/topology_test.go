@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/valkey-io/valkey-go"
 
+	"bellhop/processor/session"
 	"bellhop/processor/store/remote"
 	"bellhop/processor/store/storetest"
 	"bellhop/processor/ticket"
@@ -148,5 +150,64 @@ func TestWhatIsNearIsBounded(t *testing.T) {
 	}
 	if got := value(s, "T-0"); got != "T-0" {
 		t.Errorf("what is no longer near is at the server: %s", got)
+	}
+}
+
+// far is a server's address behind a network that holds each piece of data for a while.
+func far(t *testing.T, address string, delay time.Duration) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	hold := func(from, to net.Conn) {
+		defer func() { _ = to.Close() }()
+		buffer := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(buffer)
+			if err != nil {
+				return
+			}
+			time.Sleep(delay)
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := new(net.Dialer).DialContext(context.Background(), "tcp", address)
+			if err != nil {
+				_ = near.Close()
+				return
+			}
+			go hold(near, server)
+			go hold(server, near)
+		}
+	}()
+	return "redis://" + listener.Addr().String()
+}
+
+// Sessions change and tickets are superseded also where each answer takes 30 ms.
+func TestAServerThatIsFar(t *testing.T) {
+	server := serve(t, programs["redis"])
+	s := open(t, remote.Options{Address: far(t, server.HostPort(), 15*time.Millisecond), Keys: ticket.RandomKeys()})
+	for _, name := range []string{"A", "B", "C"} {
+		if err := s.Update(limit(t), "S", time.Hour, func(session.Record) (session.Record, bool) {
+			return session.Record{Principal: "P", Kept: storetest.Capture(name), Ticket: name, Content: name, Lifetime: time.Hour}, true
+		}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"A", "B"} {
+		wait(t, func() bool { return s.Superseded(limit(t), name, 0) })
+	}
+	if s.Superseded(limit(t), "C", 0) {
+		t.Error("the session has it")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,10 +20,10 @@ var errAway = errors.New("the store cannot be reached")
 type link struct {
 	options valkey.ClientOption
 	timeout time.Duration // of one call of the store, whatever it takes
-	tell    func(error)   // of each change of the state; nil: it stands
+	tell    func(error)   // of the state, first and whenever it changes; nil: it stands
 
 	client     atomic.Pointer[valkey.Client]
-	up         atomic.Bool
+	state      atomic.Pointer[state]
 	generation atomic.Uint64 // of the connection: what was written in an earlier one may be lost
 	commands   counters
 
@@ -55,7 +56,17 @@ func parse(address string) (valkey.ClientOption, error) {
 	return options, nil
 }
 
-func dial(options valkey.ClientOption, timeout time.Duration, tell func(error)) *link {
+// state is why the server cannot be asked, or nothing.
+type state struct{ err error }
+
+func (s *state) String() string {
+	if s.err == nil {
+		return ""
+	}
+	return s.err.Error()
+}
+
+func dial(options valkey.ClientOption, timeout time.Duration, tell func(error), changed func(keys []valkey.ValkeyMessage)) *link {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &link{options: options, timeout: timeout, tell: tell, stop: stop}
 	l.options.ConnWriteTimeout = 4 * timeout
@@ -63,6 +74,7 @@ func dial(options valkey.ClientOption, timeout time.Duration, tell func(error)) 
 		if keys == nil { // the connection has ended, or all keys were deleted
 			l.generation.Add(1)
 		}
+		changed(keys)
 	}
 	l.probe(ctx) // most often it is there
 	l.done.Go(func() { l.watch(ctx) })
@@ -88,17 +100,20 @@ func (l *link) probe(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	if was := l.up.Swap(err == nil); was != (err == nil) {
-		if err == nil {
-			l.generation.Add(1)
-		}
-		l.tell(err)
+	now := &state{err}
+	was := l.state.Swap(now)
+	if was != nil && was.String() == now.String() {
+		return
 	}
+	if err == nil {
+		l.generation.Add(1)
+	}
+	l.tell(err)
 }
 
+// ping makes the client, if there is none yet, and asks whether the server is there. One that is too slow for a request
+// is as good as away.
 func (l *link) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
 	client := l.client.Load()
 	if client == nil {
 		made, err := valkey.NewClient(l.options)
@@ -108,6 +123,8 @@ func (l *link) ping(ctx context.Context) error {
 		l.client.Store(&made)
 		client = &made
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*l.timeout)
+	defer cancel()
 	return safe((*client).Do(ctx, (*client).B().Ping().Build()).Error())
 }
 
@@ -120,15 +137,16 @@ func safe(err error) error {
 		word, _, _ := strings.Cut(reply.Error(), " ")
 		return fmt.Errorf("%w: it answers %s", errAway, word) // NOAUTH, WRONGPASS, LOADING, READONLY …
 	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return fmt.Errorf("%w: %s: %w", errAway, op.Op, op.Err) // without addresses: a port is another each time
+	}
 	return fmt.Errorf("%w: %w", errAway, err)
 }
 
 // ready tells why the server cannot be asked, or nothing.
 func (l *link) ready() error {
-	if !l.up.Load() {
-		return errAway
-	}
-	return nil
+	return l.state.Load().err
 }
 
 // ask lets one call of the store speak with the server, within its time. While the connection does not stand, it is not
@@ -148,11 +166,12 @@ func (l *link) ask(ctx context.Context, speak func(ctx context.Context, client v
 	return nil
 }
 
+// close ends the connection.
 func (l *link) close() {
 	l.stop()
-	l.up.Store(false)
+	l.done.Wait() // a probe may still be making the client
+	l.state.Store(&state{errAway})
 	if client := l.client.Load(); client != nil {
 		(*client).Close()
 	}
-	l.done.Wait()
 }

@@ -26,20 +26,24 @@ type Options struct {
 	Keys    ticket.Keys   // see [Store.Rekey]
 	Bytes   uint64        // the most that is kept beside the process
 	Timeout time.Duration // of one call, whatever it takes; 0: 100 ms, well below Envoy's message timeout
-	Tell    func(error)   // told when the server comes and goes: nil, or why it cannot be asked; may be nil
+	Tell    func(error)   // told at first, and when it changes, whether the server is there: nil, or why it cannot be asked; may be nil
 }
 
 // Store keeps captures and sessions. Safe for concurrent use.
 type Store struct {
 	link   *link
 	vaults atomic.Pointer[vaults]
-	near   *store.Cache[nearby] // captures
-	known  *store.Cache[seen]   // sessions
+	near   *store.Cache[nearby]    // captures
+	known  *store.Cache[seen]      // sessions, by the server's names of them
+	marks  *store.Cache[time.Time] // since when tickets are replaced, by the server's names of the marks
 	minted *store.Cache[time.Time]
+	told   told
+	steps  chan step
 	now    func() time.Time
-	run    scripts
 
+	closing    sync.Mutex // guards the beginning of work in the background against its end
 	background sync.WaitGroup
+	stop       context.CancelFunc
 	closed     atomic.Bool
 }
 
@@ -65,7 +69,7 @@ func Open(options Options) (*Store, error) {
 	if options.Tell == nil {
 		options.Tell = func(error) {}
 	}
-	s := &Store{now: time.Now, run: newScripts()}
+	s := &Store{now: time.Now, steps: make(chan step, maxSteps)}
 	s.Rekey(options.Keys)
 	if s.near, err = store.NewCache(options.Bytes/2, func(_ string, n nearby) uint32 { return store.Weigh(n.capture) }, nil); err != nil {
 		return nil, err
@@ -73,11 +77,16 @@ func Open(options Options) (*Store, error) {
 	if s.known, err = store.NewCache(options.Bytes/8, func(_ string, k seen) uint32 { return store.Weigh(k.record.Kept) }, nil); err != nil {
 		return nil, err
 	}
-	if s.minted, err = store.NewCache(options.Bytes/8, func(string, time.Time) uint32 { return store.Weigh(nil) }, nil); err != nil {
-		return nil, err
+	for _, times := range []**store.Cache[time.Time]{&s.marks, &s.minted} {
+		if *times, err = store.NewCache(options.Bytes/16, func(string, time.Time) uint32 { return store.Weigh(nil) }, nil); err != nil {
+			return nil, err
+		}
 	}
 	parsed.CacheSizeEachConn = int(options.Bytes / 4) //nolint:gosec // a size of memory
-	s.link = dial(parsed, options.Timeout, options.Tell)
+	s.link = dial(parsed, options.Timeout, options.Tell, s.changed)
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.background.Go(func() { s.walk(ctx) })
 	return s, nil
 }
 
@@ -92,8 +101,16 @@ func (s *Store) newest() vault { return (*s.vaults.Load())[0] }
 // Ready tells why the server cannot be asked, or nothing.
 func (s *Store) Ready() error { return s.link.ready() }
 
-// Usage tells how full the part beside the process is.
-func (s *Store) Usage() store.Usage { return s.near.Usage() }
+// Usage tells how full the part beside the process is; Tickets counts captures. What the client itself keeps of its
+// answers, at most a quarter of Options.Bytes for each node, is not counted.
+func (s *Store) Usage() store.Usage {
+	usage := s.near.Usage()
+	for _, other := range []store.Usage{s.known.Usage(), s.marks.Usage(), s.minted.Usage()} {
+		usage.Bytes += other.Bytes
+		usage.Limit += other.Limit
+	}
+	return usage
+}
 
 // Commands counts the calls of the server: those that went well, those that failed, and those that were not made because
 // it could not be reached.
@@ -104,14 +121,28 @@ func (s *Store) Commands() (good, failed, refused uint64) {
 
 // Close ends the connection. The store must not be used afterwards; whoever does gets an error.
 func (s *Store) Close() {
-	if s.closed.Swap(true) {
+	s.closing.Lock()
+	before := s.closed.Swap(true)
+	s.closing.Unlock()
+	if before {
 		return
 	}
+	s.stop()
 	s.background.Wait()
 	s.link.close()
 	s.near.Close()
 	s.known.Close()
+	s.marks.Close()
 	s.minted.Close()
+}
+
+// later does what nobody waits for. Its end is waited for when the store is closed.
+func (s *Store) later(do func(ctx context.Context)) {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	if !s.closed.Load() {
+		s.background.Go(func() { do(context.Background()) })
+	}
 }
 
 var errClosed = fmt.Errorf("%w: it is closed", errAway)
@@ -217,5 +248,5 @@ func (s *Store) prolong(name string, found nearby) {
 	}
 	generation := s.link.generation.Load()
 	s.near.Set(name, nearby{capture: found.capture, lifetime: found.lifetime, written: s.now(), generation: generation}, found.lifetime)
-	s.background.Go(func() { _ = s.write(context.Background(), name, found.capture, found.lifetime) })
+	s.later(func(ctx context.Context) { _ = s.write(ctx, name, found.capture, found.lifetime) })
 }

@@ -15,6 +15,7 @@ type seen struct {
 	record    session.Record
 	idle      time.Duration
 	known     bool
+	stale     bool      // it has changed since then
 	prolonged time.Time // when this process last told the server that it is in use
 }
 
@@ -25,49 +26,82 @@ const (
 	maxTries = 8
 )
 
+// life is for how long what was seen is of use.
+func (s seen) life() time.Duration {
+	if !s.known {
+		return time.Minute
+	}
+	return s.idle
+}
+
+// sessionLife is how long the server keeps a session after it was told of a use: a process tells it when a tenth of the
+// idle time has passed since it did last.
+func sessionLife(idle time.Duration) time.Duration { return idle + idle/10 + 100*time.Millisecond }
+
 // Find returns what is remembered of a session, and false where nothing is. Only its own principal keeps it alive by that.
-// While the server cannot be asked, what this process knows goes on.
+// While the server cannot be asked, what this process was told last goes on.
 func (s *Store) Find(ctx context.Context, id, principal string) (session.Record, bool, error) {
 	if s.closed.Load() {
 		return session.Record{}, false, errClosed
 	}
-	found, key, err := s.look(ctx, id)
-	before, have := s.known.Get(id)
-	switch {
-	case err != nil && have:
-		return before.record, before.known, nil
-	case err != nil:
-		return session.Record{}, false, err
+	version := s.told.now()
+	found, key, _, err := s.look(ctx, id)
+	if err != nil {
+		last, ok := s.last(id)
+		if !ok {
+			return session.Record{}, false, err
+		}
+		return last.record, last.known, nil
 	}
+	before, have := s.known.Get(key)
 	found.prolonged = before.prolonged
-	if found.known && found.record.Principal == principal && s.due(found.prolonged, found.idle) {
+	if found.known && found.record.Principal == principal && s.now().Sub(found.prolonged) > found.idle/10 {
 		found.prolonged = s.now()
-		s.background.Go(func() { s.prolongSession(key, id, found) })
+		s.prolongSession(key, id, found)
 	}
-	if !have || found.prolonged != before.prolonged || !same(found, before) {
-		s.known.Set(id, found, unasked)
+	if !have || before.stale || found.prolonged != before.prolonged {
+		s.told.since(version, func() { s.known.Set(key, found, found.life()) })
 	}
 	return found.record, found.known, nil
 }
 
-// same reports whether two looks at a session saw the same, by what its record has of its own.
-func same(a, b seen) bool {
-	return a.known == b.known && a.record.Ticket == b.record.Ticket && a.record.Content == b.record.Content && len(a.record.Kept) == len(b.record.Kept)
+// last is a session as this process was told of it last, if it has not been told of a change since.
+func (s *Store) last(id string) (last seen, ok bool) {
+	for _, v := range *s.vaults.Load() {
+		found, have := s.known.Get(v.key(sessions, id))
+		if have && !found.stale && (found.known || !ok) {
+			last, ok = found, true
+		}
+		if last.known {
+			break
+		}
+	}
+	return last, ok
 }
 
 // look asks the server, unless nothing has changed since the last time: then the client answers by itself. It returns
-// the server's name of the session too.
-func (s *Store) look(ctx context.Context, id string) (found seen, key string, err error) {
+// the server's name of the session too, by the newest key where there is none, and what stands there.
+func (s *Store) look(ctx context.Context, id string) (found seen, key, sealed string, err error) {
 	err = s.link.ask(ctx, func(ctx context.Context, client valkey.Client) error {
-		for _, v := range *s.vaults.Load() {
-			key = v.key(sessions, id)
-			if found, _, err = read(v, key, client.DoCache(ctx, client.B().Get().Key(key).Cache(), unasked)); found.known || err != nil {
-				return err
-			}
-		}
-		return nil
+		_, key, found, sealed, err = s.stands(id, func(key string) valkey.ValkeyResult {
+			return client.DoCache(ctx, client.B().Get().Key(key).Cache(), unasked)
+		})
+		return err
 	})
-	return found, key, err
+	return found, key, sealed, err
+}
+
+// stands finds the place where a session stands; that of the newest key if it does not.
+func (s *Store) stands(id string, get func(key string) valkey.ValkeyResult) (v vault, key string, found seen, sealed string, err error) {
+	for _, v = range *s.vaults.Load() {
+		key = v.key(sessions, id)
+		found, sealed, err = read(v, key, get(key))
+		if found.known || err != nil {
+			return v, key, found, sealed, err
+		}
+	}
+	v = s.newest()
+	return v, v.key(sessions, id), seen{}, "", nil
 }
 
 // read takes a session from an answer of the server; sealed is what stands there, empty for nothing.
@@ -88,13 +122,34 @@ func read(v vault, key string, answer valkey.ValkeyResult) (found seen, sealed s
 	return found, sealed, err
 }
 
+// prolongSession tells the server that a session is in use, and with it the ticket that it has. Nobody waits for that. It
+// says nothing of a ticket that the session may have replaced by then.
 func (s *Store) prolongSession(key, id string, found seen) {
-	_ = s.link.ask(context.Background(), func(ctx context.Context, client valkey.Client) error {
-		if err := client.Do(ctx, client.B().Pexpire().Key(key).Milliseconds(ttl(found.idle).Milliseconds()).Build()).Error(); err != nil {
+	life := sessionLife(found.idle)
+	s.later(func(ctx context.Context) {
+		_ = s.link.ask(ctx, func(ctx context.Context, client valkey.Client) error {
+			commands := []valkey.Completed{client.B().Pexpire().Key(key).Milliseconds(life.Milliseconds()).Build()}
+			for _, v := range *s.vaults.Load() {
+				if found.record.Ticket == "" {
+					break
+				}
+				held := v.key(holders, found.record.Ticket)
+				commands = append(commands,
+					client.B().Zadd().Key(held).Xx().ScoreMember().ScoreMember(float64(s.now().Add(life).UnixMilli()), v.key(sessions, id)).Build(),
+					client.B().Pexpire().Key(held).Milliseconds(life.Milliseconds()).Build())
+			}
+			return firstError(client.DoMulti(ctx, commands...))
+		})
+	})
+}
+
+func firstError(answers []valkey.ValkeyResult) error {
+	for _, answer := range answers {
+		if err := answer.Error(); err != nil && !valkey.IsValkeyNil(err) {
 			return err
 		}
-		return s.acquire(ctx, client, found.record.Ticket, id, found.idle)
-	})
+	}
+	return nil
 }
 
 var errBusy = errors.New("others change the session all the time")
@@ -106,8 +161,12 @@ func (s *Store) Update(ctx context.Context, id string, idle time.Duration, chang
 		return errClosed
 	}
 	return s.link.ask(ctx, func(ctx context.Context, client valkey.Client) error {
+		// What the client knows will do at first: where it is old, the swap finds out.
+		get := func(key string) valkey.ValkeyResult {
+			return client.DoCache(ctx, client.B().Get().Key(key).Cache(), unasked)
+		}
 		for range maxTries {
-			v, key, before, sealed, err := s.current(ctx, client, id)
+			v, key, before, sealed, err := s.stands(id, get)
 			if err != nil {
 				return err
 			}
@@ -115,50 +174,37 @@ func (s *Store) Update(ctx context.Context, id string, idle time.Duration, chang
 			if !changed {
 				return nil
 			}
-			swapped, err := s.swap(ctx, client, v, key, sealed, next, idle)
-			if err != nil {
-				return err
+			swapped, err := swap(ctx, client, v, key, sealed, next, idle)
+			if swapped || err != nil { // with an error it may have been swapped too
+				s.advance(step{id: id, idle: idle, had: before.record, has: next})
 			}
 			if swapped {
-				s.known.Set(id, seen{record: next, idle: idle, known: true, prolonged: s.now()}, unasked)
-				return s.succeed(ctx, client, id, idle, before, next)
+				s.known.Set(key, seen{record: next, idle: idle, known: true, stale: true, prolonged: s.now()}, idle)
+				s.later(func(ctx context.Context) { _, _, _ = s.Find(ctx, id, next.Principal) }) // to be told of the next change
 			}
+			if swapped || err != nil {
+				return err
+			}
+			get = func(key string) valkey.ValkeyResult { return client.Do(ctx, client.B().Get().Key(key).Build()) }
 		}
 		return errBusy
 	})
 }
 
-// current is a session as it stands at the server now, with the place where it does; that of the newest key if it does
-// not.
-func (s *Store) current(ctx context.Context, client valkey.Client, id string) (v vault, key string, found seen, sealed string, err error) {
-	for _, v = range *s.vaults.Load() {
-		key = v.key(sessions, id)
-		found, sealed, err = read(v, key, client.Do(ctx, client.B().Get().Key(key).Build()))
-		if found.known || err != nil {
-			return v, key, found, sealed, err
-		}
-	}
-	v = s.newest()
-	return v, v.key(sessions, id), seen{}, "", nil
-}
-
-// swap writes a session if it is still what it was.
-func (s *Store) swap(ctx context.Context, client valkey.Client, v vault, key, was string, next session.Record, idle time.Duration) (bool, error) {
+// swap writes a session if it is still what it was. The command after it waits until this process has been told of its
+// own change: the server answers first and tells then, and what the client answers by itself in between would be the old.
+func swap(ctx context.Context, client valkey.Client, v vault, key, was string, next session.Record, idle time.Duration) (bool, error) {
 	text, err := encodeRecord(next, idle)
 	if err != nil {
 		return false, err
 	}
-	swapped, err := s.run.swap.Exec(ctx, client, []string{key}, []string{was, valkey.BinaryString(v.seal(key, text)), milliseconds(ttl(idle))}).AsBool()
-	if err != nil || !swapped {
+	answers := client.DoMulti(ctx,
+		client.B().Eval().Script(swapScript).Numkeys(1).Key(key).Arg(was, valkey.BinaryString(v.seal(key, text)), milliseconds(sessionLife(idle))).Build(),
+		client.B().Exists().Key(key).Build())
+	if err := firstError(answers); err != nil {
 		return false, err
 	}
-	return true, settle(ctx, client, key)
-}
-
-// settle waits until this process has been told of its own change: the server answers first and tells then, and what
-// the client answers by itself in between would be the old. The answer to one more command comes after both.
-func settle(ctx context.Context, client valkey.Client, key string) error {
-	return client.Do(ctx, client.B().Exists().Key(key).Build()).Error()
+	return answers[0].AsBool()
 }
 
 // End forgets a session.
@@ -166,21 +212,17 @@ func (s *Store) End(ctx context.Context, id string) error {
 	if s.closed.Load() {
 		return errClosed
 	}
-	s.known.Delete(id)
 	return s.link.ask(ctx, func(ctx context.Context, client valkey.Client) error {
 		for _, v := range *s.vaults.Load() {
 			key := v.key(sessions, id)
-			found, _, err := read(v, key, client.Do(ctx, client.B().Getdel().Key(key).Build()))
-			if err != nil {
+			s.known.Delete(key)
+			answers := client.DoMulti(ctx, client.B().Getdel().Key(key).Build(), client.B().Exists().Key(key).Build()) // as in swap
+			found, _, err := read(v, key, answers[0])
+			if err := errors.Join(err, firstError(answers)); err != nil {
 				return err
 			}
 			if found.known {
-				if err := settle(ctx, client, key); err != nil {
-					return err
-				}
-				if err := s.release(ctx, client, found.record.Ticket, id, false); err != nil {
-					return err
-				}
+				s.advance(step{id: id, idle: found.idle, had: found.record})
 			}
 		}
 		return nil

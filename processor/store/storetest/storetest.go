@@ -34,6 +34,8 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"no update is lost":    concurrentUpdates,
 		"succession":           succession,
 		"succession of many":   successionOfMany,
+		"succession at an end": successionEnds,
+		"superseded for long":  supersededForLong,
 		"minted again":         mintedAgain,
 		"rotation":             rotation,
 		"a context that ended": ended,
@@ -140,7 +142,7 @@ func concurrentCaptures(t *testing.T, s Subject) {
 // record is what a session of the principal P holds: a ticket whose content is the part before the dot.
 func record(value, ticket string) session.Record {
 	content, _, _ := cut(ticket)
-	return session.Record{Principal: "P", Kept: Capture(value), Ticket: ticket, Content: content}
+	return session.Record{Principal: "P", Kept: Capture(value), Ticket: ticket, Content: content, Lifetime: time.Minute}
 }
 
 func cut(ticket string) (content, epoch string, ok bool) {
@@ -244,14 +246,14 @@ const grace = 100 * time.Millisecond
 // supersededSoon wants a ticket to be superseded once the grace is over.
 func supersededSoon(t *testing.T, s Subject, ticket string) {
 	t.Helper()
-	wait(t, func() bool { return s.Superseded(ticket, grace) }, 20*time.Millisecond)
+	wait(t, func() bool { return s.Superseded(limit(t), ticket, grace) }, 20*time.Millisecond)
 }
 
 // neverSuperseded wants a ticket to be of use for a good while.
 func neverSuperseded(t *testing.T, s Subject, ticket string) {
 	t.Helper()
 	time.Sleep(3 * grace)
-	if s.Superseded(ticket, grace) {
+	if s.Superseded(limit(t), ticket, grace) {
 		t.Errorf("%s is superseded", ticket)
 	}
 }
@@ -261,7 +263,7 @@ func succession(t *testing.T, s Subject) {
 	save(t, s, "S", time.Minute, record("v", "A"))
 	neverSuperseded(t, s, "A")
 	save(t, s, "S", time.Minute, record("v", "B"))
-	if s.Superseded("A", time.Minute) {
+	if s.Superseded(limit(t), "A", time.Minute) {
 		t.Error("calls in flight have the grace")
 	}
 	supersededSoon(t, s, "A")
@@ -269,8 +271,44 @@ func succession(t *testing.T, s Subject) {
 	save(t, s, "S", time.Minute, record("v", "A")) // it is back
 	neverSuperseded(t, s, "A")
 	supersededSoon(t, s, "B")
-	_ = s.End(limit(t), "S") // what ends has not been replaced
+}
+
+// successionEnds: a session that ends has not replaced its ticket; but where another has, nobody has it then.
+func successionEnds(t *testing.T, s Subject) {
+	save(t, s, "S1", time.Minute, record("v", "A"))
+	save(t, s, "S2", time.Minute, record("v", "B"))
+	save(t, s, "S3", time.Minute, record("v", "B"))
+	for _, id := range []string{"S1", "S2"} {
+		if err := s.End(limit(t), id); err != nil {
+			t.Error(err)
+		}
+	}
+	save(t, s, "S4", time.Minute, record("v", "B"))
+	save(t, s, "S3", time.Minute, record("v", "C"))
 	neverSuperseded(t, s, "A")
+	neverSuperseded(t, s, "B")
+	if err := s.End(limit(t), "S4"); err != nil {
+		t.Error(err)
+	}
+	supersededSoon(t, s, "B")
+	neverSuperseded(t, s, "A")
+}
+
+// supersededForLong: it is known for longer than the ticket lives, and also while it is asked for.
+func supersededForLong(t *testing.T, s Subject) {
+	short := func(ticket string) session.Record {
+		r := record("v", ticket)
+		r.Lifetime = 2 * time.Second
+		return r
+	}
+	save(t, s, "S", time.Minute, short("A"))
+	save(t, s, "S", time.Minute, short("B"))
+	supersededSoon(t, s, "A")
+	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if !s.Superseded(limit(t), "A", grace) {
+			t.Fatal("it is of use again")
+		}
+	}
 }
 
 // successionOfMany: all of the sessions that have a ticket must have replaced it.
@@ -290,8 +328,8 @@ func mintedAgain(t *testing.T, s Subject) {
 	save(t, s, "S", time.Minute, record("v", "A"))
 	save(t, s, "S", time.Minute, record("v", "B"))
 	supersededSoon(t, s, "A")
-	s.Minted("A")
-	if s.Superseded("A", time.Minute) {
+	s.Minted(limit(t), "A")
+	if s.Superseded(limit(t), "A", time.Minute) {
 		t.Error("it was just given to a client")
 	}
 	supersededSoon(t, s, "A")
