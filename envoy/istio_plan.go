@@ -77,10 +77,13 @@ func (f *faults) hostPort(name, value, example string) place {
 	read, problem := parseEndpoint(value)
 	switch {
 	case f.addProblem(name, value, problem):
+		return place{}
 	case !read.isName():
 		f.add(name, value, "is not a DNS name and a port", "write it like "+example)
+		return place{}
+	default:
+		return read.place
 	}
-	return read.place
 }
 
 // readBackends reads the servers. Istio knows them by their whole names.

@@ -80,6 +80,47 @@ func TestEveryCommentIsWritten(t *testing.T) {
 	}
 }
 
+func TestEveryCommentOfAManifestIsWritten(t *testing.T) {
+	p, findings := policy.Load("", []byte("version: 1\nforward: [{name: x-a, tools: [a]}]\n"))
+	if p == nil {
+		t.Fatal(findings)
+	}
+	for _, setUp := range SetUps() {
+		options := IstioOptions{SetUp: setUp, Backends: []string{"a=https://a.example.com", "b=https://b.example.com"}, FailOpen: true}
+		switch setUp {
+		case SetUpGateway:
+			options.Host, options.Accounts = "fanout.example.com:443", []string{"default/vmcp"}
+		case SetUpCentral:
+			options.Accounts = []string{"default/vmcp"}
+		case SetUpMesh:
+			if p, findings = policy.Load("", []byte("version: 1\nfanout: search\nforward: [x-a]\n")); p == nil {
+				t.Fatal(findings)
+			}
+		}
+		plan, err := newMeshPlan([]*policy.Policy{p}, options.withDefaults())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &meshWriter{meshPlan: plan}
+		for _, m := range w.manifests() {
+			text, err := write(m.document(), m.notes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for path, comments := range m.notes {
+				for _, line := range comments[0].Texts {
+					if !strings.Contains(string(text), "#"+line+"\n") {
+						t.Errorf("%s %s: the comment %q on %s is not written", setUp, m.kind, line, path)
+					}
+				}
+			}
+		}
+		if err := w.faults.join(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func FuzzScalar(f *testing.F) {
 	for _, seed := range []string{"", "on", "Y", "1e3", "0x1F", "1_000", ".inf", "-", "~", "null", "0s", "127.0.0.1", "a: b", "#", "a #", "'", "\"", "\\", "\u2028", "<&>", "é", "@", "%", "outbound|443||x", "- a", "?", "2001:db8::1", "12:30", "2020-01-01"} {
 		f.Add(seed)

@@ -1,0 +1,162 @@
+package envoy_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bellhop/envoy"
+	"bellhop/policy"
+)
+
+const istioExamples = "../deploy/istio/"
+
+// setUps are the examples in deploy/istio.
+func setUps() map[envoy.SetUp]envoy.IstioOptions {
+	billing := "billing=http://mcp-billing.tools.svc.cluster.local:8080/mcp"
+	search := "search=http://mcp-search.tools.svc.cluster.local:8080/mcp"
+	github := "github=https://mcp.example.com/mcp"
+	all := map[envoy.SetUp]envoy.IstioOptions{
+		envoy.SetUpSidecar: {PolicyFiles: []string{"policy.yaml"}, Port: "4483", Backends: []string{billing, search, github}},
+		envoy.SetUpCentral: {PolicyFiles: []string{"policy.yaml"}, Port: "4483", Backends: []string{billing, search, github}, Accounts: []string{"default/vmcp"}},
+		envoy.SetUpMesh: {
+			PolicyFiles: []string{"search.policy.yaml", "support.policy.yaml"}, CeilingFile: "ceiling.yaml",
+			Backends: []string{billing, "docs=http://mcp-docs.tools.svc.cluster.local:8080/mcp", github},
+		},
+		envoy.SetUpGateway: {
+			PolicyFiles: []string{"policy.yaml"}, Host: "gateway.example.com:443", Accounts: []string{"default/vmcp"},
+			Backends: []string{github, "wiki=https://wiki.example.com/mcp"},
+		},
+	}
+	for name, options := range all {
+		options.SetUp = name
+		below := func(file string) string { return "deploy/istio/" + string(name) + "/" + file } // commands are run at the top of the repository
+		for i, file := range options.PolicyFiles {
+			options.PolicyFiles[i] = below(file)
+		}
+		if options.CeilingFile != "" {
+			options.CeilingFile = below(options.CeilingFile)
+		}
+		all[name] = options
+	}
+	return all
+}
+
+func policiesOf(t *testing.T, options envoy.IstioOptions) []*policy.Policy {
+	t.Helper()
+	var ceiling *policy.Ceiling
+	if file := options.CeilingFile; file != "" {
+		loaded, findings := policy.LoadCeiling(file, []byte(read(t, "../"+file)))
+		if loaded == nil {
+			t.Fatal(findings)
+		}
+		ceiling = loaded
+	}
+	var all []*policy.Policy
+	for _, file := range options.PolicyFiles {
+		loaded, findings := policy.LoadUnder(ceiling, file, []byte(read(t, "../"+file)))
+		if loaded == nil {
+			t.Fatal(findings)
+		}
+		all = append(all, loaded)
+	}
+	return all
+}
+
+func TestIstioExamples(t *testing.T) {
+	for name, options := range setUps() {
+		t.Run(string(name), func(t *testing.T) {
+			got, err := envoy.Istio(policiesOf(t, options), options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, filepath.Join(istioExamples, string(name), "istio.yaml"), got)
+			if warnings := envoy.IstioWarnings(policiesOf(t, options), options); len(warnings) > 0 {
+				t.Errorf("warnings: %q", warnings)
+			}
+		})
+	}
+}
+
+func TestIstioFaults(t *testing.T) {
+	sound := func(name envoy.SetUp, change func(*envoy.IstioOptions)) envoy.IstioOptions {
+		options := setUps()[name]
+		change(&options)
+		return options
+	}
+	tests := map[string]struct {
+		options envoy.IstioOptions
+		want    []string // one for each fault, in their order
+	}{
+		"no set-up":      {envoy.IstioOptions{SetUp: "ambient"}, []string{"ambient: is no set-up"}},
+		"nothing given":  {envoy.IstioOptions{SetUp: envoy.SetUpGateway}, []string{"--host: is missing", "--backend: is missing", "--account: is missing"}},
+		"no account":     {sound("central", func(o *envoy.IstioOptions) { o.Accounts = nil }), []string{"--account: is missing"}},
+		"account":        {sound("central", func(o *envoy.IstioOptions) { o.Accounts = []string{"vmcp"} }), []string{"--account vmcp: is not a namespace"}},
+		"useless":        {sound("sidecar", func(o *envoy.IstioOptions) { o.Accounts, o.Host = []string{"a/b"}, "x:1" }), []string{"--host x:1: is for the gateway", "--account a/b: has no use"}},
+		"not a socket":   {sound("sidecar", func(o *envoy.IstioOptions) { o.Bellhop = "localhost:1" }), []string{"--bellhop localhost:1: is not a Unix socket"}},
+		"not a service":  {sound("central", func(o *envoy.IstioOptions) { o.Bellhop = "bellhop:9000" }), []string{"--bellhop bellhop:9000: is not the whole name"}},
+		"an address":     {sound("central", func(o *envoy.IstioOptions) { o.Bellhop = "10.0.0.1:9000" }), []string{"--bellhop 10.0.0.1:9000: is not a DNS name"}},
+		"release":        {sound("sidecar", func(o *envoy.IstioOptions) { o.ProxyVersion = "1.28" }), []string{"--proxy-version 1.28: is not supported"}},
+		"no release":     {sound("sidecar", func(o *envoy.IstioOptions) { o.ProxyVersion = "v2" }), []string{"--proxy-version v2: is no release"}},
+		"reads too old":  {sound("sidecar", func(o *envoy.IstioOptions) { o.ProxyVersion, o.ReadMCP = "1.30", true }), []string{"--read-mcp: needs proxies"}},
+		"labels":         {sound("sidecar", func(o *envoy.IstioOptions) { o.Workload = []string{"vmcp"} }), []string{"--workload vmcp: is no label"}},
+		"port":           {sound("sidecar", func(o *envoy.IstioOptions) { o.Port = "http" }), []string{"--port http: is no port"}},
+		"namespace":      {sound("sidecar", func(o *envoy.IstioOptions) { o.Namespace = "A_b" }), []string{"--namespace A_b: is no name"}},
+		"backend's IP":   {sound("sidecar", func(o *envoy.IstioOptions) { o.Backends = []string{"billing=http://10.0.0.1:80"} }), []string{"--backend billing=http://10.0.0.1:80: is an IP address"}},
+		"backend's name": {sound("sidecar", func(o *envoy.IstioOptions) { o.Backends = []string{"other=http://a.example:80"} }), []string{"--backend other: is not declared"}},
+		"short service":  {sound("sidecar", func(o *envoy.IstioOptions) { o.Backends = []string{"billing=http://mcp.tools.svc:80"} }), []string{"--backend billing=http://mcp.tools.svc:80: is not the whole name"}},
+		"one host": {sound("sidecar", func(o *envoy.IstioOptions) {
+			o.Backends = []string{"billing=http://mcp.example.com/a", "search=http://mcp.example.com/b"}
+		}), []string{"--backend search=http://mcp.example.com/b: is on the host and port of another"}},
+		"inside, at the gateway": {sound("gateway", func(o *envoy.IstioOptions) { o.Backends = []string{"github=http://mcp.tools.svc.cluster.local"} }), []string{"--backend github=http://mcp.tools.svc.cluster.local: is not https"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var policies []*policy.Policy
+			if len(test.options.PolicyFiles) > 0 {
+				policies = policiesOf(t, test.options)
+			}
+			_, err := envoy.Istio(policies, test.options)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			lines := strings.Split(err.Error(), "\n")
+			if len(lines) != len(test.want) {
+				t.Fatalf("got %q", lines)
+			}
+			for i, want := range test.want {
+				if !strings.HasPrefix(lines[i], want) {
+					t.Errorf("got %q, want %q", lines[i], want)
+				}
+			}
+		})
+	}
+}
+
+// A mesh-wide policy names its namespace.
+func TestMeshWantsFanouts(t *testing.T) {
+	options := setUps()[envoy.SetUpMesh]
+	_, err := envoy.Istio([]*policy.Policy{load(t, openPolicy)}, options)
+	if err == nil || !strings.Contains(err.Error(), "has no fanout") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestIstioWarnings(t *testing.T) {
+	options := envoy.IstioOptions{SetUp: envoy.SetUpSidecar, ProxyVersion: "1.30", FailOpen: true, Backends: []string{"a=http://mcp.example.com"}}
+	p := load(t, "version: 1\nforward:\n  - {name: x-request-id, tools: [search_*]}\n")
+	got := strings.Join(envoy.IstioWarnings([]*policy.Policy{p}, options), "\n")
+	for _, want := range []string{"--fail-open: ", "--proxy-version 1.30: ", "x-request-id: ", "--backend a: "} {
+		if !strings.Contains("\n"+got, "\n"+want) {
+			t.Errorf("%q is not in:\n%s", want, got)
+		}
+	}
+	manifests, err := envoy.Istio([]*policy.Policy{p}, options)
+	if err != nil || strings.Contains(string(manifests), "filters.http.mcp") {
+		t.Errorf("older proxies do not know the filter that reads MCP (%v)", err)
+	}
+	options.ProxyVersion = "1.31"
+	if manifests, err = envoy.Istio([]*policy.Policy{p}, options); err != nil || !strings.Contains(string(manifests), "filters.http.mcp") {
+		t.Errorf("newer ones read it (%v)", err)
+	}
+}
