@@ -96,6 +96,7 @@ func TestEveryCommentOfAManifestIsWritten(t *testing.T) {
 			if p, findings = policy.Load("", []byte("version: 1\nfanout: search\nforward: [x-a]\n")); p == nil {
 				t.Fatal(findings)
 			}
+		case SetUpSidecar:
 		}
 		plan, err := newMeshPlan([]*policy.Policy{p}, options.withDefaults())
 		if err != nil {
