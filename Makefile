@@ -9,7 +9,7 @@ FETCH := sh test/tools/fetch
 # Packages whose tests run real programs; SHORT=1 leaves them out, and says so.
 REAL := ./envoy/... ./test/...
 
-.PHONY: help build demo test check lint fuzz bench bench-envoy chaos tools tidy
+.PHONY: help build demo test test-kubernetes check lint fuzz bench bench-envoy chaos tools tidy
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ else
 	ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && REDIS_BIN=$$($(FETCH) redis) && \
 	go test $(RACE) -timeout 20m -p 2 ./...
 endif
+
+test-kubernetes: ## Hold deploy/ against the types of Kubernetes, ToolHive and others, and against the binary
+	cd test/kubernetes && go vet . && go test -timeout 20m .
 
 check: lint test ## Run the linter and all tests, and see that nothing in the tree has changed
 	go mod tidy -diff

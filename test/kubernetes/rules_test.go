@@ -1,0 +1,417 @@
+package kubernetes_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os/exec"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+const (
+	// stopBudget is the most that a stop takes beyond --drain-delay, as deploy/README.md says.
+	stopBudget = 6 * time.Second
+	// proxyID is the user and the group of istio-proxy.
+	proxyID = 1337
+)
+
+// report takes one fault.
+type report func(format string, args ...any)
+
+// faults holds manifests against the schemas and all the rules.
+func faults(t *testing.T, known schemas, text []byte) []string {
+	t.Helper()
+	c, found := newCluster(t, known, text)
+	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	binary := newFlags(t)
+	for i := range c.workloads {
+		w := &c.workloads[i]
+		within := func(format string, args ...any) { add("%s: "+format, append([]any{w.name}, args...)...) }
+		for _, container := range w.containers() {
+			secure(&container, w.pod.Spec.SecurityContext, within)
+			bounded(&container, within)
+		}
+		ours, sidecar := w.bellhop()
+		if ours == nil {
+			within("no container is Bellhop's")
+			continue
+		}
+		inForce, unknown := binary.of(ours)
+		for _, what := range unknown {
+			within("bellhop serve has no %s", what)
+		}
+		if ours.Image != "bellhop:dev" {
+			within("the image is %s", ours.Image)
+		}
+		c.tokenless(w, ours, within)
+		graceful(w, inForce, within)
+		probed(ours, inForce, within)
+		c.policies(t, w, ours, inForce, within)
+		secrets(t, w, ours, within)
+		selectors(w, within)
+		if sidecar {
+			shared(w, ours, inForce, within)
+		}
+	}
+	c.services(add)
+	c.protections(add)
+	c.names(add)
+	return found
+}
+
+// secure: nothing that a container does not need.
+func secure(c *corev1.Container, pod *corev1.PodSecurityContext, fault report) {
+	own := c.SecurityContext
+	if own == nil {
+		own = &corev1.SecurityContext{}
+	}
+	if pod == nil {
+		pod = &corev1.PodSecurityContext{}
+	}
+	if nonRoot := either(own.RunAsNonRoot, pod.RunAsNonRoot); nonRoot == nil || !*nonRoot {
+		fault("%s: runAsNonRoot is not set", c.Name)
+	}
+	if user := either(own.RunAsUser, pod.RunAsUser); user == nil || *user == 0 || *user == proxyID {
+		fault("%s runs as user %s", c.Name, number(user))
+	}
+	if group := either(own.RunAsGroup, pod.RunAsGroup); group == nil || *group == 0 || *group == proxyID {
+		fault("%s runs as group %s", c.Name, number(group))
+	}
+	if own.ReadOnlyRootFilesystem == nil || !*own.ReadOnlyRootFilesystem {
+		fault("%s: readOnlyRootFilesystem is not set", c.Name)
+	}
+	if own.AllowPrivilegeEscalation == nil || *own.AllowPrivilegeEscalation {
+		fault("%s: allowPrivilegeEscalation is not false", c.Name)
+	}
+	if own.Capabilities == nil || !slices.Equal(own.Capabilities.Drop, []corev1.Capability{"ALL"}) || len(own.Capabilities.Add) > 0 {
+		fault("%s keeps capabilities", c.Name)
+	}
+	if seccomp := either(own.SeccompProfile, pod.SeccompProfile); seccomp == nil || seccomp.Type != corev1.SeccompProfileTypeRuntimeDefault {
+		fault("%s has no seccomp profile", c.Name)
+	}
+}
+
+// bounded: what a container asks for, and where it ends.
+func bounded(c *corev1.Container, fault report) {
+	limit := c.Resources.Limits.Memory()
+	if c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() || limit.IsZero() {
+		fault("%s does not say how much memory and CPU it needs", c.Name)
+	}
+	for _, variable := range c.Env {
+		if variable.Name != "GOMEMLIMIT" {
+			continue
+		}
+		soft, err := resource.ParseQuantity(strings.TrimSuffix(variable.Value, "B"))
+		if err != nil || soft.Cmp(*limit) >= 0 {
+			fault("%s: GOMEMLIMIT %s is not below the limit of %s", c.Name, variable.Value, limit)
+		}
+	}
+}
+
+// tokenless: Bellhop asks nothing of Kubernetes.
+func (c *cluster) tokenless(w *workload, ours *corev1.Container, fault report) {
+	if _, ok := c.accounts[w.pod.Spec.ServiceAccountName]; !ok {
+		fault("its service account %q is not there", w.pod.Spec.ServiceAccountName)
+	}
+	covered := slices.ContainsFunc(ours.VolumeMounts, func(m corev1.VolumeMount) bool {
+		return m.MountPath == "/var/run/secrets/kubernetes.io/serviceaccount"
+	})
+	if auto := w.pod.Spec.AutomountServiceAccountToken; (auto == nil || *auto) && !covered {
+		fault("Bellhop gets the pod's token")
+	}
+}
+
+// graceful: a pod is not killed while Bellhop drains.
+func graceful(w *workload, inForce map[string][]string, fault report) {
+	delay, err := time.ParseDuration(inForce["drain-delay"][0])
+	if err != nil {
+		fault("--drain-delay: %v", err)
+	}
+	grace := 30 * time.Second
+	if seconds := w.pod.Spec.TerminationGracePeriodSeconds; seconds != nil {
+		grace = time.Duration(*seconds) * time.Second
+	}
+	if grace <= delay+stopBudget {
+		fault("the grace period of %s does not cover a stop, which takes up to %s", grace, delay+stopBudget)
+	}
+}
+
+// probed: Kubernetes asks what Bellhop answers, where it listens.
+func probed(ours *corev1.Container, inForce map[string][]string, fault report) {
+	host, admin, err := net.SplitHostPort(inForce["admin"][0])
+	if err != nil {
+		fault("--admin: %v", err)
+		return
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsLoopback() {
+		fault("--admin %s is on loopback, where no probe reaches it", host)
+	}
+	opened := []string{admin}
+	if _, port, err := net.SplitHostPort(inForce["listen"][0]); err == nil && !strings.HasPrefix(inForce["listen"][0], "unix:") {
+		opened = append(opened, port)
+	}
+	for _, port := range ours.Ports {
+		if !slices.Contains(opened, strconv.Itoa(int(port.ContainerPort))) {
+			fault("no flag opens port %d", port.ContainerPort)
+		}
+	}
+	for _, probe := range []struct {
+		name, path string
+		probe      *corev1.Probe
+	}{
+		{"startupProbe", "/readyz", ours.StartupProbe}, {"livenessProbe", "/livez", ours.LivenessProbe}, {"readinessProbe", "/readyz", ours.ReadinessProbe},
+	} {
+		if probe.probe == nil || probe.probe.HTTPGet == nil || probe.probe.HTTPGet.Path != probe.path {
+			fault("%s does not ask for %s", probe.name, probe.path)
+		} else if got := portOf(probe.probe.HTTPGet.Port, ours.Ports); got != admin {
+			fault("%s asks port %q, and Bellhop listens on %s", probe.name, got, admin)
+		}
+	}
+}
+
+// policies: what --policy and --ceiling name is mounted, and bellhop check finds nothing in it.
+func (c *cluster) policies(t *testing.T, w *workload, ours *corev1.Container, inForce map[string][]string, fault report) {
+	t.Helper()
+	under := t.TempDir()
+	if err := c.mount(w, ours, under); err != nil {
+		fault("%v", err)
+	}
+	args := []string{"check"}
+	if ceiling := inForce["ceiling"][0]; ceiling != "" {
+		args = append(args, "--ceiling", path.Join(under, ceiling))
+	}
+	fanouts := map[string]string{}
+	for _, folder := range inForce["policy"] {
+		found, err := documents(under, folder)
+		if err != nil {
+			fault("--policy: %v", err)
+		}
+		for _, file := range found {
+			// Each by itself, as no two may be for one fan-out.
+			if output, err := exec.CommandContext(t.Context(), bellhop, append(slices.Clone(args), file)...).CombinedOutput(); err != nil {
+				fault("bellhop check: %v\n%s", err, output)
+			}
+			fanout := fanoutOf(t, file)
+			if other, taken := fanouts[fanout]; taken {
+				fault("%s and %s are both for fan-out %q", path.Base(other), path.Base(file), fanout)
+			}
+			fanouts[fanout] = file
+		}
+	}
+	if file := inForce["key-file"][0]; file != "" {
+		if _, err := documents(under, file); err != nil {
+			fault("--key-file: %v", err)
+		}
+	}
+}
+
+// secrets: the READMEs make them, and only the group reads them.
+func secrets(t *testing.T, w *workload, ours *corev1.Container, fault report) {
+	t.Helper()
+	readme := read(t, "deploy/kubernetes/README.md")
+	need := func(name string) {
+		if !strings.Contains(readme, "create secret generic "+name+" ") {
+			fault("no README makes Secret %s", name)
+		}
+	}
+	for _, volume := range w.pod.Spec.Volumes {
+		if volume.Secret == nil {
+			continue
+		}
+		need(volume.Secret.SecretName)
+		if mode := volume.Secret.DefaultMode; mode == nil || *mode&0o007 != 0 {
+			fault("Secret %s is mounted with mode %s, which others can read", volume.Secret.SecretName, number(mode))
+		}
+	}
+	for _, variable := range ours.Env {
+		if variable.ValueFrom != nil && variable.ValueFrom.SecretKeyRef != nil {
+			need(variable.ValueFrom.SecretKeyRef.Name)
+		} else if variable.Name == "BELLHOP_STORE" {
+			fault("BELLHOP_STORE, which holds a password, is not from a Secret")
+		}
+	}
+}
+
+// selectors: those of a workload mean its own pods.
+func selectors(w *workload, fault report) {
+	if w.selector != nil && !selects(w.selector, w.pod.Labels) {
+		fault("Deployment %s selects other pods than its own", w.name)
+	}
+	for _, spread := range w.pod.Spec.TopologySpreadConstraints {
+		if !selects(spread.LabelSelector, w.pod.Labels) {
+			fault("the spread over %s counts other pods", spread.TopologyKey)
+		}
+	}
+}
+
+// shared: the proxy finds the socket of a sidecar, and may use it.
+func shared(w *workload, ours *corev1.Container, inForce map[string][]string, fault report) {
+	if ours.RestartPolicy == nil || *ours.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+		fault("restartPolicy is not Always, so it is no sidecar: the fan-out would wait for its end")
+	}
+	socket, ok := strings.CutPrefix(inForce["listen"][0], "unix://")
+	if !ok {
+		fault("a sidecar listens on a socket, and not on %s", inForce["listen"][0])
+	}
+	var mounts map[string]struct {
+		MountPath string `json:"mountPath"`
+	}
+	if err := json.Unmarshal([]byte(w.pod.Annotations["sidecar.istio.io/userVolumeMount"]), &mounts); err != nil {
+		fault("userVolumeMount: %v", err)
+	}
+	seen := slices.ContainsFunc(ours.VolumeMounts, func(m corev1.VolumeMount) bool {
+		volume := w.volume(m.Name)
+		return m.MountPath == path.Dir(socket) && !m.ReadOnly && volume != nil && volume.EmptyDir != nil && mounts[m.Name].MountPath == m.MountPath
+	})
+	if !seen {
+		fault("userVolumeMount does not give the proxy the folder of %s", socket)
+	}
+	if pod := w.pod.Spec.SecurityContext; pod == nil || pod.FSGroup == nil || *pod.FSGroup != proxyID {
+		fault("fsGroup is not the proxy's, which may then not use the socket")
+	}
+	if w.pod.Annotations["sidecar.istio.io/nativeSidecar"] != "true" {
+		fault("nativeSidecar is not true: the probes of Bellhop would wait for a proxy that waits for them")
+	}
+}
+
+// services lead to pods, and monitors to services.
+func (c *cluster) services(fault report) {
+	for _, object := range c.objects {
+		switch object := object.(type) {
+		case *corev1.Service:
+			pods := c.selected(&metav1.LabelSelector{MatchLabels: object.Spec.Selector})
+			if len(pods) == 0 {
+				fault("Service %s selects no pods", object.Name)
+			}
+			for _, w := range pods {
+				for _, port := range object.Spec.Ports {
+					if port.Name == "grpc" != (port.AppProtocol != nil && *port.AppProtocol == "grpc") {
+						fault("Service %s: the appProtocol of port %s does not fit its name", object.Name, port.Name)
+					}
+					if !slices.ContainsFunc(w.containers(), func(container corev1.Container) bool { return portOf(port.TargetPort, container.Ports) != "" }) {
+						fault("Service %s: no container has port %s", object.Name, port.TargetPort.String())
+					}
+				}
+			}
+		case *monitoringv1.ServiceMonitor:
+			for _, endpoint := range object.Spec.Endpoints {
+				if !slices.ContainsFunc(c.objects, func(other metav1.Object) bool {
+					service, ok := other.(*corev1.Service)
+					return ok && service.Namespace == object.Namespace && selects(&object.Spec.Selector, service.Labels) &&
+						slices.ContainsFunc(service.Spec.Ports, func(port corev1.ServicePort) bool { return port.Name == endpoint.Port })
+				}) {
+					fault("ServiceMonitor %s finds no service with port %s", object.Name, endpoint.Port)
+				}
+			}
+		}
+	}
+}
+
+// protections: budgets and network policies are for pods that are there, and let through what has to get through.
+func (c *cluster) protections(fault report) {
+	for _, object := range c.objects {
+		switch object := object.(type) {
+		case *policyv1.PodDisruptionBudget:
+			pods := c.selected(object.Spec.Selector)
+			if len(pods) == 0 || object.Spec.MaxUnavailable == nil || object.Spec.MaxUnavailable.IntVal >= pods[0].replicas {
+				fault("PodDisruptionBudget %s keeps nothing up", object.Name)
+			}
+		case *networkingv1.NetworkPolicy:
+			pods := c.selected(&object.Spec.PodSelector)
+			if len(pods) == 0 {
+				fault("NetworkPolicy %s selects no pods", object.Name)
+			}
+			var open []string
+			for _, rule := range object.Spec.Ingress {
+				for _, port := range rule.Ports {
+					open = append(open, port.Port.String())
+				}
+			}
+			for _, w := range pods {
+				ours, _ := w.bellhop()
+				if ours == nil {
+					continue
+				}
+				want := []string{"15008"}
+				for _, port := range ours.Ports {
+					want = append(want, strconv.Itoa(int(port.ContainerPort)))
+				}
+				slices.Sort(want)
+				slices.Sort(open)
+				if !slices.Equal(open, want) {
+					fault("NetworkPolicy %s opens %v, want %v", object.Name, open, want)
+				}
+			}
+		}
+	}
+}
+
+// names: all in one namespace, and those that change in place without a hash.
+func (c *cluster) names(fault report) {
+	for _, object := range c.objects {
+		if _, cluster := object.(*corev1.Namespace); !cluster && object.GetNamespace() == "" {
+			fault("%s has no namespace", object.GetName())
+		}
+	}
+	for name := range c.configMaps {
+		if strings.HasPrefix(name, "bellhop-") && regexp.MustCompile(`-[a-z0-9]{10}$`).MatchString(name) {
+			fault("ConfigMap %s has a hash in its name: a change would restart Bellhop", name)
+		}
+	}
+}
+
+// selected lists the workloads whose pods a selector means.
+func (c *cluster) selected(selector *metav1.LabelSelector) []*workload {
+	var found []*workload
+	for i := range c.workloads {
+		if selects(selector, c.workloads[i].pod.Labels) {
+			found = append(found, &c.workloads[i])
+		}
+	}
+	return found
+}
+
+func selects(selector *metav1.LabelSelector, of map[string]string) bool {
+	compiled, err := metav1.LabelSelectorAsSelector(selector)
+	return err == nil && !compiled.Empty() && compiled.Matches(labels.Set(of))
+}
+
+// portOf is the number of a port that is named or numbered, or nothing where no container has it.
+func portOf(port intstr.IntOrString, ports []corev1.ContainerPort) string {
+	for _, one := range ports {
+		if port.StrVal == one.Name && port.Type == intstr.String || port.Type == intstr.Int && port.IntVal == one.ContainerPort {
+			return strconv.Itoa(int(one.ContainerPort))
+		}
+	}
+	return ""
+}
+
+// either is the container's setting, else the pod's.
+func either[T any](own, pod *T) *T {
+	if own != nil {
+		return own
+	}
+	return pod
+}
+
+func number[T int32 | int64](n *T) string {
+	if n == nil {
+		return "nobody said"
+	}
+	return strconv.FormatInt(int64(*n), 10)
+}
