@@ -9,7 +9,7 @@ FETCH := sh test/tools/fetch
 # Packages whose tests run real programs; SHORT=1 leaves them out, and says so.
 REAL := ./envoy/... ./test/...
 
-.PHONY: help build demo test test-kubernetes check lint fuzz bench bench-envoy chaos tools tidy
+.PHONY: help build image demo test test-kubernetes check lint fuzz bench bench-envoy chaos tools tidy
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,14 @@ help: ## List the targets
 build: ## Build bin/bellhop
 	@mkdir -p bin
 	go build -trimpath -o bin/bellhop ./cmd/bellhop
+
+PLATFORM ?= linux/$(shell go env GOARCH)
+image: ## Build the image bellhop:dev into bin/image, and load it where docker or podman runs (PLATFORM=linux/arm64)
+	@cd deploy/image && GOOS= GOARCH= go run . --source ../.. --out ../../bin/image --platform $(PLATFORM) \
+		--revision "$$(git describe --always --dirty --abbrev=40 --exclude '*')"
+	@for engine in docker podman; do \
+		if $$engine info >/dev/null 2>&1; then $$engine load -i bin/image/bellhop-$(subst /,-,$(PLATFORM)).tar; fi; \
+	done
 
 demo: build ## Run the whole path and show what everybody saw (KEEP=1: leave it running)
 	@go build -o bin/demo ./test/demo
@@ -35,6 +43,14 @@ endif
 
 test-kubernetes: ## Hold deploy/ against the types of Kubernetes, ToolHive and others, and against the binary
 	cd test/kubernetes && go vet . && go test -timeout 20m .
+	cd deploy/image && go vet . && go test -timeout 20m .
+
+test-istio: build ## Let Istio's own pilot render our manifests, and run the end-to-end tests on what it makes (4–8 minutes to build, once)
+	@mkdir -p bin
+	cd test/istio && go test ./... && go build -o ../../bin/istio-render ./render
+	@export ENVOY_BIN VMCP_BIN CONFIGURE=$(CURDIR)/bin/istio-render; \
+	ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \
+	go test $(RACE) -count 1 -timeout 20m ./test/e2e
 
 check: lint test ## Run the linter and all tests, and see that nothing in the tree has changed
 	go mod tidy -diff

@@ -137,3 +137,32 @@ func golden(t *testing.T, file string, got []byte) {
 		t.Errorf("run go test ./envoy -update, if this is meant to be (-file +got):\n%s", diff)
 	}
 }
+
+// Mesh-wide, a fan-out is named by the namespace of its proxy: Envoy takes it from its own environment, and no header of a
+// client's has a say.
+func TestTheNamespaceNamesTheFanout(t *testing.T) {
+	binary := envoyBinary(t)
+	t.Setenv("POD_NAMESPACE", "team-a")
+	bellhop, address := serve(t, "unix")
+	server := newUpstream(t, nil)
+	text, err := envoy.Filters(load(t, servedPolicy), envoy.FilterOptions{Bellhop: []string{address}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mesh := read(t, istioExamples+"mesh/istio.yaml")
+	value := `value: "%ENVIRONMENT(POD_NAMESPACE)%"`
+	if !strings.Contains(mesh, "- key: bellhop-fanout\n                  "+value) {
+		t.Fatalf("the mesh-wide example names fan-outs in another way")
+	}
+	free := freeAddresses(t, 3)
+	file := filepath.Join(t.TempDir(), "envoy.yaml")
+	if err := os.WriteFile(file, paste(t, []byte(strings.ReplaceAll(string(text), "value: search", value)), free, server.host()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, binary, file, free[2])
+	for i, role := range []string{"ingress", "egress"} {
+		bellhop.tell(set())
+		get(t, "http://"+free[i]+"/mcp", "bellhop-fanout", "team-b", "pod_namespace", "team-b")
+		wantMetadata(t, bellhop.last(t).metadata, map[string]string{"bellhop-role": role, "bellhop-fanout": "team-a"})
+	}
+}

@@ -8,8 +8,10 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	mcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/mcp/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"bellhop/policy"
 )
@@ -41,7 +43,7 @@ func (w *meshWriter) workloadFilter(namespace string) manifest {
 	p.addFilters(inbound, ingress, w.inboundListener(), false)
 	p.addFilters(outboundSide, egress, nil, true)
 	for _, b := range w.backends {
-		p.enable(outboundSide, egress, hostName(b.origin()), metadata(backendKey, b.name),
+		p.enable(outboundSide, egress, b.origin(), metadata(backendKey, b.name),
 			"Backend "+b.name+". Only here does the filter run.")
 	}
 	p.stripTicket(outboundSide)
@@ -52,11 +54,11 @@ func (w *meshWriter) workloadFilter(namespace string) manifest {
 func (w *meshWriter) gatewayFilters() []manifest {
 	in := w.newPatches()
 	in.addFilters(gatewaySide, ingress, nil, true)
-	in.enable(gatewaySide, ingress, hostName(w.host), nil, "The fan-out, as clients know it. Only here does the filter run.")
+	in.enable(gatewaySide, ingress, w.host, nil, "The fan-out, as clients know it. Only here does the filter run.")
 	out := w.newPatches()
 	out.addFilters(gatewaySide, egress, nil, true)
 	for _, b := range w.backends {
-		out.enable(gatewaySide, egress, hostName(b.origin()), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
+		out.enable(gatewaySide, egress, b.origin(), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
 	}
 	out.stripTicket(gatewaySide)
 	return []manifest{
@@ -74,9 +76,6 @@ func (w *meshWriter) name() string {
 	}
 	return "bellhop-" + strings.Trim(strings.NewReplacer("_", "-", ".", "-", "/", "-").Replace(strings.ToLower(w.labels[0].value)), "-")
 }
-
-// hostName is Istio's name of the virtual host of a server.
-func hostName(p place) string { return p.String() }
 
 func (w *meshWriter) envoyFilter(p *patches, name, namespace string, labels []label) manifest {
 	w.faults = append(w.faults, p.faults...)
@@ -158,13 +157,16 @@ func routerOf() yaml.MapSlice {
 }
 
 // enable lets a disabled filter run for one virtual host, and tells it something of that host.
-func (p *patches) enable(where side, r role, host string, tell []*corev3.HeaderValue, why string) {
+func (p *patches) enable(where side, r role, host place, tell []*corev3.HeaderValue, why string) {
 	p.note(p.path(), why)
-	overrides := &extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
-		Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: tell},
-	}}
 	p.noteBackend(r)
-	p.mergeHost(where, host, &routev3.VirtualHost{TypedPerFilterConfig: map[string]*anypb.Any{r.filterName(): p.pack(overrides)}})
+	enabled := map[string]*anypb.Any{r.filterName(): p.pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
+		Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: tell},
+	}})}
+	if p.readMCP {
+		enabled[mcpFilterName] = p.pack(&mcpv3.McpOverride{TrafficMode: mcpv3.Mcp_PASS_THROUGH, MaxRequestBodySize: wrapperspb.UInt32(maxParsedBody)})
+	}
+	p.mergeHost(where, host, &routev3.VirtualHost{TypedPerFilterConfig: enabled})
 }
 
 func (p *patches) noteBackend(r role) {
@@ -173,9 +175,10 @@ func (p *patches) noteBackend(r role) {
 	}
 }
 
-// mergeHost adds to a virtual host.
-func (p *patches) mergeHost(where side, host string, value proto.Message) {
-	match := fields("context", string(where), "routeConfiguration", fields("vhost", fields("name", scalar(host))))
+// mergeHost adds to a virtual host. It is found by its domain: hosts with the same routes have one virtual host in Istio,
+// which has the name of one of them.
+func (p *patches) mergeHost(where side, host place, value proto.Message) {
+	match := fields("context", string(where), "routeConfiguration", fields("portNumber", int(host.port), "vhost", fields("domainName", scalar(host.host))))
 	partial, err := tree(value) // it is a part, which its own rules would refuse
 	if err != nil {
 		p.faults = append(p.faults, err)

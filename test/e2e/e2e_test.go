@@ -83,6 +83,9 @@ func start(t *testing.T, options stack.Options, backends map[string]*mcptest.Bac
 	t.Helper()
 	options.Dir = t.TempDir()
 	options.Bellhop, options.Envoy, options.VMCP = found.bellhop, found.envoy, found.vmcp
+	if by := os.Getenv("CONFIGURE"); by != "" { // the same cases on another configuration, as "make test-istio" has it
+		options.Configure = []string{by}
+	}
 	options.ServeArgs = append([]string{"--log-level", "debug"}, options.ServeArgs...)
 	for name, b := range backends {
 		options.Backends = append(options.Backends, stack.Backend{Name: name, URL: b.URL()})

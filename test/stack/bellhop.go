@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 
 	"bellhop/test/process"
 )
@@ -62,22 +64,26 @@ func (s *Stack) runningBellhop() *process.Process {
 	return s.bellhop
 }
 
-// writeEnvoyConfig lets Bellhop write the configuration that Envoy will run on.
+// writeEnvoyConfig lets Bellhop write the configuration that Envoy will run on, or whatever the options name.
 func (s *Stack) writeEnvoyConfig(ctx context.Context) error {
-	args := []string{
-		"envoy", "bootstrap", "--policy", s.layout.policy,
+	by := s.options.Configure
+	if by == nil {
+		by = []string{s.options.Bellhop, "envoy", "bootstrap"}
+	}
+	args := append(slices.Clone(by[1:]),
+		"--policy", s.layout.policy,
 		"--ingress", s.layout.ingress, "--fanout", s.tap.URL(), "--egress", s.layout.egress,
 		"--bellhop", s.socketURL(), "--envoy-admin", s.layout.envoyAdmin,
-	}
+	)
 	for _, backend := range s.options.Backends {
 		args = append(args, "--backend", backend.Name+"="+backend.URL)
 	}
-	command := exec.CommandContext(ctx, s.options.Bellhop, append(args, s.options.BootstrapArgs...)...)
+	command := exec.CommandContext(ctx, by[0], append(args, s.options.BootstrapArgs...)...)
 	command.Dir, command.Env = s.options.Dir, s.environment()
 	var config, complaints bytes.Buffer
 	command.Stdout, command.Stderr = &config, &complaints
 	if err := command.Run(); err != nil {
-		return fmt.Errorf("write Envoy's configuration with bellhop envoy bootstrap: %w; it says:\n%s", err, complaints.Bytes())
+		return fmt.Errorf("write Envoy's configuration with %s: %w; it says:\n%s", strings.Join(by, " "), err, complaints.Bytes())
 	}
 	return os.WriteFile(s.layout.envoyConfig, config.Bytes(), 0o600)
 }

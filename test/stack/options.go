@@ -36,7 +36,8 @@ type Options struct {
 	VMCPYAML            string        // more top-level settings of vMCP
 
 	ServeArgs        []string // more flags of "bellhop serve"; they win over ours
-	BootstrapArgs    []string // more flags of "bellhop envoy bootstrap"
+	Configure        []string // a command in place of "bellhop envoy bootstrap" that takes its flags; nil: that
+	BootstrapArgs    []string // more flags of it
 	EnvoyArgs        []string // more flags of Envoy, other than the ones that are set here
 	EnvoyConcurrency int      // 0: 2
 	EnvoyLogLevel    string   // empty: warning
