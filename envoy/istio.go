@@ -36,6 +36,9 @@ func IstioWarnings(policies []*policy.Policy, options IstioOptions) []string {
 	if plan.failOpen {
 		warnings = append(warnings, "--fail-open: while Bellhop is down, the fan-out sees the clients' headers and backends see tickets; leave it out to answer 503 instead")
 	}
+	if plan.release < closingRelease && plan.options.SetUp != SetUpSidecar {
+		warnings = append(warnings, "--proxy-version "+plan.options.ProxyVersion+": while Bellhop's service does not exist, these proxies skip the filters, and the fan-out sees the clients' headers; create the service first and delete it last")
+	}
 	for _, one := range policies {
 		if one.ScopesTools() && !plan.readMCP {
 			warnings = append(warnings, "--proxy-version "+plan.options.ProxyVersion+": these proxies cannot read the tool from a body, so rules with tools: hold only for clients that say the tool in mcp-name")

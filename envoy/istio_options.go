@@ -104,12 +104,13 @@ func (o IstioOptions) flags() []flag {
 // release is a release of Istio, by its second number: 31 is 1.31.
 type release int
 
-// The releases whose proxies are supported, and the first whose Envoy (1.39) reads the MCP method as Bellhop needs it
-// and fails closed where Bellhop's cluster is missing.
+// The releases whose proxies are supported, and the first whose Envoy (1.39) reads the MCP method as Bellhop needs it,
+// and fails closed where Bellhop's cluster is missing. All else that is written is known to the oldest (Envoy 1.37) too.
 const (
 	oldestRelease  release = 29
 	newestRelease  release = 31
 	readingRelease release = 31
+	closingRelease release = 31
 )
 
 func parseRelease(text string) (release, *problem) {

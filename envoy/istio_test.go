@@ -155,6 +155,11 @@ func TestIstioWarnings(t *testing.T) {
 	if err != nil || strings.Contains(string(manifests), "filters.http.mcp") {
 		t.Errorf("older proxies do not know the filter that reads MCP (%v)", err)
 	}
+	central := setUps()[envoy.SetUpCentral]
+	central.ProxyVersion = "1.30"
+	if got := envoy.IstioWarnings(policiesOf(t, central), central); len(got) != 1 || !strings.Contains(got[0], "skip the filters") {
+		t.Errorf("got %q", got)
+	}
 	options.ProxyVersion = "1.31"
 	if manifests, err = envoy.Istio([]*policy.Policy{p}, options); err != nil || !strings.Contains(string(manifests), "filters.http.mcp") {
 		t.Errorf("newer ones read it (%v)", err)
