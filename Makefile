@@ -48,9 +48,11 @@ test-kubernetes: ## Hold deploy/ against the types of Kubernetes, ToolHive and o
 test-istio: build ## Let Istio's own pilot render our manifests, and run the end-to-end tests on what it makes (4–8 minutes to build, once)
 	@mkdir -p bin
 	cd test/istio && go test ./... && go build -o ../../bin/istio-render ./render
-	@export ENVOY_BIN VMCP_BIN CONFIGURE=$(CURDIR)/bin/istio-render; \
-	ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \
-	go test $(RACE) -count 1 -timeout 20m ./test/e2e
+	@export ENVOY_BIN VMCP_BIN CONFIGURE; ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \
+	for set_up in sidecar central gateway; do \
+		echo "end to end, on Istio's $$set_up configuration"; \
+		CONFIGURE="$(CURDIR)/bin/istio-render $$set_up" go test $(RACE) -count 1 -timeout 20m ./test/e2e || exit 1; \
+	done
 
 check: lint test ## Run the linter and all tests, and see that nothing in the tree has changed
 	go mod tidy -diff

@@ -84,7 +84,7 @@ func start(t *testing.T, options stack.Options, backends map[string]*mcptest.Bac
 	options.Dir = t.TempDir()
 	options.Bellhop, options.Envoy, options.VMCP = found.bellhop, found.envoy, found.vmcp
 	if by := os.Getenv("CONFIGURE"); by != "" { // the same cases on another configuration, as "make test-istio" has it
-		options.Configure = []string{by}
+		options.Configure = strings.Fields(by)
 	}
 	options.ServeArgs = append([]string{"--log-level", "debug"}, options.ServeArgs...)
 	for name, b := range backends {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,32 +21,40 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"bellhop/envoy"
 	"bellhop/test/istio/pilot"
 )
 
 // What stands in for what there is not on one machine without a mesh:
 //
-//   - the capture of connections: the listeners are opened at addresses of their own, and one more in front leads the
-//     fan-out's /NAME/… to the host of the service NAME;
-//   - names and certificates: the endpoints of the services are sockets, behind which a listener gives the request the
-//     Host that the server on loopback wants; filter chains for mutual TLS are left out;
+//   - the capture of connections and DNS: the listeners are opened at sockets, and ones in front of them lead clients to the
+//     fan-out's host, and the fan-out's /NAME/… to the host of the backend NAME;
+//   - addresses and certificates: the endpoints of the services are sockets, behind which a listener gives the request the
+//     Host that the server on loopback wants. There is no mutual TLS: its filter chains are left out at a sidecar, and at a
+//     gateway the transport, with the authorisation that rests on it;
 //   - Istio's own extensions, which only Istio's build of Envoy has, are left out.
 //
 // The rest is as pilot made it: the order and the configuration of the other filters, the routes, the clusters.
 
-// bootstrap makes a static configuration of what pilot has rendered.
-func (p path) bootstrap(rendered pilot.Rendered) ([]byte, error) {
-	inbound, err := p.inbound(rendered)
+// bootstrap makes a static configuration of what pilot has rendered for the proxies on both sides.
+func (p path) bootstrap(in, out pilot.Rendered) ([]byte, error) {
+	inbound, err := p.inbound(in)
 	if err != nil {
 		return nil, err
 	}
-	outbound, err := p.outbound(rendered)
+	outbound, err := p.outbound(out)
 	if err != nil {
 		return nil, err
 	}
 	resources := &bootstrapv3.Bootstrap_StaticResources{Listeners: []*listenerv3.Listener{inbound, outbound, p.capture()}}
-	for _, cluster := range rendered.Clusters {
-		if kept := p.cluster(cluster); kept != nil {
+	if p.setUp == envoy.SetUpGateway {
+		resources.Listeners = append(resources.Listeners, p.clients())
+		resources.Clusters = append(resources.Clusters, static("clients", p.socket("inbound")))
+	}
+	named := map[string]bool{}
+	for _, cluster := range slices.Concat(in.Clusters, out.Clusters) {
+		if kept := p.cluster(cluster); kept != nil && !named[kept.GetName()] {
+			named[kept.GetName()] = true
 			resources.Clusters = append(resources.Clusters, kept)
 		}
 	}
@@ -81,41 +90,49 @@ func (p path) servers() map[string]*url.URL {
 
 // inbound is the listener by which the fan-out is reached.
 func (p path) inbound(rendered pilot.Rendered) (*listenerv3.Listener, error) {
+	if p.setUp == envoy.SetUpGateway {
+		return p.find(rendered, "inbound", p.socket("inbound"), "0.0.0.0_80")
+	}
 	for _, listener := range rendered.Listeners {
 		for _, chain := range listener.GetFilterChains() {
 			port := chain.GetFilterChainMatch().GetDestinationPort().GetValue()
 			if listener.GetName() == "virtualInbound" && strconv.Itoa(int(port)) == portOf(p.ingress) && chain.GetTransportSocket() == nil {
-				return opened("inbound", tcp(p.ingress), chain, nil), nil
+				return p.opened("inbound", tcp(p.ingress), chain, nil), nil
 			}
 		}
 	}
 	return nil, fmt.Errorf("pilot has rendered no inbound listener for port %s", portOf(p.ingress))
 }
 
-// outbound is the listener by which the fan-out reaches the backends' services.
+// outbound is the listener by which the fan-out reaches the backends.
 func (p path) outbound(rendered pilot.Rendered) (*listenerv3.Listener, error) {
-	port := strconv.Itoa(servicePort)
-	var table *routev3.RouteConfiguration
-	for _, one := range rendered.Routes {
-		if one.GetName() == port {
-			table = one
-		}
+	name := "0.0.0.0_" + strconv.Itoa(servicePort)
+	if p.setUp == envoy.SetUpGateway {
+		name = "0.0.0.0_80"
 	}
+	return p.find(rendered, "outbound", p.socket("outbound"), name)
+}
+
+// find opens a listener of pilot's with the routes that it asks for.
+func (p path) find(rendered pilot.Rendered, name string, at *corev3.Address, of string) (*listenerv3.Listener, error) {
 	for _, listener := range rendered.Listeners {
-		if strings.HasSuffix(listener.GetName(), "_"+port) && pilot.Manager(listener.GetDefaultFilterChain()) != nil && table != nil {
-			return opened("outbound", p.socket("outbound"), listener.GetDefaultFilterChain(), table), nil
-		}
-		for _, chain := range listener.GetFilterChains() {
-			if strings.HasSuffix(listener.GetName(), "_"+port) && pilot.Manager(chain) != nil && table != nil {
-				return opened("outbound", p.socket("outbound"), chain, table), nil
+		for _, chain := range append(listener.GetFilterChains(), listener.GetDefaultFilterChain()) {
+			manager := pilot.Manager(chain)
+			if listener.GetName() != of || manager == nil {
+				continue
+			}
+			for _, table := range rendered.Routes {
+				if table.GetName() == manager.GetRds().GetRouteConfigName() {
+					return p.opened(name, at, chain, table), nil
+				}
 			}
 		}
 	}
-	return nil, fmt.Errorf("pilot has rendered no outbound listener and routes for port %s", port)
+	return nil, fmt.Errorf("pilot has rendered no listener %s with routes", of)
 }
 
 // opened is a listener with one filter chain of pilot's, and the routes that it would ask for.
-func opened(name string, at *corev3.Address, chain *listenerv3.FilterChain, table *routev3.RouteConfiguration) *listenerv3.Listener {
+func (p path) opened(name string, at *corev3.Address, chain *listenerv3.FilterChain, table *routev3.RouteConfiguration) *listenerv3.Listener {
 	manager := proto.Clone(pilot.Manager(chain)).(*hcmv3.HttpConnectionManager)
 	if table != nil {
 		table.ValidateClusters = nil
@@ -123,7 +140,8 @@ func opened(name string, at *corev3.Address, chain *listenerv3.FilterChain, tabl
 	}
 	var filters []*hcmv3.HttpFilter
 	for _, filter := range manager.GetHttpFilters() {
-		if !strings.HasPrefix(filter.GetName(), "istio.") {
+		nobody := p.setUp == envoy.SetUpGateway && filter.GetName() == "envoy.filters.http.rbac" // it asks for names in certificates
+		if !strings.HasPrefix(filter.GetName(), "istio.") && !nobody {
 			filters = append(filters, filter)
 		}
 	}
@@ -139,32 +157,39 @@ func listen(name string, at *corev3.Address, manager *hcmv3.HttpConnectionManage
 
 // cluster is one of pilot's, with the endpoint that it has here; nil for those of which no use is made.
 func (p path) cluster(cluster *clusterv3.Cluster) *clusterv3.Cluster {
-	switch cluster.GetName() {
-	case "bellhop":
+	endpoints := map[string]*corev3.Address{
+		fmt.Sprintf("outbound|%d||%s", bellhopPort, bellhopHost):                      pipe(strings.TrimPrefix(p.bellhop, "unix://")),
+		"inbound|" + portOf(p.ingress) + "||":                                         p.socket("vmcp"),
+		fmt.Sprintf("outbound|%s||vmcp.default.svc.cluster.local", portOf(p.ingress)): p.socket("vmcp"),
+	}
+	for _, b := range p.backends {
+		endpoints[fmt.Sprintf("outbound|%d||%s", servicePort, b.host)] = p.socket(b.name)
+		endpoints["outbound|443||"+b.host] = p.socket(b.name)
+	}
+	switch name := cluster.GetName(); {
+	case name == "bellhop":
 		return cluster
-	case "PassthroughCluster", "BlackHoleCluster": // of which no use is made, but routes name them
+	case name == "PassthroughCluster" || name == "BlackHoleCluster": // of which no use is made, but routes name them
 		cluster.Filters = nil
 		return cluster
-	}
-	for name := range p.servers() {
-		if cluster.GetName() != "inbound|"+portOf(p.ingress)+"||" && cluster.GetName() != fmt.Sprintf("outbound|%d||%s.default.svc.cluster.local", servicePort, name) {
-			continue
-		}
-		if strings.HasPrefix(cluster.GetName(), "inbound|") {
-			name = "vmcp"
-		}
-		kept := static(cluster.GetName(), p.socket(name))
+	case endpoints[name] != nil:
+		kept := static(name, endpoints[name])
 		kept.CircuitBreakers, kept.TypedExtensionProtocolOptions, kept.CommonLbConfig = cluster.GetCircuitBreakers(), cluster.GetTypedExtensionProtocolOptions(), cluster.GetCommonLbConfig()
 		return kept
+	default:
+		return nil
 	}
-	return nil
 }
 
-// capture leads what the fan-out asks of a backend to the outbound listener, as if it had asked for the service.
+// capture leads what the fan-out asks of a backend to the outbound listener, as if it had asked for the backend's host.
 func (p path) capture() *listenerv3.Listener {
+	port := strconv.Itoa(servicePort)
+	if p.setUp == envoy.SetUpGateway {
+		port = "80"
+	}
 	host := &routev3.VirtualHost{Name: "capture", Domains: []string{"*"}}
 	for _, b := range p.backends {
-		route := forward("capture", b.service+":"+strconv.Itoa(servicePort))
+		route := forward("capture", b.host+":"+port)
 		route.PrefixRewrite = "/"
 		host.Routes = append(host.Routes, &routev3.Route{
 			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + b.name + "/"}},
@@ -174,12 +199,22 @@ func (p path) capture() *listenerv3.Listener {
 	return listen("capture", tcp(p.egress), plain("capture", host))
 }
 
+// clients leads clients to the fan-out's host at the ingress gateway.
+func (p path) clients() *listenerv3.Listener {
+	return listen("clients", tcp(p.ingress), plain("clients", all("clients", fanoutHost)))
+}
+
 // behind gives a request the Host that a server on loopback wants.
 func (p path) behind(name string, server *url.URL) *listenerv3.Listener {
-	return listen("behind-"+name, p.socket(name), plain("behind-"+name, &routev3.VirtualHost{Name: name, Domains: []string{"*"}, Routes: []*routev3.Route{{
+	return listen("behind-"+name, p.socket(name), plain("behind-"+name, all("server-"+name, server.Host)))
+}
+
+// all leads every request to a cluster, with another Host.
+func all(cluster, host string) *routev3.VirtualHost {
+	return &routev3.VirtualHost{Name: cluster, Domains: []string{"*"}, Routes: []*routev3.Route{{
 		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-		Action: &routev3.Route_Route{Route: forward("server-"+name, server.Host)},
-	}}}))
+		Action: &routev3.Route_Route{Route: forward(cluster, host)},
+	}}}
 }
 
 func forward(cluster, host string) *routev3.RouteAction {
@@ -211,7 +246,11 @@ func static(name string, at *corev3.Address) *clusterv3.Cluster {
 
 // socket is a Unix socket of this path alone: abstract, so that nobody has to take it away, and named by a port that is.
 func (p path) socket(name string) *corev3.Address {
-	return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "@bellhop-" + portOf(p.ingress) + "-" + name}}}
+	return pipe("@bellhop-" + portOf(p.ingress) + "-" + name)
+}
+
+func pipe(path string) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path}}}
 }
 
 func tcp(address string) *corev3.Address {

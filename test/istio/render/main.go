@@ -1,9 +1,10 @@
-// Render prints a configuration for Envoy that has the shape of a sidecar's in an Istio mesh: Istio's own pilot makes it
-// of what "bellhop envoy istio sidecar" prints. It takes the flags of "bellhop envoy bootstrap", so that whatever is
-// tested on that configuration can be tested on this one.
+// Render prints a configuration for Envoy that has the shape of those in an Istio mesh: Istio's own pilot makes it of what
+// "bellhop envoy istio" prints for the set-up that its first argument names. It takes the flags of "bellhop envoy bootstrap", so that
+// whatever is tested on that configuration can be tested on this one.
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"istio.io/istio/pilot/pkg/model"
 	"istio.io/istio/pkg/log"
 	"istio.io/istio/pkg/test"
 
@@ -34,19 +36,24 @@ func (m *many) Set(value string) error { *m = append(*m, value); return nil }
 
 // path is the flags: where everything is.
 type path struct {
+	setUp                                           envoy.SetUp
 	policy, ingress, fanout, egress, bellhop, admin string
 	readMCP                                         bool
 	backends                                        []backend
 }
 
-// backend is an MCP server, and the service that it is in the mesh.
+// backend is an MCP server, and the host that it is in the mesh.
 type backend struct {
-	name, service string
-	url           *url.URL
+	name, host string
+	url        *url.URL
 }
 
-// servicePort is the port of the backends' services.
-const servicePort = 8080
+const (
+	servicePort = 8080 // of the backends, inside the mesh
+	bellhopHost = "bellhop.bellhop.svc.cluster.local"
+	bellhopPort = 9000
+	fanoutHost  = "fanout.example.com" // at the ingress gateway, port 80
+)
 
 func run(args []string) error {
 	p, err := parse(args)
@@ -62,8 +69,8 @@ func run(args []string) error {
 	}
 	var text []byte
 	err = test.Wrap(func(t test.Failer) {
-		rendered := pilot.Render(t, p.mesh()+manifests, pilot.Sidecar("default", "127.0.0.1", map[string]string{"app": "vmcp"}))
-		text, err = p.bootstrap(rendered)
+		in, out := p.proxies()
+		text, err = p.bootstrap(pilot.Render(t, p.mesh()+manifests, in), pilot.Render(t, p.mesh()+manifests, out))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,8 +82,21 @@ func run(args []string) error {
 	return err
 }
 
+// proxies are those on both sides of the fan-out, which may be one and the same.
+func (p path) proxies() (in, out *model.Proxy) {
+	if p.setUp == envoy.SetUpGateway {
+		return pilot.Gateway("istio-system", "10.0.0.3", map[string]string{"istio": "ingressgateway"}),
+			pilot.Gateway("istio-system", "10.0.0.4", map[string]string{"istio": "egressgateway"})
+	}
+	sidecar := func() *model.Proxy { return pilot.Sidecar("default", "127.0.0.1", map[string]string{"app": "vmcp"}) }
+	return sidecar(), sidecar()
+}
+
 func parse(args []string) (path, error) {
-	var p path
+	if len(args) == 0 {
+		return path{}, errors.New("name a set-up: sidecar, central or gateway")
+	}
+	p := path{setUp: envoy.SetUp(args[0])}
 	var backends many
 	flags := flag.NewFlagSet("render", flag.ContinueOnError)
 	flags.StringVar(&p.policy, "policy", "", "")
@@ -87,7 +107,7 @@ func parse(args []string) (path, error) {
 	flags.StringVar(&p.admin, "envoy-admin", "", "")
 	flags.BoolVar(&p.readMCP, "read-mcp", false, "")
 	flags.Var(&backends, "backend", "")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args[1:]); err != nil {
 		return p, err
 	}
 	for _, text := range backends {
@@ -96,7 +116,11 @@ func parse(args []string) (path, error) {
 		if err != nil {
 			return p, err
 		}
-		p.backends = append(p.backends, backend{name: name, service: name + ".default.svc.cluster.local", url: read})
+		host := name + ".default.svc.cluster.local"
+		if p.setUp == envoy.SetUpGateway {
+			host = name + ".example.com"
+		}
+		p.backends = append(p.backends, backend{name: name, host: host, url: read})
 	}
 	return p, nil
 }
@@ -111,35 +135,74 @@ func (p path) manifests() (string, error) {
 	if loaded == nil {
 		return "", findings
 	}
-	options := envoy.IstioOptions{SetUp: envoy.SetUpSidecar, Bellhop: p.bellhop, Port: portOf(p.ingress), ReadMCP: p.readMCP}
+	options := envoy.IstioOptions{SetUp: p.setUp, ReadMCP: p.readMCP}
+	target := fmt.Sprintf("http://%%s:%d%%s", servicePort)
+	switch p.setUp {
+	case envoy.SetUpSidecar:
+		options.Bellhop, options.Port = p.bellhop, portOf(p.ingress)
+	case envoy.SetUpCentral:
+		options.Accounts, options.Port = []string{"default/vmcp"}, portOf(p.ingress)
+	case envoy.SetUpGateway:
+		options.Accounts, options.Host = []string{"default/vmcp"}, fanoutHost+":80"
+		target = "https://%s%s"
+	default:
+		return "", fmt.Errorf("the set-up %q cannot be rendered: write sidecar, central or gateway", p.setUp)
+	}
 	for _, b := range p.backends {
-		options.Backends = append(options.Backends, fmt.Sprintf("%s=http://%s:%d%s", b.name, b.service, servicePort, b.url.Path))
+		options.Backends = append(options.Backends, b.name+"="+fmt.Sprintf(target, b.host, b.url.Path))
 	}
 	manifests, err := envoy.Istio([]*policy.Policy{loaded}, options)
 	return string(manifests), err
 }
 
-// mesh is what there is without Bellhop: the fan-out's service and those of the backends.
+// mesh is what there is without Bellhop: the services of the fan-out, of the backends and of Bellhop, and the fan-out's host at
+// the ingress gateway.
 func (p path) mesh() string {
-	text := service("vmcp", portOf(p.ingress), "{address: 127.0.0.1, labels: {app: vmcp}}")
+	text := service("vmcp.default.svc.cluster.local", "HTTP", portOf(p.ingress), "{address: 127.0.0.1, labels: {app: vmcp}}") +
+		service(bellhopHost, "GRPC", strconv.Itoa(bellhopPort), "{address: 127.0.0.1}")
+	if p.setUp == envoy.SetUpGateway {
+		return text + service("istio-egressgateway.istio-system.svc.cluster.local", "HTTP", "80", "{address: 10.0.0.4, labels: {istio: egressgateway}}") +
+			service("istio-ingressgateway.istio-system.svc.cluster.local", "HTTP", "80", "{address: 10.0.0.3, labels: {istio: ingressgateway}}") +
+			fmt.Sprintf(clients, fanoutHost, portOf(p.ingress))
+	}
 	for _, b := range p.backends {
-		text += service(b.name, strconv.Itoa(servicePort), "{address: 127.0.0.1}")
+		text += service(b.host, "HTTP", strconv.Itoa(servicePort), "{address: 127.0.0.1}")
 	}
 	return text
 }
 
-func service(name, port, endpoint string) string {
+func service(host, protocol, port, endpoint string) string {
+	name, rest, _ := strings.Cut(host, ".")
+	namespace, _, _ := strings.Cut(rest, ".")
 	return fmt.Sprintf(`apiVersion: networking.istio.io/v1
 kind: ServiceEntry
-metadata: {name: %[1]s, namespace: default}
+metadata: {name: %s, namespace: %s}
 spec:
-  hosts: [%[1]s.default.svc.cluster.local]
+  hosts: [%s]
   location: MESH_INTERNAL
   resolution: STATIC
-  ports: [{number: %[2]s, name: http, protocol: HTTP}]
-  endpoints: [%[3]s]
+  ports: [{number: %s, name: main, protocol: %s}]
+  endpoints: [%s]
 ---
-`, name, port, endpoint)
+`, name, namespace, host, port, protocol, endpoint)
 }
+
+// clients is what somebody has who gives a fan-out to clients at the ingress gateway.
+const clients = `apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: clients, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [%[1]s]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: clients, namespace: istio-system}
+spec:
+  hosts: [%[1]s]
+  gateways: [clients]
+  http: [{route: [{destination: {host: vmcp.default.svc.cluster.local, port: {number: %[2]s}}}]}]
+---
+`
 
 func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
