@@ -12,10 +12,11 @@ import (
 )
 
 // Summary says of a configuration what matters to Bellhop: which HTTP filters stand where and in what order, what virtual
-// hosts set for them, which headers are taken off, and which clusters there are.
+// hosts set for them, which headers are taken off, and which clusters there are. It is sorted where order says nothing:
+// pilot's own changes from run to run.
 func (r Rendered) Summary() string {
 	var out strings.Builder
-	for _, listener := range r.Listeners {
+	for _, listener := range sorted(r.Listeners) {
 		for _, chain := range slices.Concat(listener.GetFilterChains(), defaultChain(listener)) {
 			if manager := Manager(chain); manager != nil {
 				fmt.Fprintf(&out, "listener %s%s\n", listener.GetName(), port(chain))
@@ -26,14 +27,18 @@ func (r Rendered) Summary() string {
 			}
 		}
 	}
-	for _, table := range r.Routes {
+	for _, table := range sorted(r.Routes) {
 		fmt.Fprintf(&out, "routes %s\n", table.GetName())
 		summarise(&out, "  ", table)
 	}
-	for _, cluster := range r.Clusters {
+	for _, cluster := range sorted(r.Clusters) {
 		fmt.Fprintf(&out, "cluster %s\n", cluster.GetName())
 	}
 	return out.String()
+}
+
+func sorted[T interface{ GetName() string }](all []T) []T {
+	return slices.SortedStableFunc(slices.Values(all), func(a, b T) int { return strings.Compare(a.GetName(), b.GetName()) })
 }
 
 func defaultChain(listener *listenerv3.Listener) []*listenerv3.FilterChain {
@@ -65,7 +70,7 @@ func summarise(out *strings.Builder, indent string, table *routev3.RouteConfigur
 	if names := table.GetRequestHeadersToRemove(); len(names) > 0 {
 		fmt.Fprintf(out, "%stakes off %s\n", indent, strings.Join(names, ", "))
 	}
-	for _, host := range table.GetVirtualHosts() {
+	for _, host := range sorted(table.GetVirtualHosts()) {
 		fmt.Fprintf(out, "%shost %s\n", indent, host.GetName())
 		for _, name := range slices.Sorted(maps.Keys(host.GetTypedPerFilterConfig())) {
 			per := &extprocv3.ExtProcPerRoute{}
