@@ -18,6 +18,13 @@ import (
 const reference = "bellhop:dev"
 
 func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "image:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var o options
@@ -28,10 +35,10 @@ func main() {
 	flag.Parse()
 	made, err := build(ctx, o)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "image:", err)
-		os.Exit(1)
+		return err
 	}
-	fmt.Printf("%s %s\n%s\n%s\n", reference, made.digest, made.archive, made.sbom)
+	_, err = fmt.Printf("%s %s\n%s\n%s\n", reference, made.digest, made.archive, made.sbom)
+	return err
 }
 
 type options struct {
