@@ -26,12 +26,13 @@ const (
 	outcomeUnreadable outcome = "unreadable"       // a document; the last good policies stay
 	outcomeFaults     outcome = "faults"           // of a document; the last good policies stay
 	outcomeFanout     outcome = "fanout_changed"   // needs a restart; the last good policy stays
-	outcomeKeys       outcome = "keys_failed"      // the key file; the last good policies and keys stay
+	outcomeKeys       outcome = "keys_failed"      // the key file alone; the last good policies and keys stay
 	outcomeDiscovery  outcome = "discovery_failed" // a file of an identity; the last good policy and identities stay
 )
 
 // reloader keeps the rules in force equal to the files, as long as all of these are good: one document with faults keeps
-// the others from being reloaded too, for they are checked together.
+// the others from being reloaded too, for they are checked together. Secrets do not wait for that: keys and discovery
+// identities are rotated whatever is wrong with the documents.
 //
 // A discovery file that cannot be read leaves the last good identities in force, all of them: a backend gets the
 // credential that it was meant to have or the one before, and never a request without one that needs it. So a
@@ -82,6 +83,7 @@ func (r *reloader) look() []string {
 type attempt struct {
 	outcome outcome
 	err     error             // why what the files say is not to be in force; nil if it is
+	keys    error             // what of it is the key file's fault
 	next    *rules            // what is to be in force: what the files say, or the last good rules
 	text    [sha256.Size]byte // of all documents
 	files   []string          // that the documents name
@@ -89,14 +91,18 @@ type attempt struct {
 
 // attempt does all that can fail, and touches nothing that is live.
 func (r *reloader) attempt() attempt {
-	a := r.read()
+	keys, fault := r.sources.keys()
+	a := r.read(keys, fault)
 	if a.err != nil {
-		a.next = r.rotated()
+		a.next = r.rotated(keys)
+	}
+	if a.keys = fault; a.outcome != outcomeKeys {
+		a.err = errors.Join(a.err, fault)
 	}
 	return a
 }
 
-func (r *reloader) read() attempt {
+func (r *reloader) read(keys ticket.Keys, keysFault error) attempt {
 	read, err := r.sources.read(readRegular)
 	if err != nil {
 		return attempt{outcome: outcomeUnreadable, err: err}
@@ -116,10 +122,11 @@ func (r *reloader) read() attempt {
 		a.outcome = outcomeFanout
 		return a
 	}
-	if parsed.keys, a.err = r.sources.keys(); a.err != nil {
-		a.outcome = outcomeKeys
+	if keysFault != nil {
+		a.outcome, a.err = outcomeKeys, keysFault
 		return a
 	}
+	parsed.keys = keys
 	if a.next, a.err = parsed.identified(); a.err != nil {
 		a.outcome = outcomeDiscovery
 		return a
@@ -131,12 +138,18 @@ func (r *reloader) read() attempt {
 	return a
 }
 
-// rotated are the rules in force with the discovery identities as they are now: a fault in a policy does not keep a
-// credential from being rotated.
-func (r *reloader) rotated() *rules {
+// rotated are the rules in force with these keys, if there are any, and with the discovery identities as they are now, if
+// they can be read: a fault in a policy does not keep a secret from being rotated, nor does one of these the other.
+func (r *reloader) rotated(keys ticket.Keys) *rules {
 	now := r.inForce.Load()
-	next, err := now.identified()
-	if err != nil || next.same(now) {
+	next := now
+	if identified, err := now.identified(); err == nil {
+		next = identified
+	}
+	if keys != nil {
+		next = &rules{keys: keys, documents: next.documents}
+	}
+	if next.same(now) {
 		return now
 	}
 	return next
@@ -221,8 +234,11 @@ func (r *reloader) complain(a attempt) {
 		if finding.Severity == policy.SeverityError {
 			r.log.Error(message, "reason", string(a.outcome), "at", fmt.Sprintf("%s:%d:%d", finding.File, finding.Line, finding.Column),
 				"error", finding.Message, "mend", finding.Mend, "faults", findings.Count(policy.SeverityError))
-			return
+			break
 		}
+	}
+	if a.keys != nil {
+		r.log.Error("keys not reloaded; the last good ones stay in force", "error", a.keys)
 	}
 }
 
