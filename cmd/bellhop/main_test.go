@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +33,32 @@ func waitFor(script *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	script.Fatalf("%s was not made within 30 s", args[0])
+}
+
+// Bellhop often runs as another user than the one who rotates its keys, who is then root.
+func TestAKeyFileKeepsItsOwner(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("NOT RUN: only root can give a file to somebody else")
+	}
+	const user, group = 65532, 65533
+	file := filepath.Join(t.TempDir(), "keys")
+	for _, step := range []string{"--add", "--stage", "--promote"} {
+		if got := run([]string{"keygen", step, file}, strings.NewReader(""), io.Discard, os.Stderr); got != exitOK {
+			t.Fatalf("%s: exit code %d", step, got)
+		}
+		if step == "--add" {
+			if err := os.Chown(file, user, group); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || owner.Uid != user || owner.Gid != group {
+		t.Errorf("the file belongs to %+v, want %d:%d", owner, user, group)
+	}
 }
 
 func TestExitCodes(t *testing.T) {

@@ -1,6 +1,7 @@
 package ticket
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -105,46 +106,101 @@ func lines(file []byte) iter.Seq2[int, string] {
 
 // AddKey puts a new key in front of a key file's and leaves at most keep of the keys that it had.
 func AddKey(file []byte, keep int) ([]byte, error) {
-	return rewrite(file, func(old []string) ([]string, error) {
-		return append([]string{NewLine()}, old[:min(keep, len(old))]...), nil
+	return rewrite(file, func(old []entry) ([]entry, error) {
+		if staged(old) {
+			return nil, errors.New("its last key is staged, and would be cut off some day; promote it: bellhop keygen --promote FILE")
+		}
+		return append([]entry{{key: NewLine()}}, old[:min(keep, len(old))]...), nil
 	})
 }
 
 // StageKey puts a new key behind a key file's: it redeems and makes nothing yet.
 func StageKey(file []byte) ([]byte, error) {
-	return rewrite(file, func(old []string) ([]string, error) { return append(old, NewLine()), nil })
-}
-
-// PromoteKey takes the last key of a key file to the front and leaves at most keep of the others.
-func PromoteKey(file []byte, keep int) ([]byte, error) {
-	return rewrite(file, func(old []string) ([]string, error) {
-		if len(old) < 2 {
-			return nil, errors.New("it has no second key to promote; stage one first: bellhop keygen --stage FILE")
+	return rewrite(file, func(old []entry) ([]entry, error) {
+		switch {
+		case len(old) == 0:
+			return nil, errors.New("it has no key yet, so there is none to stage one behind; make it with: bellhop keygen --add FILE")
+		case staged(old):
+			return nil, errors.New("its last key is staged already; promote it: bellhop keygen --promote FILE")
+		default:
+			return append(old, entry{above: stagedMark + "\n", key: NewLine()}), nil
 		}
-		last := len(old) - 1
-		return append([]string{old[last]}, old[:min(keep, last)]...), nil
 	})
 }
 
-// rewrite changes the keys of a raw key file, which may be empty. A Tink keyset is not Bellhop's to write.
-func rewrite(file []byte, change func(old []string) ([]string, error)) ([]byte, error) {
+// PromoteKey takes the staged key of a key file to the front and leaves at most keep of the others.
+func PromoteKey(file []byte, keep int) ([]byte, error) {
+	return rewrite(file, func(old []entry) ([]entry, error) {
+		if !staged(old) {
+			return nil, errors.New("its last key is not staged; stage one first: bellhop keygen --stage FILE")
+		}
+		last := len(old) - 1
+		return append([]entry{old[last].unmarked()}, old[:min(keep, last)]...), nil
+	})
+}
+
+const (
+	keysHeading = "# Keys of Bellhop's tickets, the newest first.\n"
+	// stagedMark stands above a staged key: by its place alone it could not be told from an old one.
+	stagedMark = "# Staged: redeems, and makes nothing until it is promoted."
+)
+
+// entry is a key of a raw key file.
+type entry struct {
+	above string // the comments and empty lines that stand above it
+	key   string
+}
+
+// unmarked is the key without the mark of a staged one.
+func (e entry) unmarked() entry {
+	return entry{above: strings.ReplaceAll(e.above, stagedMark+"\n", ""), key: e.key}
+}
+
+// staged reports whether the last key is.
+func staged(keys []entry) bool {
+	return len(keys) > 0 && strings.Contains(keys[len(keys)-1].above, stagedMark+"\n")
+}
+
+// rewrite changes the keys of a raw key file, which may be empty. Comments go with the key below them; those above the
+// first key and below the last stay where they are. A Tink keyset is not Bellhop's to write.
+func rewrite(file []byte, change func(old []entry) ([]entry, error)) ([]byte, error) {
 	if isKeyset(file) {
 		return nil, errors.New("it is a Tink keyset; rotate it with: tinkey rotate-keyset")
 	}
-	var old []string
-	for _, line := range lines(file) {
-		old = append(old, line)
-	}
+	old, below := entries(file)
+	heading := cmp.Or(below, keysHeading)
 	if len(old) > 0 {
 		if _, err := ParseKeys(file); err != nil {
 			return nil, err
 		}
+		heading, old[0].above = old[0].unmarked().above, ""
+	} else {
+		below = ""
 	}
 	keys, err := change(old)
 	if err != nil {
 		return nil, err
 	}
-	return []byte("# Keys of Bellhop's tickets, the newest first.\n" + strings.Join(keys, "\n") + "\n"), nil
+	var next strings.Builder
+	next.WriteString(heading)
+	for _, entry := range keys {
+		next.WriteString(entry.above + entry.key + "\n")
+	}
+	return []byte(next.String() + below), nil
+}
+
+// entries are the keys of a raw key file, and what stands below the last one.
+func entries(file []byte) (keys []entry, below string) {
+	for line := range strings.Lines(string(file)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			below += line + "\n"
+			continue
+		}
+		keys = append(keys, entry{above: below, key: line})
+		below = ""
+	}
+	return keys, below
 }
 
 // Exposed says what is wrong with the permissions of a key file, or nothing. A group may read it: so Kubernetes mounts

@@ -123,22 +123,69 @@ func TestPurposesShareNoKey(t *testing.T) {
 
 // In two steps no replica meets a ticket of a key that it does not have: first all can redeem it, then all make it.
 func TestAKeyIsStagedAndPromoted(t *testing.T) {
+	if _, err := ticket.StageKey(nil); err == nil {
+		t.Error("a key is staged behind none: it would be the newest")
+	}
 	file, _ := ticket.AddKey(nil, 2)
-	before, _ := ticket.ParseKeys(file)
+	before := parse(t, file)
+	if _, err := ticket.PromoteKey(file, 2); err == nil {
+		t.Error("a key that was not staged is promoted")
+	}
 	file, err := ticket.StageKey(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	staged, _ := ticket.ParseKeys(file)
+	staged := parse(t, file)
 	if len(staged) != 2 || !staged[:1].Equal(before) {
 		t.Error("a staged key is the last")
+	}
+	if _, err := ticket.AddKey(file, 1); err == nil {
+		t.Error("a key was added, and the staged one cut off")
+	}
+	if _, err := ticket.StageKey(file); err == nil {
+		t.Error("a second key was staged, and of two nobody knows which every replica has")
 	}
 	file, err = ticket.PromoteKey(file, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	promoted, _ := ticket.ParseKeys(file)
+	promoted := parse(t, file)
 	if len(promoted) != 2 || !promoted[:1].Equal(staged[1:]) || !promoted[1:].Equal(before) {
 		t.Error("a promoted key is the first")
 	}
+	if _, err := ticket.PromoteKey(file, 2); err == nil {
+		t.Error("an old key is promoted")
+	}
+	if _, err := ticket.AddKey(file, 2); err != nil {
+		t.Errorf("after it keys are added again: %v", err)
+	}
+}
+
+func TestCommentsStayWithTheirKeys(t *testing.T) {
+	first, second := ticket.NewLine(), ticket.NewLine()
+	file := []byte("# Ours.\n" + second + "\n# From March.\n" + first + "\n# The end.\n")
+	file, err := ticket.StageKey(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if file, err = ticket.PromoteKey(file, 2); err != nil {
+		t.Fatal(err)
+	}
+	newest, _, _ := strings.Cut(strings.TrimPrefix(string(file), "# Ours.\n"), "\n")
+	want := "# Ours.\n" + newest + "\n" + second + "\n# From March.\n" + first + "\n# The end.\n"
+	if string(file) != want {
+		t.Errorf("the file is\n%swant\n%s", file, want)
+	}
+	if file, err = ticket.AddKey([]byte("# Ours.\n"), 2); err != nil || !strings.HasPrefix(string(file), "# Ours.\n") || strings.Count(string(file), "#") != 1 {
+		t.Errorf("%v, and the comment of a file without keys does not stay:\n%s", err, file)
+	}
+}
+
+func parse(t *testing.T, file []byte) ticket.Keys {
+	t.Helper()
+	keys, err := ticket.ParseKeys(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }
