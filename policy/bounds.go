@@ -165,28 +165,45 @@ func (c *checker) permitted(ceiling *Ceiling, at Position, name, ask string) {
 // granted finds backends that would get a sensitive header and may not.
 func (c *checker) granted(ceiling *Ceiling, path, name string, rule Rule, doc *Document) {
 	for i, to := range rule.To {
-		j := slices.IndexFunc(ceiling.bounds.Sensitive, func(grant Grant) bool {
-			return grant.Name == name && slices.Contains(grant.To, to) && (grant.Fanouts == nil || slices.Contains(grant.Fanouts, doc.Fanout))
-		})
-		if j < 0 {
+		grants := ceiling.grants(name, to, doc.Fanout)
+		if len(grants) == 0 {
 			c.fault(c.at("%s.to[%d]", path, i), "send it elsewhere, or ask whoever owns "+ceiling.file, "the ceiling does not let backend %q have %s (%s)", to, name, ceiling.where("ceiling.sensitive"))
 			continue
 		}
-		c.clustersGranted(ceiling, j, to, doc)
+		c.clustersGranted(ceiling, grants, to, doc)
 	}
 }
 
-// clustersGranted keeps a policy from giving another server the name of a backend that may have more.
-func (c *checker) clustersGranted(ceiling *Ceiling, i int, backend string, doc *Document) {
-	grant := ceiling.bounds.Sensitive[i]
+// grants are those, by their index, that let a backend have a sensitive header.
+func (c *Ceiling) grants(name, backend, fanout string) []int {
+	var found []int
+	for i, grant := range c.bounds.Sensitive {
+		if grant.Name == name && slices.Contains(grant.To, backend) && (grant.Fanouts == nil || slices.Contains(grant.Fanouts, fanout)) {
+			found = append(found, i)
+		}
+	}
+	return found
+}
+
+// clustersGranted keeps a policy from giving another server the name of a backend that may have more. What one of the
+// grants allows is allowed.
+func (c *checker) clustersGranted(ceiling *Ceiling, grants []int, backend string, doc *Document) {
+	var clusters []string
+	for _, i := range grants {
+		grant := ceiling.bounds.Sensitive[i]
+		if grant.Clusters == nil {
+			return
+		}
+		clusters = append(clusters, grant.Clusters...)
+	}
 	for _, declared := range doc.Backends {
-		if declared.Name != backend || grant.Clusters == nil {
+		if declared.Name != backend {
 			continue
 		}
 		for k, cluster := range declared.Clusters {
-			if at := c.at("backends.%s.clusters[%d]", backend, k); !slices.Contains(grant.Clusters, cluster) {
-				c.fault(at, "keep to "+strings.Join(grant.Clusters, ", ")+", or ask whoever owns "+ceiling.file,
-					"backend %q gets %s, and so cannot be cluster %q (%s)", backend, grant.Name, cluster, ceiling.where("ceiling.sensitive[%d]", i))
+			if at := c.at("backends.%s.clusters[%d]", backend, k); !slices.Contains(clusters, cluster) {
+				c.fault(at, "keep to "+strings.Join(clusters, ", ")+", or ask whoever owns "+ceiling.file,
+					"backend %q gets %s, and so cannot be cluster %q (%s)", backend, ceiling.bounds.Sensitive[grants[0]].Name, cluster, ceiling.where("ceiling.sensitive[%d]", grants[0]))
 			}
 		}
 	}
@@ -226,8 +243,18 @@ func (c *checker) lower(ceiling *Ceiling, limits *Limits) {
 			*limit.value = bound
 		}
 	}
-	if _, explicit := c.places["limits.value_bytes"]; !explicit {
+	c.lowerValue(ceiling.bounds.Limits, limits, ceiling.where("ceiling.limits.total_bytes"))
+}
+
+// lowerValue keeps one value below the ceiling of all together.
+func (c *checker) lowerValue(bounds Limits, limits *Limits, where string) {
+	at, explicit := c.places["limits.value_bytes"]
+	switch refused := bounds.ValueBytes != 0 && bounds.ValueBytes < limits.ValueBytes; {
+	case !explicit:
 		limits.ValueBytes = min(limits.ValueBytes, limits.TotalBytes)
+	case !refused && bounds.TotalBytes != 0 && bounds.TotalBytes < limits.ValueBytes:
+		c.fault(at, fmt.Sprintf("write %d or less", bounds.TotalBytes), "limits.value_bytes: %d is above the ceiling of %d for all together (%s)", limits.ValueBytes, bounds.TotalBytes, where)
+		limits.ValueBytes = limits.TotalBytes // is told
 	}
 }
 

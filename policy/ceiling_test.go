@@ -69,6 +69,46 @@ func TestAPolicyBelowItsCeiling(t *testing.T) {
 	}
 }
 
+// What one of several grants allows is allowed: they need not be one line.
+func TestGrantsAddUp(t *testing.T) {
+	const grant = "{name: cookie, to: [a], clusters: [%s]}"
+	for _, test := range []struct{ grants, want string }{
+		{fmt.Sprintf(grant, "one") + ", " + fmt.Sprintf(grant, "two"), ""},
+		{fmt.Sprintf(grant, "two") + ", {name: cookie, to: [a]}", ""},
+		{fmt.Sprintf(grant, "one") + ", {name: cookie, to: [a], clusters: [two], fanouts: [other]}", "keep to one, or ask"},
+		{fmt.Sprintf(grant, "one") + ", {name: cookie, to: [b], clusters: [two]}", "keep to one, or ask"},
+		{fmt.Sprintf(grant, "one") + ", " + fmt.Sprintf(grant, "three"), "keep to one, three, or ask"},
+	} {
+		ceiling := loadCeiling(t, "version: 1\nceiling: {sensitive: ["+test.grants+"]}\n")
+		_, findings := policy.LoadUnder(ceiling, "team.yaml", []byte("version: 1\nforward: [{name: cookie, to: [a], hide: true}]\nbackends: {a: {clusters: [one, two]}}\n"))
+		if findings.Faulty() != (test.want != "") || (test.want != "" && !strings.Contains(findings.Error(), test.want)) {
+			t.Errorf("%s: %q, want %q", test.grants, findings.Error(), test.want)
+		}
+	}
+}
+
+// A ceiling for all values together is one for each of them: the mend must not be to raise what may not be raised.
+func TestAValueStaysBelowTheCeilingOfAllTogether(t *testing.T) {
+	ceiling := loadCeiling(t, "version: 1\nceiling: {limits: {total_bytes: 8192}}\n")
+	for limits, want := range map[string]string{
+		"value_bytes: 8192":                     "",
+		"value_bytes: 9000":                     "write 8192 or less",
+		"value_bytes: 9000, total_bytes: 8192":  "write 8192 or less",
+		"value_bytes: 9000, total_bytes: 10000": "write 8192 or less",
+		"value_bytes: 5000, total_bytes: 4096":  "raise total_bytes too, or lower this",
+	} {
+		_, findings := policy.LoadUnder(ceiling, "team.yaml", []byte("version: 1\nforward: [x-a]\nlimits: {"+limits+"}\n"))
+		if findings.Faulty() != (want != "") {
+			t.Errorf("%s: %v", limits, findings)
+		}
+		for _, finding := range findings {
+			if finding.Severity == policy.SeverityError && finding.Mend != want {
+				t.Errorf("%s: %q, want %q", limits, finding.Mend, want)
+			}
+		}
+	}
+}
+
 // Whatever a policy under a ceiling captures or writes, nothing of it is denied and everything is allowed.
 func TestNoPolicyGetsAboveItsCeiling(t *testing.T) {
 	names := []string{"x-a", "x-a-b", "x_a_c", "x-b", "y-a", "y", "authorization", "cookie", "user-agent"}
