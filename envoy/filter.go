@@ -85,9 +85,7 @@ func (w *writer) filter(path string, r role) *hcmv3.HttpFilter {
 		w.note(path+".allow_mode_override", "Bellhop may ask for the headers of a response: that to the first request of a session names the session,",
 			"and that to its last one says that it has ended.")
 	}
-	if w.readMCP {
-		config.MetadataOptions = tellMCP()
-	}
+	config.MetadataOptions = w.metadataOptions(path+".metadata_options", r)
 	config.ForwardRules = forwardRules(footprint)
 	config.MutationRules = mutationRules(footprint)
 	w.noteFilter(path, r)
@@ -182,18 +180,23 @@ func exactly(text string) *matcherv3.StringMatcher {
 }
 
 func (w *writer) grpcService(path string, r role) *corev3.GrpcService {
-	tell := []string{roleKey, string(r)}
-	if w.fanoutName != "" {
-		tell = append(tell, fanoutKey, w.fanoutName)
-	}
 	w.note(path+".initial_metadata", "Tells Bellhop its role. A client cannot set it: it is not a header.")
 	return &corev3.GrpcService{
 		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 			ClusterName: w.cluster, Authority: w.authority, MaxReceiveMessageLength: wrapperspb.UInt32(maxAnswer),
 		}},
-		InitialMetadata: metadata(tell...),
+		InitialMetadata: w.who(r),
 		RetryPolicy:     w.retryPolicy(path + ".retry_policy"),
 	}
+}
+
+// who tells Bellhop which filter it is that asks.
+func (w *writer) who(r role) []*corev3.HeaderValue {
+	tell := []string{roleKey, string(r)}
+	if w.fanoutName != "" {
+		tell = append(tell, fanoutKey, w.fanoutName)
+	}
+	return metadata(tell...)
 }
 
 // retryPolicy bridges the restart of a Bellhop.

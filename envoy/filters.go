@@ -44,6 +44,11 @@ func (w *writer) pieces() yaml.MapSlice {
 		{Key: egressList, Value: forest(w, w.filters(within("$."+egressList), egress))},
 		{Key: "clusters", Value: []any{w.tree(w.bellhopCluster("$.clusters[0]"))}},
 	}
+	const logList = "ingress_access_log"
+	if logs := w.accessLogs(within("$."+logList), ingress); logs != nil {
+		w.note("$."+logList, "Into access_log of the listener that clients use, beside http_filters.")
+		pieces = append(pieces, yaml.MapItem{Key: logList, Value: forest(w, logs)})
+	}
 	return append(pieces, yaml.MapItem{Key: "layered_runtime", Value: w.tree(w.runtime("$.layered_runtime"))})
 }
 

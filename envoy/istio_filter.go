@@ -9,6 +9,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	mcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/mcp/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -40,8 +41,8 @@ func (w *meshWriter) workloadFilter(namespace string) manifest {
 	if w.bellhop != nil {
 		p.addCluster()
 	}
-	p.addFilters(inbound, ingress, w.inboundListener(), false)
-	p.addFilters(outboundSide, egress, nil, true)
+	p.addFilters(inbound, ingress, w.port, false)
+	p.addFilters(outboundSide, egress, 0, true)
 	for _, b := range w.backends {
 		p.enable(outboundSide, egress, b.origin(), metadata(backendKey, b.name),
 			"Backend "+b.name+". Only here does the filter run.")
@@ -53,10 +54,10 @@ func (w *meshWriter) workloadFilter(namespace string) manifest {
 // gatewayFilters are the EnvoyFilters of the ingress gateway and the egress gateway.
 func (w *meshWriter) gatewayFilters() []manifest {
 	in := w.newPatches()
-	in.addFilters(gatewaySide, ingress, nil, true)
+	in.addFilters(gatewaySide, ingress, 0, true)
 	in.enable(gatewaySide, ingress, w.host, nil, "The fan-out, as clients know it. Only here does the filter run.")
 	out := w.newPatches()
-	out.addFilters(gatewaySide, egress, nil, true)
+	out.addFilters(gatewaySide, egress, 0, true)
 	for _, b := range w.backends {
 		out.enable(gatewaySide, egress, b.origin(), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
 	}
@@ -118,10 +119,9 @@ func (p *patches) addCluster() {
 
 // addFilters puts the filters of a role in front of the router, which is behind authentication and authorisation.
 // Disabled ones wait for a virtual host that enables them.
-func (p *patches) addFilters(where side, r role, listener any, disabled bool) {
-	if listener == nil {
-		listener = fields("filterChain", routerOf())
-	}
+func (p *patches) addFilters(where side, r role, port uint16, disabled bool) {
+	p.addAccessLogs(where, r, listenerOf(port, managerOf()))
+	listener := listenerOf(port, routerOf())
 	for i, filter := range p.filters(func(i int) string { return p.pathOf(i) + ".patch.value" }, r) {
 		if i == 0 {
 			p.noteFilters(r, disabled)
@@ -129,6 +129,23 @@ func (p *patches) addFilters(where side, r role, listener any, disabled bool) {
 		filter.Disabled = disabled
 		p.add("HTTP_FILTER", fields("context", string(where), "listener", listener), "INSERT_BEFORE", p.tree(filter))
 	}
+}
+
+// addAccessLogs adds to the access logs of listeners.
+func (p *patches) addAccessLogs(where side, r role, listener any) {
+	logs := p.accessLogs(within(p.path()+".patch.value.typed_config.access_log"), r)
+	if logs == nil {
+		return
+	}
+	manager, err := anypb.New(&hcmv3.HttpConnectionManager{AccessLog: logs}) // a part, which its own rules would refuse
+	if err != nil {
+		p.faults = append(p.faults, err)
+	}
+	partial, err := tree(manager)
+	if err != nil {
+		p.faults = append(p.faults, err)
+	}
+	p.add("NETWORK_FILTER", fields("context", string(where), "listener", listener), "MERGE", fields("typed_config", partial))
 }
 
 func (p *patches) noteFilters(r role, disabled bool) {
@@ -143,17 +160,23 @@ func (p *patches) noteFilters(r role, disabled bool) {
 	p.note(p.path(), lines...)
 }
 
-func (w *meshWriter) inboundListener() any {
-	chain := routerOf()
-	if w.port != 0 {
-		chain = append(fields("destinationPort", int(w.port)), chain...)
+// listenerOf matches a filter in the listeners of a port, or of all where it is 0.
+func listenerOf(port uint16, filter yaml.MapSlice) yaml.MapSlice {
+	chain := fields("filter", filter)
+	if port != 0 {
+		chain = append(fields("destinationPort", int(port)), chain...)
 	}
 	return fields("filterChain", chain)
 }
 
-// routerOf matches the router in the filters of any listener for HTTP.
+// managerOf matches what handles HTTP.
+func managerOf() yaml.MapSlice {
+	return fields("name", "envoy.filters.network.http_connection_manager")
+}
+
+// routerOf matches the router in it.
 func routerOf() yaml.MapSlice {
-	return fields("filter", fields("name", "envoy.filters.network.http_connection_manager", "subFilter", fields("name", "envoy.filters.http.router")))
+	return append(managerOf(), fields("subFilter", fields("name", "envoy.filters.http.router"))...)
 }
 
 // enable lets a disabled filter run for one virtual host, and tells it something of that host.

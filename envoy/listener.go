@@ -66,6 +66,7 @@ func (w *bootstrapWriter) manager(path string, r role) *hcmv3.HttpConnectionMana
 		StreamIdleTimeout:          durationpb.New(0),
 		RequestHeadersTimeout:      durationpb.New(10 * time.Second),
 		GenerateRequestId:          wrapperspb.Bool(false),
+		AccessLog:                  w.accessLogs(within(path+".access_log"), r),
 	}
 }
 

@@ -1,7 +1,6 @@
 package envoy
 
 import (
-	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	mcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/mcp/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -22,9 +21,4 @@ func (w *writer) mcpFilter(path string) *hcmv3.HttpFilter {
 		TrafficMode:        mcpv3.Mcp_PASS_THROUGH,
 		MaxRequestBodySize: wrapperspb.UInt32(maxParsedBody),
 	})}}
-}
-
-// tellMCP lets ext_proc pass on what the filter before it has read.
-func tellMCP() *extprocv3.MetadataOptions {
-	return &extprocv3.MetadataOptions{ForwardingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{mcpFilterName}}}
 }

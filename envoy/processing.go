@@ -17,6 +17,7 @@ type processing struct {
 	fanoutName string // empty: the filters name none
 	atIngress  policy.Footprint
 	atEgress   policy.Footprint
+	sessions   bool // Bellhop keeps headers for sessions
 	responses  bool // Bellhop may ask for the headers of a response
 	failOpen   bool
 	readMCP    bool
@@ -43,6 +44,7 @@ func newProcessing(f *faults, options FilterOptions, policies ...*policy.Policy)
 func (p *processing) allow(one *policy.Policy) {
 	p.atIngress = union(p.atIngress, one.IngressFootprint())
 	p.atEgress = union(p.atEgress, one.EgressFootprint())
+	p.sessions = p.sessions || one.KeepsSessions()
 	p.responses = p.responses || one.KeepsSessions() || one.Explains()
 	p.readMCP = p.readMCP || one.ScopesTools()
 }

@@ -17,9 +17,10 @@ const (
 // change is what becomes of a request's headers: first remove, then set. Several lines of one name stand together
 // in set and replace what was there.
 type change struct {
-	remove []string
-	set    []policy.Header
-	await  *awaited // not nil: the response has something to tell
+	remove  []string
+	set     []policy.Header
+	await   *awaited // not nil: the response has something to tell
+	session string   // not empty: the request's session, by Bellhop's name for it
 }
 
 // replaces reports whether a line of that name does not survive the change.

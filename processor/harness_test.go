@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	accesslogservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -33,6 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // bench is a processor behind a real gRPC server, without a network.
 type bench struct {
 	client    extprocv3.ExternalProcessorClient
+	logs      accesslogservicev3.AccessLogServiceClient
 	registry  *prometheus.Registry
 	sessions  *store.Sessions
 	processor *processor.Processor
@@ -82,7 +84,7 @@ func start(t testing.TB, s setup) *bench {
 		Store: s.store, Sessions: s.sessions, Succession: sessions, Continue: s.goesOn, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, s.keys, all...)
-	extprocv3.RegisterExternalProcessorServer(server, b.processor)
+	b.processor.Register(server)
 	listener := bufconn.Listen(1 << 20)
 	go func() { _ = server.Serve(listener) }()
 	connection, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -92,6 +94,7 @@ func start(t testing.TB, s setup) *bench {
 	}
 	t.Cleanup(func() { _ = connection.Close(); server.Stop() })
 	b.client = extprocv3.NewExternalProcessorClient(connection)
+	b.logs = accesslogservicev3.NewAccessLogServiceClient(connection)
 	return b
 }
 

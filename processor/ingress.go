@@ -45,6 +45,9 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 		e.seen.header(e.policy.Pattern(header.Name), e.now())
 	}
 	made.await = e.await(request, visit, taken.Capture, capture, minted)
+	if e.policy.KeepsSessions() && !visit.nameless {
+		made.session = visit.id
+	}
 	if e.asks(request) {
 		if made.await == nil {
 			made.await = &awaited{}

@@ -34,6 +34,7 @@ type families struct {
 	mismatches     *prometheus.CounterVec
 	baggageDropped *prometheus.CounterVec
 	strangers      *prometheus.CounterVec
+	ended          *prometheus.CounterVec
 }
 
 func newFamilies(registerer prometheus.Registerer) *families {
@@ -60,8 +61,11 @@ func newFamilies(registerer prometheus.Registerer) *families {
 		strangers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bellhop_session_strangers_total", Help: "Requests with the session of another principal: they got nothing of it.",
 		}, []string{"fanout"}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_sessions_ended_total", Help: "Sessions that were forgotten because their client or the fan-out ended them.",
+		}, []string{"fanout"}),
 	}
-	registerer.MustRegister(f.strangers, f.requests, f.headers, f.seconds, f.refused, f.mismatches, f.baggageDropped)
+	registerer.MustRegister(f.strangers, f.ended, f.requests, f.headers, f.seconds, f.refused, f.mismatches, f.baggageDropped)
 	return f
 }
 
@@ -73,6 +77,7 @@ type metrics struct {
 	mismatches     prometheus.Counter
 	baggageDropped prometheus.Counter
 	strangers      prometheus.Counter
+	ended          prometheus.Counter
 }
 
 func (f *families) of(fanout string) *metrics {
@@ -80,6 +85,7 @@ func (f *families) of(fanout string) *metrics {
 	return &metrics{
 		requests: f.requests.MustCurryWith(label), headers: f.headers.MustCurryWith(label), seconds: f.seconds.MustCurryWith(label),
 		mismatches: f.mismatches.With(label), baggageDropped: f.baggageDropped.With(label), strangers: f.strangers.With(label),
+		ended: f.ended.With(label),
 	}
 }
 

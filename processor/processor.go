@@ -6,8 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 
 	"bellhop/policy"
 	"bellhop/processor/session"
@@ -57,9 +59,10 @@ type Settings struct {
 	Log      *slog.Logger
 }
 
-// Processor is the ext_proc service. It keeps nothing of a request but what its store keeps.
+// Processor is the ext_proc service, and that of an access log. It keeps nothing of a request but what its store keeps.
 type Processor struct {
 	extprocv3.UnimplementedExternalProcessorServer
+	accesslogv3.UnimplementedAccessLogServiceServer
 
 	shared  *shared
 	current atomic.Pointer[engines]
@@ -137,8 +140,14 @@ func (s *shared) engine(keys ticket.Keys, rules Rules, before *engines) *engine 
 	}
 }
 
+// Register adds the services to a gRPC server.
+func (p *Processor) Register(server grpc.ServiceRegistrar) {
+	extprocv3.RegisterExternalProcessorServer(server, p)
+	accesslogv3.RegisterAccessLogServiceServer(server, p)
+}
+
 // Drain lets go of the streams that only wait for a response, so that a stop fails no call: what the response would
-// have told about its session is lost. It is called once.
+// have told about its session is lost. Access logs end too: Envoy goes on with another Bellhop. It is called once.
 func (p *Processor) Drain() { close(p.shared.draining) }
 
 // Process serves one HTTP request.

@@ -24,6 +24,9 @@ func replyHeaders(c change) *extprocv3.ProcessingResponse {
 		// Exactly this: Envoy compares it with allowed_override_modes as a whole, and ignores silently what differs.
 		reply.ModeOverride = &extprocfilterv3.ProcessingMode{ResponseHeaderMode: extprocfilterv3.ProcessingMode_SEND}
 	}
+	if c.session != "" {
+		reply.DynamicMetadata = sessionMetadata(c.session)
+	}
 	return reply
 }
 

@@ -88,20 +88,26 @@ func (e *engine) receive(x *exchange, stream extprocv3.ExternalProcessor_Process
 	if x.awaits == nil {
 		return stream.Recv()
 	}
+	return untilDrained(e.draining, stream.Recv)
+}
+
+// untilDrained waits for a message of a stream, which ends when Bellhop drains.
+func untilDrained[M any](draining <-chan struct{}, receive func() (M, error)) (M, error) {
 	type message struct {
-		request *extprocv3.ProcessingRequest
+		content M
 		err     error
 	}
 	next := make(chan message, 1)
 	go func() { // ends at the latest with the handler, which cancels the stream
-		request, err := stream.Recv()
-		next <- message{request, err}
+		content, err := receive()
+		next <- message{content, err}
 	}()
 	select {
 	case got := <-next:
-		return got.request, got.err
-	case <-e.draining:
-		return nil, io.EOF
+		return got.content, got.err
+	case <-draining:
+		var none M
+		return none, io.EOF
 	}
 }
 
@@ -119,7 +125,11 @@ func (e *engine) pass(ctx context.Context, x *exchange, request *extprocv3.Proce
 	if request.GetResponseHeaders() != nil && x.awaits != nil {
 		awaits := x.awaits
 		x.awaits = nil
-		e.hear(ctx, awaits, readResponse(request))
+		ctx, cancel := context.WithTimeout(ctx, storeTime)
+		defer cancel()
+		if trouble := e.hear(ctx, awaits, readResponse(request)); trouble != nil {
+			return replyProblem(trouble, awaits.id), true
+		}
 		return replyResponse(awaits.view), !moreToCome(request)
 	}
 	return replyUnchanged(request, x.duplex(request)), false

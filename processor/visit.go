@@ -139,25 +139,23 @@ func sameLine(a, b policy.Header) bool { return a.Name == b.Name && a.Value.Equa
 // awaited is what the response of a request has to tell.
 type awaited struct {
 	begins *session.Record // not nil: the response names the session that this begins
-	ends   string          // not empty: the session that the response may end
-	asked  bool            // the client itself asked for its end
+	ends   string          // not empty: the session of which the client asked for the end
 	view   []policy.Header // what the client asked to be told with the response
+	id     any             // of the client's JSON-RPC request
 }
 
 // await says what the response has to tell. Most responses tell nothing, and are not waited for: a session's ID stands
-// in the response to its first request, and its end in that to a DELETE. That the fan-out has forgotten it (404) matters
-// only where the session's headers are in use.
+// in the response to its first request, and its end in that to a DELETE. That the fan-out has forgotten a session is heard
+// of by other means, so that a call under way never depends on Bellhop: see [Processor.StreamAccessLogs].
 func (e *engine) await(request incoming, v visit, own, complete policy.Capture, minted string) *awaited {
 	kept := e.policy.Kept(own)
 	switch {
 	case !e.policy.KeepsSessions():
 		return nil
 	case request.session == "" && !v.nameless && len(kept) > 0 && beginsSession(request):
-		return &awaited{begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: e.succeeding(minted), Content: ticket.Content(complete), Lifetime: e.policy.Lifetime()}}
+		return &awaited{id: request.id, begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: e.succeeding(minted), Content: ticket.Content(complete), Lifetime: e.policy.Lifetime()}}
 	case v.known && request.method == http.MethodDelete:
-		return &awaited{ends: cmp.Or(v.before, v.id), asked: true} // it was not remembered again
-	case v.known && len(v.record.Kept) > 0 && len(complete) > len(own):
-		return &awaited{ends: v.id}
+		return &awaited{ends: cmp.Or(v.before, v.id)} // it was not remembered again
 	default:
 		return nil
 	}
@@ -170,19 +168,33 @@ func beginsSession(request incoming) bool {
 		(request.act.Method == "" || request.act.Method == "initialize")
 }
 
-// hear takes from a response what was awaited of it. A response that tells nothing of use is passed over.
-func (e *engine) hear(ctx context.Context, a *awaited, response outgoing) {
-	good := response.status >= 200 && response.status < 300
-	var err error
-	switch {
-	case a.begins != nil && good && response.session != "":
-		err = e.sessions.Update(ctx, e.names[0].Session(response.session), e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
-			return *a.begins, now.Principal == "" || now.Principal == a.begins.Principal
-		})
-	case a.ends != "" && (response.status == http.StatusNotFound || (a.asked && good)):
-		err = e.sessions.End(ctx, a.ends)
+// hear takes from a response what was awaited of it. A response that tells nothing of use is passed over. A session that
+// cannot be remembered must not begin: its later requests would lack their headers, and nobody would know why.
+func (e *engine) hear(ctx context.Context, a *awaited, response outgoing) *problem {
+	if response.status < 200 || response.status >= 300 {
+		return nil
 	}
-	if err != nil {
-		e.warnings.warn("what a response tells about its session cannot be written", "error", err)
+	if a.ends != "" {
+		e.end(ctx, a.ends)
 	}
+	if a.begins == nil || response.session == "" {
+		return nil
+	}
+	err := e.sessions.Update(ctx, e.names[0].Session(response.session), e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
+		return *a.begins, now.Principal == "" || now.Principal == a.begins.Principal
+	})
+	if err == nil || e.fails("a session cannot be written", err) {
+		return nil
+	}
+	e.metrics.request(ingress, outcomeStoreFailed) // once more: at its beginning all was well
+	return storeFailed()
+}
+
+// end forgets a session. One that cannot be forgotten now is so when it has not been used for a while.
+func (e *engine) end(ctx context.Context, id string) {
+	if err := e.sessions.End(ctx, id); err != nil {
+		e.warnings.warn("that a session has ended cannot be written", "error", err)
+		return
+	}
+	e.metrics.ended.Inc()
 }

@@ -185,7 +185,7 @@ func (s *Server) buildGRPC(service *processor.Processor, creds grpc.ServerOption
 	s.health = health.NewServer()
 	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 	healthv1.RegisterHealthServer(s.grpc, s.health)
-	extprocv3.RegisterExternalProcessorServer(s.grpc, service)
+	service.Register(s.grpc)
 }
 
 // panicked fails one request for a fault of Bellhop's own and keeps the others. What was panicked with could hold a

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -37,4 +38,44 @@ func TestASessionKeepsTheKeyOfInitialize(t *testing.T) {
 		wantKey(t, client, "old_whoami", who)
 	}
 	wantClean(t, s, backends)
+}
+
+// vMCP answers 404 to a session that it does not know, and Bellhop hears of it by Envoy's access log: what the session kept is
+// given to nobody any more.
+func TestASessionThatTheFanoutHasForgottenKeepsNothing(t *testing.T) {
+	backends := both(t)
+	s := start(t, stack.Options{Policy: "version: 1\nforward: [{name: x-mcp-api-key, keep: session}]\n"}, backends)
+	const ended = `bellhop_sessions_ended_total{fanout=""} `
+	withKey := ticketOf(t, s, "gone", "k")
+	wait(t, "the session is forgotten", func() bool {
+		metrics, err := s.Metrics(limit(t))
+		return err == nil && strings.Contains(metrics, ended+"1")
+	})
+	if without := ticketOf(t, s, "gone"); without == withKey {
+		t.Error("the session still keeps the key")
+	}
+	wantClean(t, s, backends)
+}
+
+// ticketOf sends a request of a session that the fan-out does not know, and returns the ticket that the fan-out got with it.
+func ticketOf(t *testing.T, s *stack.Stack, session string, values ...string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(limit(t), http.MethodPost, s.Endpoint(), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header = http.Header{
+		"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+		"Mcp-Session-Id": {session}, "Authorization": {"Bearer alice"}, key: values,
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusNotFound {
+		t.Fatalf("vMCP answers %s", response.Status)
+	}
+	all := s.FanoutTap().Requests()
+	return all[len(all)-1].Header.Get("X-Bellhop-Ticket")
 }

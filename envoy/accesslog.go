@@ -1,0 +1,79 @@
+package envoy
+
+import (
+	"net/http"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// Where Envoy files what Bellhop tells it of a request: its own name for the session.
+const (
+	metadataNamespace = "bellhop"
+	sessionField      = "session"
+)
+
+// accessLogs tell Bellhop at ingress which sessions the fan-out has forgotten: those whose requests it answers with 404.
+// ext_proc could tell it too, and would fail a call if a Bellhop died while the fan-out is busy with it.
+func (w *writer) accessLogs(path func(i int) string, r role) []*accesslogv3.AccessLog {
+	if r != ingress || !w.sessions {
+		return nil
+	}
+	w.note(path(0), "A 404 to a request of a session: the fan-out has forgotten it, and Bellhop does too. Bellhop hears of it when the",
+		"response has gone, and no response waits for it. Nothing else is logged.")
+	return []*accesslogv3.AccessLog{{
+		Name:   "bellhop.forgotten",
+		Filter: w.forgotten(),
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: w.pack(&grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
+			LogName:             "bellhop",
+			TransportApiVersion: corev3.ApiVersion_V3,
+			GrpcService: &corev3.GrpcService{
+				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: w.cluster, Authority: w.authority}},
+				InitialMetadata: w.who(r),
+			},
+			BufferSizeBytes: wrapperspb.UInt32(0), // each at once: there are few
+		}})},
+	}}
+}
+
+// forgotten matches the 404 to a request of a session that Bellhop knows.
+func (w *writer) forgotten() *accesslogv3.AccessLogFilter {
+	status := &accesslogv3.AccessLogFilter_StatusCodeFilter{StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
+		Op:    accesslogv3.ComparisonFilter_EQ,
+		Value: &corev3.RuntimeUInt32{DefaultValue: http.StatusNotFound, RuntimeKey: "bellhop.forgotten"},
+	}}}
+	known := &accesslogv3.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslogv3.MetadataFilter{
+		Matcher: &matcherv3.MetadataMatcher{
+			Filter: metadataNamespace,
+			Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: sessionField}}},
+			Value:  &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}},
+		},
+		MatchIfKeyNotFound: wrapperspb.Bool(false),
+	}}
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{
+		Filters: []*accesslogv3.AccessLogFilter{{FilterSpecifier: status}, {FilterSpecifier: known}},
+	}}}
+}
+
+// metadataOptions let the filters tell one another what they read.
+func (w *writer) metadataOptions(path string, r role) *extprocv3.MetadataOptions {
+	names := func(namespace string) *extprocv3.MetadataOptions_MetadataNamespaces {
+		return &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{namespace}}
+	}
+	options := &extprocv3.MetadataOptions{}
+	if w.readMCP {
+		options.ForwardingNamespaces = names(mcpFilterName)
+	}
+	if r == ingress && w.sessions {
+		w.note(path+".receiving_namespaces", "Bellhop says which session a request is of, by a name of its own, for the access log.")
+		options.ReceivingNamespaces = names(metadataNamespace)
+	}
+	if options.ForwardingNamespaces == nil && options.ReceivingNamespaces == nil {
+		return nil
+	}
+	return options
+}

@@ -1,0 +1,135 @@
+package processor_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	accesslogservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// accessLog opens an access log as Envoy does.
+func (b *bench) accessLog(t *testing.T, pairs ...string) accesslogservicev3.AccessLogService_StreamAccessLogsClient {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), pairs...), 10*time.Second)
+	t.Cleanup(cancel)
+	stream, err := b.logs.StreamAccessLogs(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+// entry is that of a request for which Bellhop gave Envoy some metadata.
+func entry(told *structpb.Struct, status uint32) *accesslogservicev3.StreamAccessLogsMessage {
+	all := map[string]*structpb.Struct{"envoy.filters.http.mcp": {}}
+	for namespace, value := range told.GetFields() {
+		all[namespace] = value.GetStructValue()
+	}
+	return &accesslogservicev3.StreamAccessLogsMessage{LogEntries: &accesslogservicev3.StreamAccessLogsMessage_HttpLogs{
+		HttpLogs: &accesslogservicev3.StreamAccessLogsMessage_HTTPAccessLogEntries{LogEntry: []*accesslogv3.HTTPAccessLogEntry{{
+			CommonProperties: &accesslogv3.AccessLogCommon{Metadata: &corev3.Metadata{FilterMetadata: all}},
+			Response:         &accesslogv3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(status)},
+		}}},
+	}}
+}
+
+func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
+	session := []string{":method: POST", "mcp-session-id: S1", "authorization: user-1"}
+	tests := []struct {
+		name    string
+		request []string
+		status  uint32
+		ended   bool
+	}{
+		{"a 404", session, 404, true},
+		{"a 404 to a request with the header itself", append(session[:len(session):len(session)], "x-mcp-api-key: alice"), 404, true},
+		{"another error", session, 500, false},
+		{"a stranger's 404", []string{":method: POST", "mcp-session-id: S1", "authorization: user-2"}, 404, false},
+		{"nobody's 404", []string{":method: POST", "mcp-session-id: S1"}, 404, false},
+		{"another session's 404", []string{":method: POST", "mcp-session-id: S2", "authorization: user-1"}, 404, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			b := start(t, setup{policy: keeping})
+			b.converse(t, start1, ":status: 200", "mcp-session-id: S1")
+			log := b.accessLog(t, "bellhop-role", "ingress")
+			answer := b.ask(t, requestHeaders(test.request...), "bellhop-role", "ingress")
+			if answer.GetModeOverride() != nil {
+				t.Error("the response is waited for: a call would depend on Bellhop for as long as it takes")
+			}
+			if err := log.Send(entry(answer.GetDynamicMetadata(), test.status)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := log.CloseAndRecv(); err == nil || status.Code(err) == codes.InvalidArgument { // all is read when it ends
+				t.Fatal(err)
+			}
+			if got := b.reaches(t, session...); (len(got) == 0) != test.ended {
+				t.Errorf("afterwards %q", got)
+			}
+		})
+	}
+}
+
+// Envoy is given no name of a session that a policy does not use.
+func TestEnvoyIsToldOfSessionsOnlyWhereTheyKeepSomething(t *testing.T) {
+	b := start(t, setup{policy: smallest})
+	if got := b.ask(t, requestHeaders(":method: POST", "mcp-session-id: S1", "authorization: user-1"), "bellhop-role", "ingress"); got.GetDynamicMetadata() != nil {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestAnAccessLogThatIsMisconfiguredIsRefused(t *testing.T) {
+	b := start(t, setup{policy: keeping})
+	for _, pairs := range [][]string{nil, {"bellhop-role", "other"}, {"bellhop-role", "ingress", "bellhop-fanout", "other"}} {
+		log := b.accessLog(t, pairs...)
+		_ = log.Send(entry(nil, 404))
+		if _, err := log.CloseAndRecv(); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%v: %v", pairs, err)
+		}
+	}
+}
+
+// A stop waits for no access log: they never end by themselves.
+func TestAnAccessLogEndsWithTheDrain(t *testing.T) {
+	b := start(t, setup{policy: keeping})
+	log := b.accessLog(t, "bellhop-role", "ingress")
+	if err := log.Send(entry(nil, 404)); err != nil {
+		t.Fatal(err)
+	}
+	b.processor.Drain()
+	if err := log.RecvMsg(&accesslogservicev3.StreamAccessLogsResponse{}); err != nil && !errors.Is(err, io.EOF) && status.Code(err) != codes.Internal {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A session that cannot be remembered does not begin: else its later requests would lack their headers silently.
+func TestASessionThatCannotBeWrittenDoesNotBegin(t *testing.T) {
+	for _, goesOn := range []bool{false, true} {
+		b := start(t, setup{policy: keeping, sessions: brokenSessions{}, goesOn: goesOn})
+		stream := b.stream(t, "bellhop-role", "ingress")
+		_ = stream.Send(requestHeaders(start1...))
+		if answer, err := stream.Recv(); err != nil || answer.GetModeOverride() == nil {
+			t.Fatalf("got %v, %v", answer, err)
+		}
+		_ = stream.Send(responseHeaders(":status: 200", "mcp-session-id: S1"))
+		answer, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := answer.GetImmediateResponse().GetStatus().GetCode(); (got == 503) == goesOn {
+			t.Errorf("continue %v: got %v", goesOn, answer)
+		}
+		_ = stream.CloseSend()
+		eof(t, stream)
+	}
+}
