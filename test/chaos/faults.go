@@ -23,11 +23,19 @@ func scenarios() []scenario {
 	}
 }
 
-// whileAway is the part in which stored tickets cannot be written.
-const whileAway = "while it is away"
+// The parts of a scenario.
+const (
+	before     = "before"
+	whileAway  = "while it is away"        // stored tickets cannot be written then
+	foundAgain = "until it is found again" // by each Bellhop
+	sinceBack  = "since then"
+	delayed    = "with the delay"
+)
 
-// rest is between two faults.
-const rest = time.Second
+const (
+	rest  = time.Second // between two faults
+	delay = 300 * time.Millisecond
+)
 
 func sleep(ctx context.Context, d time.Duration) {
 	select {
@@ -60,7 +68,7 @@ func restartInTurn(ctx context.Context, f *fleet, length time.Duration, _ func(s
 }
 
 func loseRedis(ctx context.Context, f *fleet, length time.Duration, note func(string)) error {
-	note("before")
+	note(before)
 	sleep(ctx, length/4)
 	f.redis.Kill()
 	note(whileAway)
@@ -68,17 +76,18 @@ func loseRedis(ctx context.Context, f *fleet, length time.Duration, note func(st
 	if err := f.redis.Again(ctx); err != nil {
 		return err
 	}
-	sleep(ctx, rest) // until each Bellhop has found it
-	note("since it is back")
+	note(foundAgain)
+	sleep(ctx, rest)
+	note(sinceBack)
 	sleep(ctx, length/4)
 	return nil
 }
 
 func slowRedis(ctx context.Context, f *fleet, length time.Duration, note func(string)) error {
-	note("before")
+	note(before)
 	sleep(ctx, length/2)
-	f.slow.by(300 * time.Millisecond)
-	note("with the delay")
+	f.slow.by(delay)
+	note(delayed)
 	sleep(ctx, length/2)
 	f.slow.by(0)
 	return nil

@@ -49,6 +49,12 @@ const (
 	sealed mode = "sealed"
 )
 
+// policies are by mode. What is kept for a session is in the store, so a fleet without one keeps nothing.
+var policies = map[mode]string{
+	stored: "version: 1\nforward: [x-mcp-api-key, {name: x-kept, keep: session}]\nsession: {bind: [x-user]}\n",
+	sealed: "version: 1\nforward: [x-mcp-api-key]\nticket: {mode: sealed}\n",
+}
+
 // bellhop is one of the two, which is killed and started again.
 type bellhop struct {
 	program string
@@ -98,11 +104,7 @@ func (f *fleet) startBellhops(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text := "version: 1\nforward: [x-mcp-api-key]\n"
-	if f.mode == sealed {
-		text += "ticket: {mode: sealed}\n"
-	}
-	if err := errors.Join(os.WriteFile(f.path("keys"), keys, 0o600), os.WriteFile(f.path("policy.yaml"), []byte(text), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(f.path("keys"), keys, 0o600), os.WriteFile(f.path("policy.yaml"), []byte(policies[f.mode]), 0o600)); err != nil {
 		return err
 	}
 	ports, err := process.FreePorts(len(f.bellhops))

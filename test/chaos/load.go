@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	key     = "X-Mcp-Api-Key"
+	key     = "X-Mcp-Api-Key" // with each request
+	kept    = "X-Kept"        // only until the session has begun
 	clients = 8
 	// pause is between two calls of one client: the load is steady and not all that the machine can do.
 	pause = 25 * time.Millisecond
@@ -23,26 +24,33 @@ const (
 
 // tally is what became of the calls of one run.
 type tally struct {
-	mu      sync.Mutex
-	good    int
-	missing int // the backend got no key
-	wrong   int // the backend got another client's key, or an older one
-	failed  int // the client got an error
-	took    []time.Duration
-	errors  map[string]int
+	mu        sync.Mutex
+	good      int
+	missing   int // the backend got no key
+	forgotten int // the backend got nothing of what is kept for the session
+	wrong     int // the backend got a key of another client, or an older one, or what is kept for another session
+	failed    int // the client got an error
+	took      []time.Duration
+	errors    map[string]int
 }
 
-func (t *tally) count(want string, header http.Header, took time.Duration, err error) {
+// wanted is what a backend should get of a call. Nothing is kept where it is empty.
+type wanted struct{ key, kept string }
+
+func (t *tally) count(want wanted, header http.Header, took time.Duration, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch got := header.Values(key); {
+	gotKey, gotKept := header.Values(key), header.Values(kept)
+	switch {
 	case err != nil:
 		t.failed++
 		t.errors[err.Error()]++
-	case len(got) == 0:
-		t.missing++
-	case !slices.Equal(got, []string{want}):
+	case len(gotKey) > 0 && !slices.Equal(gotKey, []string{want.key}), len(gotKept) > 0 && !slices.Equal(gotKept, []string{want.kept}):
 		t.wrong++
+	case len(gotKey) == 0:
+		t.missing++
+	case len(gotKept) == 0 && want.kept != "":
+		t.forgotten++
 	default:
 		t.good++
 		t.took = append(t.took, took)
@@ -50,7 +58,7 @@ func (t *tally) count(want string, header http.Header, took time.Duration, err e
 }
 
 // calls is how many there were.
-func (t *tally) calls() int { return t.good + t.missing + t.wrong + t.failed }
+func (t *tally) calls() int { return t.good + t.missing + t.forgotten + t.wrong + t.failed }
 
 // within is the time within which a part of the good calls was answered.
 func (t *tally) within(part float64) time.Duration {
@@ -66,7 +74,7 @@ func (t *tally) within(part float64) time.Duration {
 type load struct {
 	fleet  *fleet
 	renew  int
-	tally  atomic.Pointer[tally] // into which calls are counted that begin now
+	tally  atomic.Pointer[tally] // into which calls are counted that end now
 	group  sync.WaitGroup
 	cancel context.CancelFunc
 }
@@ -81,6 +89,7 @@ func startLoad(ctx context.Context, f *fleet, renew int) (*load, error) {
 	var all []*caller
 	for i := range clients {
 		c := &caller{load: l, number: i}
+		c.now.Store(fmt.Sprintf("key-of-%d", i))
 		if err := c.connect(ctx); err != nil {
 			cancel()
 			return nil, err
@@ -108,16 +117,46 @@ type caller struct {
 	load   *load
 	number int
 	client *mcptest.Client
-	now    atomic.Value // its key
+
+	now   atomic.Value // its key
+	begun atomic.Bool  // its session has
 }
 
+// era is that of the client: half of them are of each, at each Envoy.
+func (c *caller) era() mcptest.Era {
+	return []mcptest.Era{mcptest.Legacy, mcptest.Modern}[c.number/2%2]
+}
+
+// header is what the client sends.
+func (c *caller) header() http.Header {
+	header := http.Header{key: {c.key()}, "X-User": {fmt.Sprintf("user-%d", c.number)}}
+	if !c.begun.Load() && c.keeps() != "" {
+		header.Set(kept, c.keeps())
+	}
+	return header
+}
+
+func (c *caller) key() string {
+	text, _ := c.now.Load().(string)
+	return text
+}
+
+// keeps is what is to be kept for the client's session, if it has one.
+func (c *caller) keeps() string {
+	if c.load.fleet.mode == sealed || c.era() == mcptest.Modern {
+		return ""
+	}
+	return fmt.Sprintf("kept-of-%d", c.number)
+}
+
+// connect begins a session with the key that the client has now.
 func (c *caller) connect(ctx context.Context) error {
-	c.now.Store(fmt.Sprintf("key-of-%d", c.number))
-	client, err := mcptest.Connect(ctx, mcptest.ClientOptions{
-		URL: c.load.fleet.ingress[c.number%2], Era: []mcptest.Era{mcptest.Legacy, mcptest.Modern}[c.number/2%2],
-		Header: func() http.Header { return http.Header{key: {c.now.Load().(string)}} }, //nolint:forcetypeassert // only texts are stored
-	})
-	c.client = client
+	c.begun.Store(false)
+	defer c.begun.Store(true)
+	client, err := mcptest.Connect(ctx, mcptest.ClientOptions{URL: c.load.fleet.ingress[c.number%2], Era: c.era(), Header: c.header})
+	if err == nil {
+		c.client = client
+	}
 	return err
 }
 
@@ -136,18 +175,14 @@ func (c *caller) run(ctx context.Context) {
 }
 
 func (c *caller) call(ctx context.Context, tool string) {
-	counts, want, begun := c.load.tally.Load(), c.now.Load().(string), time.Now() //nolint:forcetypeassert // only texts are stored
+	want, begun := wanted{c.key(), c.keeps()}, time.Now()
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	header, err := c.client.WhoAmI(limited, tool)
-	counts.count(want, header, time.Since(begun), err)
+	c.load.tally.Load().count(want, header, time.Since(begun), err)
 	if err != nil && ctx.Err() == nil { // an error can be the end of a session
-		old, key := c.client, want
-		if c.connect(limited) != nil {
-			c.client = old
-		} else {
+		if old := c.client; c.connect(limited) == nil {
 			_ = old.Close()
 		}
-		c.now.Store(key)
 	}
 }

@@ -7,21 +7,30 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // report renders rows as a table of Markdown, aligned, with what they were measured on.
 func report(rows []row) string {
-	table := [][]string{{"what happens", "tickets", "calls", "failed", "no key", "wrong key", "p50", "p99"}}
+	table := [][]string{{"what happens", "tickets", "calls", "failed", "no key", "forgotten", "wrong", "p50", "p99"}}
 	for _, r := range rows {
 		name := r.scenario
 		if r.part != "" {
 			name += ": " + r.part
 		}
 		table = append(table, []string{
-			name, string(r.mode), strconv.Itoa(r.calls()), strconv.Itoa(r.failed), strconv.Itoa(r.missing), strconv.Itoa(r.wrong), short(r.within(0.5)), short(r.within(0.99)),
+			name, string(r.mode), strconv.Itoa(r.calls()), strconv.Itoa(r.failed), strconv.Itoa(r.missing), r.kept(), strconv.Itoa(r.wrong), short(r.within(0.5)), short(r.within(0.99)),
 		})
 	}
 	return machine() + "\n\n" + markdown(table)
+}
+
+// kept is how many calls lacked what is kept for their session, where anything is.
+func (r row) kept() string {
+	if r.mode == sealed {
+		return "–"
+	}
+	return strconv.Itoa(r.forgotten)
 }
 
 func short(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
@@ -39,7 +48,7 @@ func markdown(table [][]string) string {
 	widths := make([]int, len(table[0]))
 	for _, cells := range table {
 		for i, cell := range cells {
-			widths[i] = max(widths[i], len(cell))
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
 	var text strings.Builder
