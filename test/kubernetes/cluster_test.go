@@ -3,6 +3,7 @@ package kubernetes_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +64,23 @@ spec:
         capabilities: {drop: [ALL]}
 `
 
+// gatewaysPod is the pod that Envoy Gateway makes of a Gateway, as far as it matters here (v1.9.1). The examples call an
+// EnvoyProxy as its Gateway.
+const gatewaysPod = `
+metadata:
+  labels:
+    app.kubernetes.io/managed-by: envoy-gateway
+    gateway.envoyproxy.io/owning-gateway-namespace: tools
+    gateway.envoyproxy.io/owning-gateway-name: %s
+spec:
+  automountServiceAccountToken: false
+  serviceAccountName: envoy
+  terminationGracePeriodSeconds: 360
+  containers:
+    - name: envoy
+      image: envoy
+`
+
 // newCluster decodes manifests as strictly as can be, and says what does not fit.
 func newCluster(t *testing.T, known schemas, text []byte) (*cluster, []string) {
 	t.Helper()
@@ -79,7 +97,11 @@ func newCluster(t *testing.T, known schemas, text []byte) (*cluster, []string) {
 	var found []string
 	for document := range strings.SplitSeq(string(text), "\n---\n") {
 		var raw unstructured.Unstructured
-		if err := yaml.UnmarshalStrict([]byte(document), &raw.Object); err != nil {
+		text, err := yaml.YAMLToJSONStrict([]byte(document))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, document)
+		}
+		if err := raw.UnmarshalJSON(text); err != nil {
 			t.Fatalf("%v\n%s", err, document)
 		}
 		name := raw.GetKind() + " " + raw.GetName()
@@ -120,24 +142,37 @@ func (c *cluster) add(object runtime.Object) {
 	}
 }
 
-// addCustom makes of a VirtualMCPServer the pod that ToolHive's operator makes.
+// addCustom makes the pods that operators make of custom resources.
 func (c *cluster) addCustom(object *unstructured.Unstructured) error {
 	c.objects = append(c.objects, object)
-	template, ok, _ := unstructured.NestedMap(object.Object, "spec", "podTemplateSpec")
-	if object.GetKind() != "VirtualMCPServer" || !ok {
+	switch object.GetKind() {
+	case "VirtualMCPServer":
+		if headers, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "passthroughHeaders"); len(headers) != 1 || headers[0] != "x-bellhop-ticket" {
+			return fmt.Errorf("passthroughHeaders is %q, want x-bellhop-ticket alone", headers)
+		}
+		return c.merge(object, operatorsPod, "spec", "podTemplateSpec")
+	case "EnvoyProxy":
+		return c.merge(object, fmt.Sprintf(gatewaysPod, object.GetName()),
+			"spec", "provider", "kubernetes", "envoyDeployment", "patch", "value", "spec", "template")
+	default:
 		return nil
 	}
-	if headers, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "passthroughHeaders"); len(headers) != 1 || headers[0] != "x-bellhop-ticket" {
-		return fmt.Errorf("passthroughHeaders is %q, want x-bellhop-ticket alone", headers)
+}
+
+// merge adds a pod that an operator makes, and into which it merges what stands at a path of its resource.
+func (c *cluster) merge(object *unstructured.Unstructured, pod string, at ...string) error {
+	template, _, err := unstructured.NestedMap(object.Object, at...)
+	if err != nil {
+		return err
 	}
 	patch, err := json.Marshal(template)
 	if err != nil {
 		return err
 	}
 	if err := yaml.UnmarshalStrict(patch, &corev1.PodTemplateSpec{}); err != nil {
-		return fmt.Errorf("podTemplateSpec: %w", err)
+		return fmt.Errorf("%s: %w", strings.Join(at, "."), err)
 	}
-	base, err := yaml.YAMLToJSON([]byte(operatorsPod))
+	base, err := yaml.YAMLToJSON([]byte(pod))
 	if err != nil {
 		return err
 	}
@@ -154,9 +189,20 @@ func (c *cluster) addCustom(object *unstructured.Unstructured) error {
 	return nil
 }
 
-// containers are those of the pod, with the sidecars.
+// containers are those of the pod, with the sidecars, and without the Envoy that a gateway's operator makes.
 func (w *workload) containers() []corev1.Container {
-	return append(append([]corev1.Container(nil), w.pod.Spec.InitContainers...), w.pod.Spec.Containers...)
+	all := append(append([]corev1.Container(nil), w.pod.Spec.InitContainers...), w.pod.Spec.Containers...)
+	return slices.DeleteFunc(all, func(c corev1.Container) bool { return c.Name == "envoy" })
+}
+
+// gateway is the Envoy that a gateway's operator makes, or nil.
+func (w *workload) gateway() *corev1.Container {
+	for i := range w.pod.Spec.Containers {
+		if w.pod.Spec.Containers[i].Name == "envoy" {
+			return &w.pod.Spec.Containers[i]
+		}
+	}
+	return nil
 }
 
 // bellhop is the container that is ours, and whether it is a sidecar.

@@ -162,7 +162,11 @@ func TestEveryComponentIsUsed(t *testing.T) {
 func TestEveryRuleCanFail(t *testing.T) {
 	schemas := newSchemas(t)
 	all := sets(t)
-	const service, example, mesh, toolhive = "deploy/kubernetes/service", "deploy/kubernetes/example", "deploy/kubernetes/mesh", "deploy/kubernetes/toolhive"
+	const (
+		service, example = "deploy/kubernetes/service", "deploy/kubernetes/example"
+		mesh, toolhive   = "deploy/kubernetes/mesh", "deploy/kubernetes/toolhive"
+		gateway          = "deploy/envoy-gateway"
+	)
 	for _, c := range []struct{ name, set, old, bad, want string }{
 		{"a field that is not there", service, "enableServiceLinks:", "enableServiceLink:", `unknown field "spec.template.spec.enableServiceLink"`},
 		{"a field of the wrong type", service, "replicas: 2", `replicas: "two"`, "replicas"},
@@ -219,6 +223,13 @@ func TestEveryRuleCanFail(t *testing.T) {
 		{"a vMCP that drops the ticket", toolhive, "- x-bellhop-ticket", "- x-ticket", "x-bellhop-ticket"},
 		{"a monitor of other services", "mesh with metrics", "- interval: 15s\n    path: /metrics\n    port: http-admin", "- interval: 15s\n    path: /metrics\n    port: metrics", "ServiceMonitor"},
 		{"a field that Prometheus' operator does not know", "mesh with metrics", "interval: 15s", "intervall: 15s", "intervall"},
+		{"a field that Envoy Gateway does not know", gateway, "statusOnError:", "statusOnFailure:", "statusOnFailure"},
+		{"a value that Envoy Gateway does not take", gateway, "statusOnError: 503", "statusOnError: 200", "statusOnError"},
+		{"a rule of Envoy Gateway's own that is broken", gateway, "kind: Backend\n      name: bellhop", "kind: Gateway\n      name: bellhop", "only supports Service"},
+		{"a field that the Gateway API does not know", gateway, "replacePrefixMatch:", "replacePrefix:", "replacePrefix"},
+		{"a socket that Envoy does not see", gateway, "- mountPath: /run/bellhop\n                      name: bellhop\n                      readOnly: true", "- mountPath: /run/other\n                      name: bellhop\n                      readOnly: true", "volumeMounts"},
+		{"a socket of another group than Envoy's", gateway, "runAsGroup: 65532", "runAsGroup: 1000", "group"},
+		{"an egress gateway for everybody", gateway, "- from:\n    - namespaceSelector:\n        matchLabels:\n          kubernetes.io/metadata.name: tools\n      podSelector:\n        matchLabels:\n          app: vmcp\n    ports:", "- ports:", "redeem"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := string(all[c.set])

@@ -28,6 +28,8 @@ const (
 	stopBudget = 6 * time.Second
 	// proxyID is the user and the group of istio-proxy.
 	proxyID = 1337
+	// gatewayID is the user and the group of Envoy Gateway's Envoy.
+	gatewayID = 65532
 )
 
 // report takes one fault.
@@ -268,18 +270,19 @@ func shared(w *workload, ours *corev1.Container, inForce map[string][]string, fa
 	if !ok {
 		fault("a sidecar listens on a socket, and not on %s", inForce["listen"][0])
 	}
-	var mounts map[string]struct {
-		MountPath string `json:"mountPath"`
-	}
-	if err := json.Unmarshal([]byte(w.pod.Annotations["sidecar.istio.io/userVolumeMount"]), &mounts); err != nil {
-		fault("userVolumeMount: %v", err)
-	}
+	proxy := proxyMounts(w, fault)
 	seen := slices.ContainsFunc(ours.VolumeMounts, func(m corev1.VolumeMount) bool {
 		volume := w.volume(m.Name)
-		return m.MountPath == path.Dir(socket) && !m.ReadOnly && volume != nil && volume.EmptyDir != nil && mounts[m.Name].MountPath == m.MountPath
+		return m.MountPath == path.Dir(socket) && !m.ReadOnly && volume != nil && volume.EmptyDir != nil && proxy[m.Name] == m.MountPath
 	})
 	if !seen {
-		fault("userVolumeMount does not give the proxy the folder of %s", socket)
+		fault("userVolumeMount, or Envoy's volumeMounts, do not give the proxy the folder of %s", socket)
+	}
+	if w.gateway() != nil {
+		if own := ours.SecurityContext; own == nil || own.RunAsGroup == nil || *own.RunAsGroup != gatewayID {
+			fault("Bellhop's group is not that of Envoy, which may then not use the socket")
+		}
+		return
 	}
 	if pod := w.pod.Spec.SecurityContext; pod == nil || pod.FSGroup == nil || *pod.FSGroup != proxyID {
 		fault("fsGroup is not the proxy's, which may then not use the socket")
@@ -287,6 +290,25 @@ func shared(w *workload, ours *corev1.Container, inForce map[string][]string, fa
 	if w.pod.Annotations["sidecar.istio.io/nativeSidecar"] != "true" {
 		fault("nativeSidecar is not true: the probes of Bellhop would wait for a proxy that waits for them")
 	}
+}
+
+// proxyMounts says where the proxy has volumes: Istio's by an annotation, a gateway's Envoy by its own mounts.
+func proxyMounts(w *workload, fault report) map[string]string {
+	at := map[string]string{}
+	if envoy := w.gateway(); envoy != nil {
+		for _, m := range envoy.VolumeMounts {
+			at[m.Name] = m.MountPath
+		}
+		return at
+	}
+	var mounts map[string]corev1.VolumeMount
+	if err := json.Unmarshal([]byte(w.pod.Annotations["sidecar.istio.io/userVolumeMount"]), &mounts); err != nil {
+		fault("userVolumeMount: %v", err)
+	}
+	for name, m := range mounts {
+		at[name] = m.MountPath
+	}
+	return at
 }
 
 // services lead to pods, and monitors to services.
@@ -348,6 +370,12 @@ func (c *cluster) protections(fault report) {
 					continue
 				}
 				want := []string{"15008"}
+				if w.gateway() != nil {
+					want = []string{"8081"}
+					if len(object.Spec.Ingress[0].From) == 0 {
+						fault("NetworkPolicy %s lets everybody redeem tickets", object.Name)
+					}
+				}
 				for _, port := range ours.Ports {
 					want = append(want, strconv.Itoa(int(port.ContainerPort)))
 				}
