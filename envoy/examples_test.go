@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write the examples anew")
 
-// examples are the files in the folder of that name.
+// examples are the files in the folder of that name, and those of set-ups in deploy.
 func examples() map[string]envoy.BootstrapOptions {
 	minimal := func(change func(*envoy.BootstrapOptions)) envoy.BootstrapOptions {
 		o := envoy.BootstrapOptions{
@@ -31,6 +31,7 @@ func examples() map[string]envoy.BootstrapOptions {
 	all := map[string]envoy.BootstrapOptions{
 		"minimal":   minimal(func(*envoy.BootstrapOptions) {}),
 		"fail-open": minimal(func(o *envoy.BootstrapOptions) { o.FailOpen = true }),
+		"sessions":  minimal(func(*envoy.BootstrapOptions) {}),
 		"baggage":   minimal(func(*envoy.BootstrapOptions) {}),
 		"replicas": minimal(func(o *envoy.BootstrapOptions) {
 			o.Egress = "0.0.0.0:8081"
@@ -50,11 +51,26 @@ func examples() map[string]envoy.BootstrapOptions {
 		options.PolicyFile = "envoy/" + policyFile(name) // commands are run at the top of the repository
 		all[name] = options
 	}
+	all["systemd"] = minimal(func(o *envoy.BootstrapOptions) {
+		o.Backends = []string{"billing=http://127.0.0.1:9001/mcp"}
+		o.PolicyFile = "deploy/systemd/policy.yaml"
+	})
+	all["compose"] = minimal(func(o *envoy.BootstrapOptions) {
+		o.Ingress, o.Egress = "0.0.0.0:8080", "172.31.48.2:8081"
+		o.Fanout, o.Backends = "http://vmcp:4483", []string{"billing=http://mcp-billing:8080/mcp"}
+		o.PolicyFile = "deploy/compose/policy/policy.yaml"
+	})
 	return all
 }
 
 func policyFile(example string) string { return "examples/" + example + ".policy.yaml" }
-func configFile(example string) string { return "examples/" + example + ".yaml" }
+
+func configFile(example string) string {
+	if example == "compose" || example == "systemd" {
+		return "../deploy/" + example + "/envoy.yaml"
+	}
+	return "examples/" + example + ".yaml"
+}
 
 func read(t *testing.T, name string) string {
 	t.Helper()
@@ -68,7 +84,7 @@ func read(t *testing.T, name string) string {
 func TestExamples(t *testing.T) {
 	for name, options := range examples() {
 		t.Run(name, func(t *testing.T) {
-			p := load(t, read(t, policyFile(name)))
+			p := load(t, read(t, "../"+options.PolicyFile))
 			got, err := envoy.Bootstrap(p, options)
 			if err != nil {
 				t.Fatal(err)

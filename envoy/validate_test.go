@@ -39,7 +39,7 @@ func TestEnvoyAcceptsExamples(t *testing.T) {
 				options.BellhopCA = ca.file
 				options.BellhopCert, options.BellhopKey = files(t, ca.issue(t, "envoy"))
 			}
-			again, err := envoy.Bootstrap(load(t, read(t, policyFile(name))), options)
+			again, err := envoy.Bootstrap(load(t, read(t, "../"+options.PolicyFile)), options)
 			if err != nil {
 				t.Fatal(err)
 			}
