@@ -11,8 +11,8 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 )
 
-// Summary says of a configuration what matters to Bellhop: which HTTP filters stand where and in what order, what virtual
-// hosts set for them, which headers are taken off, and which clusters there are. It is sorted where order says nothing:
+// Summary says of a configuration what matters to Bellhop: which HTTP filters and access logs stand where and in what order, what
+// virtual hosts set for them, which headers are taken off, and which clusters there are. It is sorted where order says nothing:
 // pilot's own changes from run to run.
 func (r Rendered) Summary() string {
 	var out strings.Builder
@@ -22,6 +22,9 @@ func (r Rendered) Summary() string {
 				fmt.Fprintf(&out, "listener %s%s\n", listener.GetName(), port(chain))
 				for _, filter := range manager.GetHttpFilters() {
 					fmt.Fprintf(&out, "  %s%s\n", filter.GetName(), disabled(filter.GetDisabled()))
+				}
+				for _, log := range manager.GetAccessLog() {
+					fmt.Fprintf(&out, "  logs to %s\n", log.GetName())
 				}
 				summarise(&out, "  ", manager.GetRouteConfig())
 			}

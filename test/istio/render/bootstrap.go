@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -145,7 +146,8 @@ func (p path) opened(name string, at *corev3.Address, chain *listenerv3.FilterCh
 			filters = append(filters, filter)
 		}
 	}
-	manager.HttpFilters, manager.Tracing, manager.AccessLog = filters, nil, nil
+	manager.HttpFilters, manager.Tracing = filters, nil
+	manager.AccessLog = slices.DeleteFunc(manager.AccessLog, func(l *accesslogv3.AccessLog) bool { return !strings.HasPrefix(l.GetName(), "bellhop.") })
 	return listen(name, at, manager)
 }
 
