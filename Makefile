@@ -36,8 +36,8 @@ ifdef SHORT
 	go test $(RACE) $$(go list ./... | grep -v -E '^bellhop/test/(e2e|stack|vmcp|demo|redis|chaos)$$') -short
 	@echo "NOT RUN (SHORT=1): test/e2e, test/stack, test/vmcp, test/demo, test/redis, test/chaos, and the tests of envoy/ that start Envoy. Run: make test"
 else
-	@export ENVOY_BIN VMCP_BIN REDIS_BIN; \
-	ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && REDIS_BIN=$$($(FETCH) redis) && \
+	@export ENVOY_BIN VMCP_BIN REDIS_BIN VALKEY_BIN; \
+	ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && REDIS_BIN=$$($(FETCH) redis) && VALKEY_BIN=$$($(FETCH) valkey) && \
 	go test $(RACE) -timeout 20m -p 2 ./...
 endif
 
@@ -82,8 +82,8 @@ chaos: build ## Kill, restart and slow down a fleet under load, and write what c
 	@envoy=$$($(FETCH) envoy) && vmcp=$$($(FETCH) vmcp) && redis=$$($(FETCH) redis) && \
 	exec bin/chaos --bellhop bin/bellhop --envoy "$$envoy" --vmcp "$$vmcp" --redis "$$redis" --length $(LENGTH) --write test/README.md
 
-tools: ## Fetch the pinned tools into the cache: Envoy, vMCP, Redis, golangci-lint
-	@for tool in envoy vmcp redis golangci-lint; do $(FETCH) $$tool || exit 1; done
+tools: ## Fetch the pinned tools into the cache: Envoy, vMCP, Redis, Valkey, golangci-lint
+	@for tool in envoy vmcp redis valkey golangci-lint; do $(FETCH) $$tool || exit 1; done
 
 tidy: ## Format the code and tidy go.mod
 	gofmt -w .

@@ -5,12 +5,11 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"strconv"
 	"time"
 
 	"bellhop/test/process"
+	"bellhop/test/tools"
 )
 
 // Server is a running server on a port of loopback, with nothing on disk.
@@ -22,15 +21,17 @@ type Server struct {
 	running *process.Process
 }
 
-// Programs are the servers that can be run: a Redis, and a Valkey where there is one.
-func Programs(redis string) map[string]string {
-	all := map[string]string{"redis": redis}
-	if valkey := os.Getenv("VALKEY_BIN"); valkey != "" {
-		all["valkey"] = valkey
-	} else if found, err := exec.LookPath("valkey-server"); err == nil {
-		all["valkey"] = found
+// Programs are the servers that are tested, by name: a Redis, and a Valkey.
+func Programs(ctx context.Context) (map[string]string, error) {
+	all := map[string]string{}
+	for _, name := range []string{"redis", "valkey"} {
+		path, err := tools.Path(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = path
 	}
-	return all
+	return all, nil
 }
 
 // Start starts a server and waits until it answers. Args are further options.

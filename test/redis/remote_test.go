@@ -22,21 +22,16 @@ import (
 	"bellhop/processor/store/storetest"
 	"bellhop/processor/ticket"
 	"bellhop/test/redis"
-	"bellhop/test/tools"
 )
 
 // programs is set by TestMain before any test runs and never again.
 var programs map[string]string
 
 func TestMain(m *testing.M) {
-	found, err := tools.Path(context.Background(), "redis")
-	if err != nil {
+	var err error
+	if programs, err = redis.Programs(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
-	}
-	programs = redis.Programs(found)
-	if _, ok := programs["valkey"]; !ok {
-		fmt.Println("NOT RUN on Valkey: there is no valkey-server in PATH; set VALKEY_BIN to test one")
 	}
 	// The client forgets, a second after the last use, how long to wait before it asks a cluster for its nodes again.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valkey-io/valkey-go.(*call).DelayDo.func1"))

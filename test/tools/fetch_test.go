@@ -101,7 +101,7 @@ func TestRefused(t *testing.T) {
 		environment string
 		want        string // on stderr
 	}{
-		"no tool":           {nil, "", "usage: fetch envoy|vmcp|redis|golangci-lint"},
+		"no tool":           {nil, "", "usage: fetch envoy|vmcp|redis|valkey|golangci-lint"},
 		"unknown tool":      {[]string{"docker"}, "", "usage: "},
 		"variable is wrong": {[]string{"envoy"}, "ENVOY_BIN=/no/such/envoy", "unset it"},
 		"python is missing": {[]string{"envoy"}, "", "sudo apt-get install python3"},
