@@ -50,7 +50,7 @@ func TestAFleetSurvives(t *testing.T) {
 					if r.wrong > 0 || r.missing > 0 || r.good == 0 {
 						t.Errorf("%s: %d calls with a wrong header, %d with no key, %d good", r.part, r.wrong, r.missing, r.good)
 					}
-					if r.failed > tolerated(m, r) {
+					if r.failed > tolerated(s, m, r) {
 						t.Errorf("%s: %d of %d calls failed: %v", r.part, r.failed, r.calls(), r.errors)
 					}
 					if r.forgotten > 0 && r.part != foundAgain && r.part != sinceBack {
@@ -63,11 +63,12 @@ func TestAFleetSurvives(t *testing.T) {
 	}
 }
 
-// tolerated is how many calls may fail: none, unless headers are stored and the store goes. Then some that began before are
-// still under way, and a session that vMCP began meanwhile lacks the tools of a backend until its client begins another.
-func tolerated(m mode, r row) int {
+// tolerated is how many calls may fail: none, unless headers are stored, clients change them, and the store goes. Then some that
+// began before are still under way, and a session that vMCP began meanwhile lacks the tools of a backend until its client begins
+// another.
+func tolerated(s scenario, m mode, r row) int {
 	switch {
-	case m == sealed:
+	case m == sealed || s.renew == 0:
 		return 0
 	case r.part == whileAway, r.part == foundAgain:
 		return r.calls()
@@ -78,16 +79,16 @@ func tolerated(m mode, r row) int {
 	}
 }
 
-// unaffected sees that no call waits for a slow store: one that did would take longer by a whole delay.
+// unaffected sees that no call waits for a slow store: one that did would wait for as long as Bellhop waits for it at most, with
+// each of its requests.
 func unaffected(t *testing.T, rows []row) {
 	t.Helper()
+	const patience = 100 * time.Millisecond
 	if len(rows) != 2 || rows[1].part != delayed {
 		return
 	}
-	for _, part := range []float64{0.5, 0.9} {
-		if was, is := rows[0].within(part), rows[1].within(part); is > was+delay {
-			t.Errorf("with a delay of %s, %.0f %% of the calls took up to %s, and %s before", delay, 100*part, is, was)
-		}
+	if was, is := rows[0].within(0.5), rows[1].within(0.5); is > was+patience {
+		t.Errorf("with the delay half of the calls took up to %s, and %s before", is, was)
 	}
 }
 

@@ -18,8 +18,10 @@ func scenarios() []scenario {
 	return []scenario{
 		{"either Bellhop killed (SIGKILL) in turn", []mode{stored, sealed}, 0, killInTurn},
 		{"rolling restart of both Bellhops", []mode{stored, sealed}, 0, restartInTurn},
-		{"Redis killed and started empty", []mode{stored, sealed}, 20, loseRedis},
-		{"300 ms to Redis and back", []mode{stored}, 0, slowRedis},
+		{"Redis killed and started empty, clients keep their keys", []mode{stored}, 0, loseRedis},
+		{"Redis killed and started empty, clients change them", []mode{stored, sealed}, 20, loseRedis},
+		{"120 ms to Redis and back", []mode{stored}, 0, slowRedis(120 * time.Millisecond)},
+		{"300 ms to Redis and back", []mode{stored}, 0, slowRedis(300 * time.Millisecond)}, // as good as away
 	}
 }
 
@@ -32,10 +34,8 @@ const (
 	delayed    = "with the delay"
 )
 
-const (
-	rest  = time.Second // between two faults
-	delay = 300 * time.Millisecond
-)
+// rest is between two faults.
+const rest = time.Second
 
 func sleep(ctx context.Context, d time.Duration) {
 	select {
@@ -83,12 +83,14 @@ func loseRedis(ctx context.Context, f *fleet, length time.Duration, note func(st
 	return nil
 }
 
-func slowRedis(ctx context.Context, f *fleet, length time.Duration, note func(string)) error {
-	note(before)
-	sleep(ctx, length/2)
-	f.slow.by(delay)
-	note(delayed)
-	sleep(ctx, length/2)
-	f.slow.by(0)
-	return nil
+func slowRedis(delay time.Duration) func(ctx context.Context, f *fleet, length time.Duration, note func(string)) error {
+	return func(ctx context.Context, f *fleet, length time.Duration, note func(string)) error {
+		note(before)
+		sleep(ctx, length/2)
+		f.slow.by(delay)
+		note(delayed)
+		sleep(ctx, length/2)
+		f.slow.by(0)
+		return nil
+	}
 }
