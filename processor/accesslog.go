@@ -15,6 +15,9 @@ const (
 	sessionField      = "session"
 )
 
+// fromUpstream is how Envoy says that a response is the fan-out's, and not one of its own, as where it has no route.
+const fromUpstream = "via_upstream"
+
 // sessionMetadata tells Envoy of which session a request is, by Bellhop's name for it.
 func sessionMetadata(name string) *structpb.Struct {
 	field := func(key string, value *structpb.Value) *structpb.Struct {
@@ -50,7 +53,8 @@ func (p *Processor) StreamAccessLogs(stream accesslogservicev3.AccessLogService_
 func (e *engine) forget(ctx context.Context, entry *accesslogv3.HTTPAccessLogEntry) {
 	told := entry.GetCommonProperties().GetMetadata().GetFilterMetadata()[metadataNamespace]
 	name := told.GetFields()[sessionField].GetStringValue()
-	if name == "" || entry.GetResponse().GetResponseCode().GetValue() != http.StatusNotFound {
+	response := entry.GetResponse()
+	if name == "" || response.GetResponseCode().GetValue() != http.StatusNotFound || response.GetResponseCodeDetails() != fromUpstream {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)

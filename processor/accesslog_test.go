@@ -1,6 +1,7 @@
 package processor_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -30,7 +31,7 @@ func (b *bench) accessLog(t *testing.T, pairs ...string) accesslogservicev3.Acce
 }
 
 // entry is that of a request for which Bellhop gave Envoy some metadata.
-func entry(told *structpb.Struct, status uint32) *accesslogservicev3.StreamAccessLogsMessage {
+func entry(told *structpb.Struct, status uint32, details string) *accesslogservicev3.StreamAccessLogsMessage {
 	all := map[string]*structpb.Struct{"envoy.filters.http.mcp": {}}
 	for namespace, value := range told.GetFields() {
 		all[namespace] = value.GetStructValue()
@@ -38,7 +39,7 @@ func entry(told *structpb.Struct, status uint32) *accesslogservicev3.StreamAcces
 	return &accesslogservicev3.StreamAccessLogsMessage{LogEntries: &accesslogservicev3.StreamAccessLogsMessage_HttpLogs{
 		HttpLogs: &accesslogservicev3.StreamAccessLogsMessage_HTTPAccessLogEntries{LogEntry: []*accesslogv3.HTTPAccessLogEntry{{
 			CommonProperties: &accesslogv3.AccessLogCommon{Metadata: &corev3.Metadata{FilterMetadata: all}},
-			Response:         &accesslogv3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(status)},
+			Response:         &accesslogv3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(status), ResponseCodeDetails: details},
 		}}},
 	}}
 }
@@ -49,14 +50,16 @@ func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
 		name    string
 		request []string
 		status  uint32
+		details string // Envoy's, of the response; empty: it is the fan-out's
 		ended   bool
 	}{
-		{"a 404", session, 404, true},
-		{"a 404 to a request with the header itself", append(session[:len(session):len(session)], "x-mcp-api-key: alice"), 404, true},
-		{"another error", session, 500, false},
-		{"a stranger's 404", []string{":method: POST", "mcp-session-id: S1", "authorization: user-2"}, 404, false},
-		{"nobody's 404", []string{":method: POST", "mcp-session-id: S1"}, 404, false},
-		{"another session's 404", []string{":method: POST", "mcp-session-id: S2", "authorization: user-1"}, 404, false},
+		{"a 404", session, 404, "", true},
+		{"a 404 of Envoy itself", session, 404, "route_not_found", false},
+		{"a 404 to a request with the header itself", append(session[:len(session):len(session)], "x-mcp-api-key: alice"), 404, "", true},
+		{"another error", session, 500, "", false},
+		{"a stranger's 404", []string{":method: POST", "mcp-session-id: S1", "authorization: user-2"}, 404, "", false},
+		{"nobody's 404", []string{":method: POST", "mcp-session-id: S1"}, 404, "", false},
+		{"another session's 404", []string{":method: POST", "mcp-session-id: S2", "authorization: user-1"}, 404, "", false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -67,7 +70,7 @@ func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
 			if answer.GetModeOverride() != nil {
 				t.Error("the response is waited for: a call would depend on Bellhop for as long as it takes")
 			}
-			if err := log.Send(entry(answer.GetDynamicMetadata(), test.status)); err != nil {
+			if err := log.Send(entry(answer.GetDynamicMetadata(), test.status, cmp.Or(test.details, "via_upstream"))); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := log.CloseAndRecv(); err == nil || status.Code(err) == codes.InvalidArgument { // all is read when it ends
@@ -92,7 +95,7 @@ func TestAnAccessLogThatIsMisconfiguredIsRefused(t *testing.T) {
 	b := start(t, setup{policy: keeping})
 	for _, pairs := range [][]string{nil, {"bellhop-role", "other"}, {"bellhop-role", "ingress", "bellhop-fanout", "other"}} {
 		log := b.accessLog(t, pairs...)
-		_ = log.Send(entry(nil, 404))
+		_ = log.Send(entry(nil, 404, "via_upstream"))
 		if _, err := log.CloseAndRecv(); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("%v: %v", pairs, err)
 		}
@@ -103,7 +106,7 @@ func TestAnAccessLogThatIsMisconfiguredIsRefused(t *testing.T) {
 func TestAnAccessLogEndsWithTheDrain(t *testing.T) {
 	b := start(t, setup{policy: keeping})
 	log := b.accessLog(t, "bellhop-role", "ingress")
-	if err := log.Send(entry(nil, 404)); err != nil {
+	if err := log.Send(entry(nil, 404, "via_upstream")); err != nil {
 		t.Fatal(err)
 	}
 	b.processor.Drain()
