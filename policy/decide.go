@@ -30,6 +30,10 @@ type Call struct {
 	Request  []Header // what the fan-out sent
 }
 
+// Discovers reports whether the backend's discovery identity is for this request: no client caused it, and its method, where it
+// is known, is not one that only a client can cause.
+func (c Call) Discovers() bool { return c.Claim == ClaimNone && !c.Act.ofClient() }
+
 // Outcome says what became of one header at one backend. Its text is stable: metrics may rely on it.
 type Outcome string
 
@@ -81,7 +85,9 @@ func (p *Policy) Decide(call Call) Decision {
 	case ClaimCapture:
 		deliver(r, call, &decision)
 	case ClaimNone:
-		identify(call, &decision)
+		if call.Discovers() {
+			identify(call, &decision)
+		}
 	case ClaimSuperseded:
 		decision.deny(r, call, OutcomeSuperseded)
 	case ClaimRedirected:
@@ -242,12 +248,8 @@ func (r *route) delivers(name string, act Act) bool {
 	})
 }
 
-// identify gives a request that no client caused the backend's own identity, unless its method is one that only a
-// client can cause.
+// identify gives a request the backend's own identity.
 func identify(call Call, decision *Decision) {
-	if call.Act.ofClient() {
-		return
-	}
 	for _, header := range call.Identity {
 		decision.Set = append(decision.Set, header)
 		decision.Verdicts = append(decision.Verdicts, Verdict{Header: header.Name, As: header.Name, Outcome: OutcomeIdentity})

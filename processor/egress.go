@@ -21,9 +21,16 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 		e.metrics.request(egress, outcomeStoreFailed)
 		return change{}, storeFailed()
 	}
-	decision := e.policy.Decide(policy.Call{
-		Backend: backend, Claim: claim, Capture: capture, Identity: e.identities[backend], Act: request.act, Request: request.headers,
-	})
+	identity, has := e.identities[backend]
+	call := policy.Call{
+		Backend: backend, Claim: claim, Capture: capture, Identity: identity, Act: request.act, Request: request.headers,
+	}
+	if has && len(identity) == 0 && call.Discovers() {
+		e.warnings.warn("a discovery identity cannot be read; the request is refused", "backend", backend)
+		e.metrics.request(egress, outcomeNoIdentity)
+		return change{}, identityUnread()
+	}
+	decision := e.policy.Decide(call)
 	if decision.Rejection != nil {
 		e.metrics.rejected(e.policy, decision.Rejection)
 		e.metrics.request(egress, outcomeRejected)

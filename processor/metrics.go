@@ -15,6 +15,7 @@ const (
 	outcomeRejected      outcome = "rejected"           // ingress: a limit was broken
 	outcomeForwarded     outcome = "forwarded"          // egress: headers put back
 	outcomeDiscovery     outcome = "discovery"          // egress: no client caused it; the backend's own identity
+	outcomeNoIdentity    outcome = "no_identity"        // egress: the same, and its file cannot be read; refused
 	outcomeNoTicket      outcome = "no_ticket"          // egress: no client caused it; nothing
 	outcomeUnknownTicket outcome = "unknown_ticket"     // egress: expired, forged, or lost in a restart; nothing
 	outcomeSuperseded    outcome = "superseded"         // egress: every session that had the ticket has another; nothing

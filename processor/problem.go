@@ -69,6 +69,14 @@ func storeFailed() *problem {
 	}
 }
 
+// identityUnread is the problem of a request that no client caused, to a backend whose own identity cannot be read.
+func identityUnread() *problem {
+	return &problem{
+		status: http.StatusServiceUnavailable, code: codeInternalError, reason: reasonIdentity,
+		message: "the discovery identity of this backend cannot be read right now; its operator has to make its file readable",
+	}
+}
+
 // headersNotShown is the problem of a filter that is configured not to show the headers of requests.
 func headersNotShown() *problem {
 	return &problem{
@@ -83,6 +91,7 @@ const (
 	reasonNoRoom   = "no_room_for_ticket"
 	reasonSealed   = "too_large_to_seal"
 	reasonStore    = "store_unavailable"
+	reasonIdentity = "identity_unavailable"
 )
 
 // errorID stands in the error's id where the request's own is not known: it is in the body, which Bellhop does not

@@ -70,8 +70,9 @@ type Processor struct {
 
 // Rules are what one fan-out is served by.
 type Rules struct {
-	Policy     *policy.Policy
-	Identities map[string][]policy.Header // discovery identities, by backend
+	Policy *policy.Policy
+	// Identities are the discovery identities, by backend. An empty one cannot be read: requests that need it are refused.
+	Identities map[string][]policy.Header
 }
 
 // shared is what outlives a policy.

@@ -14,22 +14,23 @@ import (
 // maxBytes bounds a credential: more than this no header can hold.
 const maxBytes = 16 << 10
 
-// Read reads the discovery identity of every backend that has one, and returns them by backend. A relative path
-// counts from folder. All faults are reported at once; none of them shows what a file holds.
-func Read(backends []policy.Backend, folder string) (map[string][]policy.Header, error) {
-	identities := make(map[string][]policy.Header)
+// Read reads the discovery identity of a backend, whole or not at all. A relative path counts from folder. All faults are
+// reported at once; none of them shows what a file holds.
+func Read(backend policy.Backend, folder string) ([]policy.Header, error) {
+	var identity []policy.Header
 	var faults []error
-	for _, backend := range backends {
-		for _, identity := range backend.Discovery {
-			header, err := read(identity, folder)
-			if err != nil {
-				faults = append(faults, fmt.Errorf("discovery header %s of backend %s: %w", identity.Name, backend.Name, err))
-				continue
-			}
-			identities[backend.Name] = append(identities[backend.Name], header)
+	for _, one := range backend.Discovery {
+		header, err := read(one, folder)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("discovery header %s of backend %s: %w", one.Name, backend.Name, err))
+			continue
 		}
+		identity = append(identity, header)
 	}
-	return identities, errors.Join(faults...)
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return identity, nil
 }
 
 // Files lists the files that [Read] reads.

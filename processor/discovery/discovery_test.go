@@ -15,15 +15,17 @@ func TestReadTrimsTheTrailingNewlineAndPutsThePrefix(t *testing.T) {
 	folder := t.TempDir()
 	write(t, folder, "relative", "secret\r\n\n")
 	absolute := write(t, t.TempDir(), "absolute", "other")
-	got, err := discovery.Read([]policy.Backend{
-		{Name: "a", Discovery: []policy.Identity{{Name: "authorization", Prefix: "Bearer ", File: "relative"}, {Name: "x-b", File: absolute}}},
-		{Name: "none"},
+	got, err := discovery.Read(policy.Backend{
+		Name: "a", Discovery: []policy.Identity{{Name: "authorization", Prefix: "Bearer ", File: "relative"}, {Name: "x-b", File: absolute}},
 	}, folder)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 1 || len(got["a"]) != 2 || got["a"][0].Value.Reveal() != "Bearer secret" || got["a"][1].Value.Reveal() != "other" {
-		t.Errorf("got %d backends and %d headers", len(got), len(got["a"]))
+	if len(got) != 2 || got[0].Value.Reveal() != "Bearer secret" || got[1].Value.Reveal() != "other" {
+		t.Errorf("got %d headers", len(got))
+	}
+	if none, err := discovery.Read(policy.Backend{Name: "none"}, folder); err != nil || len(none) > 0 {
+		t.Errorf("a backend without an identity: %d headers, %v", len(none), err)
 	}
 }
 
@@ -47,9 +49,10 @@ func TestReadReportsEveryFaultAndNoContent(t *testing.T) {
 	for _, name := range []string{"empty", "control", "lines", "long", "missing"} {
 		identities = append(identities, policy.Identity{Name: "x-" + name, File: name})
 	}
-	_, err := discovery.Read([]policy.Backend{{Name: "a", Discovery: identities}}, folder)
-	if err == nil {
-		t.Fatal("no error")
+	write(t, folder, "good", "canary")
+	got, err := discovery.Read(policy.Backend{Name: "a", Discovery: append(identities, policy.Identity{Name: "x-good", File: "good"})}, folder)
+	if err == nil || len(got) > 0 {
+		t.Fatalf("%d headers of an identity that is not whole, %v", len(got), err)
 	}
 	for _, want := range []string{"x-empty of backend a", "is empty", "x-control", "x-lines", "control character", "x-long", "more than", "x-missing", "no such file"} {
 		if !strings.Contains(err.Error(), want) {

@@ -34,9 +34,8 @@ const (
 // the others from being reloaded too, for they are checked together. Secrets do not wait for that: keys and discovery
 // identities are rotated whatever is wrong with the documents.
 //
-// A discovery file that cannot be read leaves the last good identities in force, all of them: a backend gets the
-// credential that it was meant to have or the one before, and never a request without one that needs it. So a
-// request never has to fail for such a file.
+// A discovery file that cannot be read leaves the last good identity of its backend in force. Where there is none, at the start,
+// requests that need it are refused, until it can be read; all others go on.
 type reloader struct {
 	sources   sources
 	processor *processor.Processor
@@ -54,6 +53,11 @@ func newReloader(sources sources, first *rules, service *processor.Processor, re
 	r := &reloader{sources: sources, processor: service, rekey: rekey, log: log}
 	r.inForce.Store(first)
 	r.metrics = newReloadMetrics(registerer, r.policies)
+	if err := first.unread(); err != nil {
+		r.last = r.attempt()
+		r.metrics.count(r.last)
+		log.Error("a discovery identity cannot be read; requests that need it are refused until it can", "error", err)
+	}
 	return r
 }
 
@@ -127,7 +131,8 @@ func (r *reloader) read(keys ticket.Keys, keysFault error) attempt {
 		return a
 	}
 	parsed.keys = keys
-	if a.next, a.err = parsed.identified(); a.err != nil {
+	a.next = parsed.identified()
+	if a.err = a.next.unread(); a.err != nil {
 		a.outcome = outcomeDiscovery
 		return a
 	}
@@ -138,16 +143,13 @@ func (r *reloader) read(keys ticket.Keys, keysFault error) attempt {
 	return a
 }
 
-// rotated are the rules in force with these keys, if there are any, and with the discovery identities as they are now, if
-// they can be read: a fault in a policy does not keep a secret from being rotated, nor does one of these the other.
+// rotated are the rules in force with these keys, if there are any, and with the discovery identities as they are now, where
+// they can be read: a fault in a policy does not keep a secret from being rotated, nor does one of these another.
 func (r *reloader) rotated(keys ticket.Keys) *rules {
 	now := r.inForce.Load()
-	next := now
-	if identified, err := now.identified(); err == nil {
-		next = identified
-	}
+	next := now.identified()
 	if keys != nil {
-		next = &rules{keys: keys, documents: next.documents}
+		next.keys = keys
 	}
 	if next.same(now) {
 		return now

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,6 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/server"
-	"bellhop/processor/ticket"
 )
 
 const (
@@ -103,7 +103,7 @@ func (s *site) wantPolicy(t *testing.T, text string) {
 	}
 }
 
-// ask sends one request with these headers and returns what Bellhop takes off it and what it sets.
+// ask sends one request with these headers, of the value v where none is said, and returns what Bellhop takes off it and sets.
 func (s *site) ask(t *testing.T, role, ticket string, names ...string) (removed []string, set map[string]string) {
 	t.Helper()
 	removed, set, err := s.try(role, ticket, names...)
@@ -122,7 +122,8 @@ func (s *site) try(role, ticket string, names ...string) (removed []string, set 
 	}
 	headers := &corev3.HeaderMap{}
 	for _, name := range names {
-		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: name, RawValue: []byte("v")})
+		name, value, _ := strings.Cut(name, ": ")
+		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: name, RawValue: []byte(cmp.Or(value, "v"))})
 	}
 	if ticket != "" {
 		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: policy.TicketHeader, RawValue: []byte(ticket)})
@@ -137,6 +138,9 @@ func (s *site) try(role, ticket string, names ...string) (removed []string, set 
 		return nil, nil, err
 	}
 	_ = stream.CloseSend()
+	if refused := answer.GetImmediateResponse(); refused != nil {
+		return nil, nil, errors.New(string(refused.GetBody()))
+	}
 	mutation := answer.GetRequestHeaders().GetResponse().GetHeaderMutation()
 	set = map[string]string{}
 	for _, option := range mutation.GetSetHeaders() {
@@ -312,64 +316,6 @@ func TestReloadOnDemand(t *testing.T) {
 	s.wantPolicy(t, newer)
 }
 
-const (
-	withIdentity = "version: 1\nforward: [x-old]\nbackends: {a: {discovery: [{name: x-id, file: secret}]}}\n"
-	first        = "canary-1"
-	second       = "canary-2"
-)
-
-func (s *site) identity(t *testing.T) string {
-	t.Helper()
-	_, set := s.ask(t, "egress", "")
-	return set["x-id"]
-}
-
-// A credential is rotated without the policy being touched, and also while that has faults. One that cannot be read
-// leaves the last good one in force.
-func TestADiscoveryFileIsReloaded(t *testing.T) {
-	s := serve(t, withIdentity, func(folder string) { write(t, folder, "secret", first) })
-	if got := s.identity(t); got != first {
-		t.Fatalf("the identity is %q", got)
-	}
-	secret := filepath.Join(s.folder(), "secret")
-	replace(t, secret, second)
-	wait(t, func() bool { return s.identity(t) == second })
-	s.wantMetric(t, reloads("applied"), "1")
-
-	must(t, os.Remove(secret))
-	s.wantMetric(t, reloads("discovery_failed"), "1")
-	s.wantMetric(t, "bellhop_policy_reload_success", "0")
-	if got := s.identity(t); got != second {
-		t.Errorf("without the file the identity is %q, want the last good one", got)
-	}
-	replace(t, secret, second)
-	s.wantMetric(t, "bellhop_policy_reload_success", "1")
-
-	s.write(t, faulty)
-	s.wantMetric(t, reloads("faults"), "1")
-	replace(t, secret, first)
-	wait(t, func() bool { return s.identity(t) == first })
-	s.wantMetric(t, "bellhop_policy_reload_success", "0")
-	if strings.Contains(s.log.String(), "canary") {
-		t.Errorf("the log shows a credential: %s", s.log)
-	}
-}
-
-// A policy whose discovery file comes later is applied when it has come.
-func TestAPolicyWaitsForItsDiscoveryFile(t *testing.T) {
-	s := serve(t, older, nil)
-	elsewhere := t.TempDir()
-	text := strings.Replace(withIdentity, "secret", elsewhere+"/secret", 1)
-	s.write(t, text)
-	s.wantMetric(t, reloads("discovery_failed"), "1")
-	s.wantPolicy(t, older)
-	write(t, elsewhere, "secret", first)
-	s.wantPolicy(t, text)
-	if got := s.identity(t); got != first {
-		t.Errorf("the identity is %q", got)
-	}
-}
-
 // A policy that names more than Envoy was told of seems to do nothing, so the log says why.
 func TestNewNamesAreToldOf(t *testing.T) {
 	s := serve(t, older, nil)
@@ -513,116 +459,4 @@ func (b *safeBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buffer.String()
-}
-
-// A key file that changes is taken without a restart; with a fault the last good keys stay.
-func TestKeysAreReloaded(t *testing.T) {
-	var keyFile string
-	s := serve(t, older, func(folder string) {
-		first, err := ticket.AddKey(nil, 2)
-		must(t, err)
-		keyFile = write(t, folder, "keys", string(first))
-	}, func(c *server.Config) { c.KeyFile = keyFile })
-	_, set := s.ask(t, "ingress", "", "x-old")
-	before := set[policy.TicketHeader]
-	content, err := os.ReadFile(keyFile)
-	must(t, err)
-	next, err := ticket.AddKey(content, 2)
-	must(t, err)
-	replace(t, keyFile, "too short\n")
-	s.wantMetric(t, reloads("keys_failed"), "1")
-	if _, set := s.ask(t, "ingress", "", "x-old"); set[policy.TicketHeader] != before {
-		t.Error("the last good keys stay")
-	}
-	replace(t, keyFile, string(next))
-	s.wantMetric(t, "bellhop_policy_reload_success", "1")
-	if _, set := s.ask(t, "ingress", "", "x-old"); set[policy.TicketHeader] == before {
-		t.Error("the newest key makes tickets")
-	}
-	if _, set := s.ask(t, "egress", before); set["x-old"] != "v" {
-		t.Error("an old ticket is redeemed")
-	}
-	if log := s.log.String(); !strings.Contains(log, "keys reloaded") || strings.Contains(log, "too short") {
-		t.Error("the log has to tell of the keys, and nothing of their content")
-	}
-}
-
-// A fault in one document does not keep a key, which may be known to others, in force; the policy stays as it was.
-func TestKeysAreReloadedWhileSomethingElseIsWrong(t *testing.T) {
-	tests := []struct {
-		name    string
-		spoil   func(t *testing.T, s *site)
-		outcome string
-	}{
-		{"faults", func(t *testing.T, s *site) { s.write(t, faulty) }, "faults"},
-		{"deleted", func(t *testing.T, s *site) { must(t, os.Remove(s.config.Policies[0])) }, "unreadable"},
-		{"another fan-out", func(t *testing.T, s *site) { s.write(t, "fanout: other\n"+withIdentity) }, "fanout_changed"},
-		{"no discovery file", func(t *testing.T, s *site) { must(t, os.Remove(filepath.Join(s.folder(), "secret"))) }, "discovery_failed"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			keys, err := ticket.AddKey(nil, 2)
-			must(t, err)
-			var keyFile string
-			s := serve(t, withIdentity, func(folder string) {
-				write(t, folder, "secret", first)
-				keyFile = write(t, folder, "keys", string(keys))
-			}, func(c *server.Config) { c.KeyFile = keyFile })
-			before := s.ticket(t)
-			test.spoil(t, s)
-			s.wantMetric(t, "bellhop_policy_reload_success", "0")
-			keys, err = ticket.AddKey(keys, 2)
-			must(t, err)
-			replace(t, keyFile, string(keys))
-			wait(t, func() bool { return s.ticket(t) != before })
-			after := s.ticket(t)
-			if _, set := s.ask(t, "egress", before); set["x-old"] != "v" {
-				t.Error("a ticket of the key before is redeemed")
-			}
-			s.wantPolicy(t, withIdentity)
-			if err := s.Reload(); err == nil {
-				t.Error("a reload still tells of the fault")
-			}
-			s.wantMetric(t, "bellhop_policy_reload_success", "0")
-			if n := s.metric(t, reloads(test.outcome)); n == "0" || n == "" {
-				t.Errorf("%s reloads were counted as %s", n, test.outcome)
-			}
-			if got := s.identity(t); got != first {
-				t.Errorf("the identity is %q, want the last good one", got)
-			}
-
-			replace(t, keyFile, "too short\n")
-			wait(t, func() bool { return strings.Contains(s.log.String(), "line 1 is not 32 bytes") })
-			if err := s.Reload(); err == nil || !strings.Contains(err.Error(), "--key-file") {
-				t.Errorf("a reload tells of the key file too: %v", err)
-			}
-			if got := s.ticket(t); got != after {
-				t.Error("with a fault in the key file the last good keys stay")
-			}
-		})
-	}
-}
-
-// ticket is the one that a client's request gets now.
-func (s *site) ticket(t *testing.T) string {
-	t.Helper()
-	_, set := s.ask(t, "ingress", "", "x-old")
-	return set[policy.TicketHeader]
-}
-
-func TestAKeyFileThatOthersCanReadIsWarnedOf(t *testing.T) {
-	var keyFile string
-	s := serve(t, older, func(folder string) {
-		first, err := ticket.AddKey(nil, 2)
-		must(t, err)
-		keyFile = write(t, folder, "keys", string(first))
-		must(t, os.Chmod(keyFile, 0o644))
-	}, func(c *server.Config) { c.KeyFile = keyFile })
-	if log := s.log.String(); !strings.Contains(log, "everybody on this machine can use the key file") {
-		t.Errorf("nobody is warned: %s", log)
-	}
-	quiet := serve(t, older+"ticket: {mode: sealed}\n", nil)
-	if log := quiet.log.String(); !strings.Contains(log, "sealed tickets without --key-file") {
-		t.Errorf("nobody is warned: %s", log)
-	}
 }

@@ -22,30 +22,48 @@ type rules struct {
 
 // document is one policy with all that it names.
 type document struct {
-	path       string
-	policy     *policy.Policy
-	findings   policy.Findings // warnings
+	path     string
+	policy   *policy.Policy
+	findings policy.Findings // warnings
+	// identities are the discovery identities, by backend; an empty one could not be read, now or before.
 	identities map[string][]policy.Header
+	unread     error // why some of them are not what the files say; nil: they are
 }
 
-// identified returns the same rules with the discovery identities as the files have them now: all or none.
-func (r *rules) identified() (*rules, error) {
+// identified returns the same rules with the discovery identities as the files have them now. Where one cannot be read, the one
+// before stays.
+func (r *rules) identified() *rules {
 	next := &rules{keys: r.keys}
-	var faults []error
 	for _, document := range r.documents {
-		identities, err := discovery.Read(document.policy.Backends(), filepath.Dir(document.path))
-		if err != nil {
-			faults = append(faults, err)
+		next.documents = append(next.documents, document.identified())
+	}
+	return next
+}
+
+func (d *document) identified() *document {
+	next := *d
+	next.identities, next.unread = map[string][]policy.Header{}, nil
+	for _, backend := range d.policy.Backends() {
+		if len(backend.Discovery) == 0 {
 			continue
 		}
-		with := *document
-		with.identities = identities
-		next.documents = append(next.documents, &with)
+		identity, err := discovery.Read(backend, filepath.Dir(d.path))
+		if err != nil {
+			next.unread = errors.Join(next.unread, err)
+			identity = d.identities[backend.Name]
+		}
+		next.identities[backend.Name] = identity
 	}
-	if err := errors.Join(faults...); err != nil {
-		return nil, err
+	return &next
+}
+
+// unread is why some of the discovery identities are not what the files say, or nil.
+func (r *rules) unread() error {
+	var faults []error
+	for _, document := range r.documents {
+		faults = append(faults, document.unread)
 	}
-	return next, nil
+	return errors.Join(faults...)
 }
 
 // processed are the rules as the processor takes them.

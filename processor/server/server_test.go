@@ -270,9 +270,6 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 		want   string
 	}{
 		{"no policy", func(c *server.Config) { c.Policies[0] = filepath.Join(folder, "none") }, "--policy: open"},
-		{"discovery file", func(c *server.Config) {
-			c.Policies[0] = write(t, folder, "p.yaml", "version: 1\nforward: [x-a]\nbackends: {a: {discovery: [{name: x-a, file: none}]}}\n")
-		}, "discovery header x-a of backend a"},
 		{"socket on a file", func(c *server.Config) { c.Listen = "unix://" + file }, "the file exists and is no socket"},
 		{"socket below a file", func(c *server.Config) { c.Listen = "unix://" + file + "/b.sock" }, "make its folder writable"},
 		{"relative socket", func(c *server.Config) { c.Listen = "unix://b.sock" }, "must be absolute"},

@@ -21,7 +21,8 @@ type sources struct {
 	random   ticket.Keys
 }
 
-// load reads all documents and all that they name, or none. Faults of the documents are returned as [policy.Findings].
+// load reads all documents and all that they name, or none; only discovery identities may be missing, see [rules.unread].
+// Faults of the documents are returned as [policy.Findings].
 func (s sources) load() (*rules, error) {
 	read, err := s.read(readAny)
 	if err != nil {
@@ -34,7 +35,7 @@ func (s sources) load() (*rules, error) {
 	if parsed.keys, err = s.keys(); err != nil {
 		return nil, err
 	}
-	return parsed.identified()
+	return parsed.identified(), nil
 }
 
 // keys reads the keys of tickets.
