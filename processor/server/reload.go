@@ -1,7 +1,7 @@
 package server
 
 import (
-	"crypto/sha256"
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,18 +21,17 @@ import (
 type outcome string
 
 const (
-	outcomeApplied    outcome = "applied"          // a policy, or discovery identities, that were not in force before
+	outcomeApplied    outcome = "applied"          // a policy, keys, or discovery identities that were not in force before
 	outcomeUnchanged  outcome = "unchanged"        // what is in force is what the files say
-	outcomeUnreadable outcome = "unreadable"       // a document; the last good policies stay
-	outcomeFaults     outcome = "faults"           // of a document; the last good policies stay
-	outcomeFanout     outcome = "fanout_changed"   // needs a restart; the last good policy stays
-	outcomeKeys       outcome = "keys_failed"      // the key file alone; the last good policies and keys stay
-	outcomeDiscovery  outcome = "discovery_failed" // a file of an identity; the last good policy and identities stay
+	outcomeUnreadable outcome = "unreadable"       // a document; its last good version stays
+	outcomeFaults     outcome = "faults"           // of a document; its last good version stays
+	outcomeFanout     outcome = "fanout_changed"   // needs a restart; the last good version stays
+	outcomeKeys       outcome = "keys_failed"      // the last good keys stay
+	outcomeDiscovery  outcome = "discovery_failed" // a file of an identity; the last good identity stays, and with it its policy
 )
 
-// reloader keeps the rules in force equal to the files, as long as all of these are good: one document with faults keeps
-// the others from being reloaded too, for they are checked together. Secrets do not wait for that: keys and discovery
-// identities are rotated whatever is wrong with the documents.
+// reloader keeps the rules in force equal to the files. Each document, the keys and each discovery identity is taken by itself,
+// whole: one with faults stays as it was, and keeps no other from being taken, for it may be another team's.
 //
 // A discovery file that cannot be read leaves the last good identity of its backend in force. Where there is none, at the start,
 // requests that need it are refused, until it can be read; all others go on.
@@ -49,14 +48,12 @@ type reloader struct {
 	last attempt
 }
 
-func newReloader(sources sources, first *rules, service *processor.Processor, rekey func(ticket.Keys), registerer prometheus.Registerer, log *slog.Logger) *reloader {
+func newReloader(sources sources, first reading, service *processor.Processor, rekey func(ticket.Keys), registerer prometheus.Registerer, log *slog.Logger) *reloader {
 	r := &reloader{sources: sources, processor: service, rekey: rekey, log: log}
-	r.inForce.Store(first)
+	r.inForce.Store(first.rules)
 	r.metrics = newReloadMetrics(registerer, r.policies)
-	if err := first.unread(); err != nil {
-		r.last = r.attempt()
-		r.metrics.count(r.last)
-		log.Error("a discovery identity cannot be read; requests that need it are refused until it can", "error", err)
+	if len(first.faults) > 0 {
+		r.settle(attempt{reading: first, outcome: first.faults[0].outcome}, true)
 	}
 	return r
 }
@@ -70,7 +67,7 @@ func (r *reloader) reload() error {
 	defer r.mu.Unlock()
 	a := r.attempt()
 	r.settle(a, true)
-	return a.err
+	return a.err()
 }
 
 // look reloads if the files have changed since the last time. It returns the files to watch: those of the rules in
@@ -80,92 +77,38 @@ func (r *reloader) look() []string {
 	defer r.mu.Unlock()
 	a := r.attempt()
 	r.settle(a, r.isNews(a))
-	return slices.Concat(r.sources.watched(), r.inForce.Load().files(), a.files)
+	return slices.Concat(r.sources.watched(), r.inForce.Load().files(), a.names)
 }
 
 // attempt is what one reading of the files came to.
 type attempt struct {
+	reading
 	outcome outcome
-	err     error             // why what the files say is not to be in force; nil if it is
-	keys    error             // what of it is the key file's fault
-	next    *rules            // what is to be in force: what the files say, or the last good rules
-	text    [sha256.Size]byte // of all documents
-	files   []string          // that the documents name
 }
 
 // attempt does all that can fail, and touches nothing that is live.
 func (r *reloader) attempt() attempt {
-	keys, fault := r.sources.keys()
-	a := r.read(keys, fault)
-	if a.err != nil {
-		a.next = r.rotated(keys)
+	now := r.inForce.Load()
+	a := attempt{reading: r.sources.next(now, readRegular), outcome: outcomeApplied}
+	if a.rules.same(now) {
+		a.rules, a.outcome = now, outcomeUnchanged
 	}
-	if a.keys = fault; a.outcome != outcomeKeys {
-		a.err = errors.Join(a.err, fault)
+	if len(a.faults) > 0 {
+		a.outcome = a.faults[0].outcome
 	}
 	return a
-}
-
-func (r *reloader) read(keys ticket.Keys, keysFault error) attempt {
-	read, err := r.sources.read(readRegular)
-	if err != nil {
-		return attempt{outcome: outcomeUnreadable, err: err}
-	}
-	a := attempt{text: read.digest()}
-	parsed, err := read.parse()
-	if err != nil {
-		a.outcome, a.err = outcomeFaults, err
-		return a
-	}
-	a.files = parsed.files()
-	now := r.inForce.Load()
-	for _, document := range parsed.documents {
-		a.err = errors.Join(a.err, document.keepsFanout(now))
-	}
-	if a.err != nil {
-		a.outcome = outcomeFanout
-		return a
-	}
-	if keysFault != nil {
-		a.outcome, a.err = outcomeKeys, keysFault
-		return a
-	}
-	parsed.keys = keys
-	a.next = parsed.identified()
-	if a.err = a.next.unread(); a.err != nil {
-		a.outcome = outcomeDiscovery
-		return a
-	}
-	a.outcome = outcomeApplied
-	if a.next.same(now) {
-		a.outcome, a.next = outcomeUnchanged, now
-	}
-	return a
-}
-
-// rotated are the rules in force with these keys, if there are any, and with the discovery identities as they are now, where
-// they can be read: a fault in a policy does not keep a secret from being rotated, nor does one of these another.
-func (r *reloader) rotated(keys ticket.Keys) *rules {
-	now := r.inForce.Load()
-	next := now.identified()
-	if keys != nil {
-		next.keys = keys
-	}
-	if next.same(now) {
-		return now
-	}
-	return next
 }
 
 // isNews reports whether an attempt that nobody asked for tells more than the one before.
 func (r *reloader) isNews(a attempt) bool {
+	was, is := r.last.err(), a.err()
 	switch {
 	case a.outcome == outcomeApplied:
 		return true
-	case a.err == nil:
-		return r.last.err != nil
+	case is == nil:
+		return was != nil
 	default:
-		return r.last.err == nil || a.text != r.last.text || a.err.Error() != r.last.err.Error()
+		return was == nil || !bytes.Equal(a.text, r.last.text) || is.Error() != was.Error()
 	}
 }
 
@@ -173,20 +116,20 @@ func (r *reloader) isNews(a attempt) bool {
 func (r *reloader) settle(a attempt, tell bool) {
 	r.last = a
 	was := r.inForce.Load()
-	if a.next != was {
-		r.rekey(a.next.keys)
-		r.processor.Apply(a.next.keys, a.next.processed()...)
-		r.inForce.Store(a.next)
-		r.announce(a.next, was)
+	if a.rules != was {
+		r.rekey(a.rules.keys)
+		r.processor.Apply(a.rules.keys, a.rules.processed()...)
+		r.inForce.Store(a.rules)
+		r.announce(a.rules, was)
 	}
 	if !tell {
 		return
 	}
 	r.metrics.count(a)
-	switch {
-	case a.err != nil:
-		r.complain(a)
-	case a.outcome == outcomeUnchanged:
+	for _, one := range a.faults {
+		r.complain(one)
+	}
+	if a.outcome == outcomeUnchanged {
 		r.log.Info("policy unchanged", "files", len(was.documents))
 	}
 }
@@ -224,23 +167,27 @@ func (r *reloader) announceChange(now, was *document) {
 	}
 }
 
-// complain tells why the last good rules stay in force.
-func (r *reloader) complain(a attempt) {
-	const message = "policy not reloaded; the last good one stays in force"
+// complain tells why something is not in force.
+func (r *reloader) complain(f fault) {
+	message := "policy not reloaded; the last good one stays in force, if there is any"
+	switch f.outcome {
+	case outcomeKeys:
+		message = "keys not reloaded; the last good ones stay in force"
+	case outcomeDiscovery:
+		message = "discovery identity not reloaded; the last good one stays in force, with its policy; without one, requests that need it are refused"
+	default:
+	}
 	var findings policy.Findings
-	if !errors.As(a.err, &findings) {
-		r.log.Error(message, "reason", string(a.outcome), "error", a.err)
+	if !errors.As(f.error, &findings) {
+		r.log.Error(message, "reason", string(f.outcome), "error", f.error)
 		return
 	}
 	for _, finding := range findings {
 		if finding.Severity == policy.SeverityError {
-			r.log.Error(message, "reason", string(a.outcome), "at", fmt.Sprintf("%s:%d:%d", finding.File, finding.Line, finding.Column),
+			r.log.Error(message, "reason", string(f.outcome), "at", fmt.Sprintf("%s:%d:%d", finding.File, finding.Line, finding.Column),
 				"error", finding.Message, "mend", finding.Mend, "faults", findings.Count(policy.SeverityError))
 			break
 		}
-	}
-	if a.keys != nil {
-		r.log.Error("keys not reloaded; the last good ones stay in force", "error", a.keys)
 	}
 }
 

@@ -36,7 +36,7 @@ func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy
 
 func (m *reloadMetrics) count(a attempt) {
 	m.total.WithLabelValues(string(a.outcome)).Inc()
-	if a.err != nil {
+	if len(a.faults) > 0 {
 		m.success.Set(0)
 		return
 	}

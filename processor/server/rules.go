@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -27,43 +26,44 @@ type document struct {
 	findings policy.Findings // warnings
 	// identities are the discovery identities, by backend; an empty one could not be read, now or before.
 	identities map[string][]policy.Header
-	unread     error // why some of them are not what the files say; nil: they are
 }
 
-// identified returns the same rules with the discovery identities as the files have them now. Where one cannot be read, the one
-// before stays.
-func (r *rules) identified() *rules {
-	next := &rules{keys: r.keys}
+// identified returns the documents with the discovery identities as the files have them now. Where one cannot be read, the last
+// good one stays, and with it, where the policy is another now, the policy before.
+func (r *rules) identified(before *rules) (documents []*document, faults []fault) {
 	for _, document := range r.documents {
-		next.documents = append(next.documents, document.identified())
+		was, known := before.at(document.path)
+		same := known && was.samePolicy(document)
+		next, err := document.identified(was, same)
+		if err != nil {
+			faults = append(faults, fault{outcomeDiscovery, err})
+		}
+		if err != nil && known && !same {
+			next, _ = was.identified(was, true)
+		}
+		documents = append(documents, next)
 	}
-	return next
+	return documents, faults
 }
 
-func (d *document) identified() *document {
+// identified returns the document with its discovery identities, as they are now or, where they cannot be read, as they were
+// under the same policy.
+func (d *document) identified(was *document, same bool) (*document, error) {
 	next := *d
-	next.identities, next.unread = map[string][]policy.Header{}, nil
+	next.identities = map[string][]policy.Header{}
+	var faults []error
 	for _, backend := range d.policy.Backends() {
 		if len(backend.Discovery) == 0 {
 			continue
 		}
 		identity, err := discovery.Read(backend, filepath.Dir(d.path))
-		if err != nil {
-			next.unread = errors.Join(next.unread, err)
-			identity = d.identities[backend.Name]
+		faults = append(faults, err)
+		if err != nil && same {
+			identity = was.identities[backend.Name]
 		}
 		next.identities[backend.Name] = identity
 	}
-	return &next
-}
-
-// unread is why some of the discovery identities are not what the files say, or nil.
-func (r *rules) unread() error {
-	var faults []error
-	for _, document := range r.documents {
-		faults = append(faults, document.unread)
-	}
-	return errors.Join(faults...)
+	return &next, errors.Join(faults...)
 }
 
 // processed are the rules as the processor takes them.
@@ -122,16 +122,6 @@ func (d *document) sameIdentities(other *document) bool {
 	return maps.EqualFunc(d.identities, other.identities, func(a, b []policy.Header) bool {
 		return slices.EqualFunc(a, b, func(a, b policy.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) })
 	})
-}
-
-// keepsFanout refuses another fan-out in the same file: tickets of one are worthless at another, and the filters, which
-// name theirs in their own configuration, would be refused from one request to the next.
-func (d *document) keepsFanout(before *rules) error {
-	was, ok := before.at(d.path)
-	if !ok || was.policy.Fanout() == d.policy.Fanout() {
-		return nil
-	}
-	return fmt.Errorf("%s: fanout has changed from %q to %q, which needs a restart: change it back, or restart Bellhop", d.path, was.policy.Fanout(), d.policy.Fanout())
 }
 
 // beyond lists the names that a proxy has to show, or to let Bellhop change, for this policy and not for the other.

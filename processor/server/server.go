@@ -103,10 +103,11 @@ type Server struct {
 func New(config Config, log *slog.Logger) (*Server, error) {
 	s := &Server{config: config, log: log}
 	from := sources{policies: config.Policies, ceiling: config.Ceiling, keyFile: config.KeyFile, random: ticket.RandomKeys()}
-	rules, err := from.load()
+	first, err := from.load()
 	if err != nil {
 		return nil, err
 	}
+	rules := first.rules
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	s.processor = processor.New(processor.Settings{
 		Store: s.keep.store, Sessions: s.keep.sessions, Succession: s.keep.succession, Continue: config.OnStoreError == continueWithout, Metrics: registry, Log: log,
 	}, rules.keys, rules.processed()...)
-	s.reloader = newReloader(from, rules, s.processor, s.keep.rekey, registry, log)
+	s.reloader = newReloader(from, first, s.processor, s.keep.rekey, registry, log)
 	rules.warn(log)
 	s.warnOfKeys(rules)
 	s.admin = admin.New(registry, s.ready.Load, s.keep.ready)
@@ -136,9 +137,8 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// Reload reads the policy and its discovery files again, at once and whether they have changed or not. With any fault,
-// which it returns and logs, all that was in force stays; else the next request is served by what the files say.
-// Faults of the policy are returned as [policy.Findings].
+// Reload reads all files again, at once and whether they have changed or not. The next request is served by what they say; where
+// one has faults, which it returns and logs, by its last good version. Faults of policies are returned as [policy.Findings].
 func (s *Server) Reload() error { return s.reloader.reload() }
 
 // check finds settings that cannot be meant.

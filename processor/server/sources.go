@@ -21,21 +21,72 @@ type sources struct {
 	random   ticket.Keys
 }
 
-// load reads all documents and all that they name, or none; only discovery identities may be missing, see [rules.unread].
-// Faults of the documents are returned as [policy.Findings].
-func (s sources) load() (*rules, error) {
-	read, err := s.read(readAny)
-	if err != nil {
-		return nil, err
+// load reads all for the first time. Where some documents have faults, the others are served; it is an error where none is left,
+// or no key. Faults of documents are returned as [policy.Findings].
+func (s sources) load() (reading, error) {
+	first := s.next(&rules{}, readAny)
+	if len(first.rules.keys) == 0 || len(first.rules.documents) == 0 {
+		return first, first.err()
 	}
-	parsed, err := read.parse()
-	if err != nil {
-		return nil, err
+	return first, nil
+}
+
+// reading is what one reading of all files came to.
+type reading struct {
+	rules  *rules   // what is to be in force
+	faults []fault  // why that is not all that the files say
+	text   []byte   // a digest of all documents
+	names  []string // the files that the documents name
+}
+
+// fault is one thing that is wrong with the files, as it is counted.
+type fault struct {
+	outcome outcome
+	error
+}
+
+func (f fault) Unwrap() error { return f.error }
+
+// err is all that is wrong, or nil. The findings of all documents are one.
+func (r reading) err() error {
+	var findings, some policy.Findings
+	var others []error
+	for _, one := range r.faults {
+		if errors.As(one.error, &some) {
+			findings = append(findings, some...)
+		} else {
+			others = append(others, one)
+		}
 	}
-	if parsed.keys, err = s.keys(); err != nil {
-		return nil, err
+	switch {
+	case len(findings) == 0:
+		return errors.Join(others...)
+	case len(others) == 0:
+		return findings
+	default:
+		return errors.Join(append([]error{findings}, others...)...)
 	}
-	return parsed.identified(), nil
+}
+
+// next reads all files and says what is to be in force after before. Each document, the keys and each discovery identity is
+// taken by itself, whole: where one has faults, the last good one stays, if there is any.
+func (s sources) next(before *rules, open func(path string) ([]byte, error)) reading {
+	next := reading{rules: &rules{keys: before.keys, documents: before.documents}}
+	if read, err := s.read(open); err != nil {
+		next.faults = append(next.faults, fault{outcomeUnreadable, err})
+	} else {
+		next.text = read.digest()
+		next.rules.documents, next.faults = read.parse(before)
+	}
+	if keys, err := s.keys(); err != nil {
+		next.faults = append(next.faults, fault{outcomeKeys, err})
+	} else {
+		next.rules.keys = keys
+	}
+	next.names = next.rules.files()
+	documents, faults := next.rules.identified(before)
+	next.rules.documents, next.faults = documents, append(next.faults, faults...)
+	return next
 }
 
 // keys reads the keys of tickets.
@@ -64,8 +115,10 @@ func readAny(path string) ([]byte, error) {
 
 // file is one document as it was read.
 type file struct {
-	path string
-	text []byte
+	path     string
+	text     []byte
+	unread   error // not nil: it could not be
+	inFolder bool  // of which only the folder is on the command line
 }
 
 // texts are all documents as they were read at one time.
@@ -84,16 +137,16 @@ func (s sources) read(open func(path string) ([]byte, error)) (texts, error) {
 	for _, path := range paths {
 		text, err := open(path)
 		if err != nil {
-			return read, fmt.Errorf("--policy: %w", err)
+			err = fmt.Errorf("--policy: %w", err)
 		}
-		read.policies = append(read.policies, file{path, text})
+		read.policies = append(read.policies, file{path: path, text: text, unread: err, inFolder: !slices.Contains(s.policies, path)})
 	}
 	if s.ceiling != "" {
 		text, err := open(s.ceiling)
 		if err != nil {
 			return read, fmt.Errorf("--ceiling: %w", err)
 		}
-		read.ceiling = &file{s.ceiling, text}
+		read.ceiling = &file{path: s.ceiling, text: text}
 	}
 	return read, nil
 }
@@ -167,7 +220,7 @@ func (s sources) watched() []string {
 }
 
 // digest is one of all texts, and of the names that they have.
-func (t texts) digest() [sha256.Size]byte {
+func (t texts) digest() []byte {
 	sum := sha256.New()
 	all := t.policies
 	if t.ceiling != nil {
@@ -177,48 +230,72 @@ func (t texts) digest() [sha256.Size]byte {
 		_, _ = fmt.Fprintf(sum, "%d %s %d ", len(file.path), file.path, len(file.text))
 		sum.Write(file.text)
 	}
-	return [sha256.Size]byte(sum.Sum(nil))
+	return sum.Sum(nil)
 }
 
-// parse makes rules that lack their discovery identities. Faults of the documents are returned as [policy.Findings].
-func (t texts) parse() (*rules, error) {
+// parse makes documents that lack their discovery identities. In the place of one with faults stands the one before, if there is
+// any; with a faulty ceiling, all of these. Faults of documents are [policy.Findings].
+func (t texts) parse(before *rules) ([]*document, []fault) {
 	var ceiling *policy.Ceiling
-	var faults policy.Findings
 	if t.ceiling != nil {
 		loaded, findings := policy.LoadCeiling(t.ceiling.path, t.ceiling.text)
 		if loaded == nil {
-			return nil, findings
+			return before.documents, []fault{{outcomeFaults, findings}}
 		}
 		ceiling = loaded
 	}
-	all := &rules{}
+	var documents []*document
+	var faults []fault
 	for _, file := range t.policies {
-		loaded, findings := policy.LoadUnder(ceiling, file.path, file.text)
-		if loaded == nil {
-			faults = append(faults, findings...)
-			continue
+		was, known := before.at(file.path)
+		loaded, err := file.parse(ceiling, was)
+		if err != nil {
+			faults = append(faults, *err)
+			loaded = was
 		}
-		all.documents = append(all.documents, &document{path: file.path, policy: loaded, findings: findings})
+		if err == nil || known {
+			documents = append(documents, loaded)
+		}
 	}
-	if len(faults) > 0 {
-		return nil, faults
-	}
-	if err := all.unambiguous(); err != nil {
-		return nil, err
-	}
-	return all, nil
+	return unambiguous(documents, before, faults)
 }
 
-// unambiguous wants each fan-out to have one policy.
-func (r *rules) unambiguous() error {
-	var faults []error
-	for i, document := range r.documents {
-		for _, other := range r.documents[:i] {
-			if other.policy.Fanout() == document.policy.Fanout() {
-				faults = append(faults, fmt.Errorf("%s and %s are both for the fan-out %q: write fanout: with a name of its own into each, and into the bellhop-fanout of its filters",
-					other.path, document.path, document.policy.Fanout()))
-			}
-		}
+// parse makes one document of a file; was is the one before, or nil.
+func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *fault) {
+	if f.unread != nil {
+		return nil, &fault{outcomeUnreadable, f.unread}
 	}
-	return errors.Join(faults...)
+	loaded, findings := policy.LoadUnder(ceiling, f.path, f.text)
+	if loaded == nil {
+		return nil, &fault{outcomeFaults, findings}
+	}
+	name, _, _ := strings.Cut(filepath.Base(f.path), ".")
+	switch fanout := loaded.Fanout(); {
+	case f.inFolder && fanout != name:
+		return nil, &fault{outcomeFaults, fmt.Errorf("%s is for the fan-out %q: in a folder each document has the name of its fan-out, so that no team takes another's place; write fanout: %s, or call the file %s.yaml",
+			f.path, fanout, name, fanout)}
+	case was != nil && was.policy.Fanout() != fanout:
+		return nil, &fault{outcomeFanout, fmt.Errorf("%s: fanout has changed from %q to %q, which needs a restart: change it back, or restart Bellhop", f.path, was.policy.Fanout(), fanout)}
+	default:
+		return &document{path: f.path, policy: loaded, findings: findings}, nil
+	}
+}
+
+// unambiguous leaves each fan-out one document: the one that it had, or none where several are new.
+func unambiguous(documents []*document, before *rules, faults []fault) ([]*document, []fault) {
+	var left []*document
+	for _, one := range documents {
+		_, known := before.at(one.path)
+		i := slices.IndexFunc(documents, func(other *document) bool {
+			_, has := before.at(other.path)
+			return other != one && other.policy.Fanout() == one.policy.Fanout() && (has || !known)
+		})
+		if i < 0 {
+			left = append(left, one)
+			continue
+		}
+		faults = append(faults, fault{outcomeFaults, fmt.Errorf("%s and %s are both for the fan-out %q: write fanout: with a name of its own into each, and into the bellhop-fanout of its filters",
+			one.path, documents[i].path, one.policy.Fanout())})
+	}
+	return left, faults
 }

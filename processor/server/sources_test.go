@@ -79,35 +79,59 @@ func TestAFolderOfPoliciesIsFollowed(t *testing.T) {
 	}
 }
 
-// Invariant 9: documents are loaded together or not at all.
-func TestOneDocumentWithFaultsKeepsAllFromBeingReloaded(t *testing.T) {
+// Invariant 9: a document with faults stays as it was, whole, and keeps none of the others from being taken.
+func TestADocumentWithFaultsIsItsOwnTrouble(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(t *testing.T, folder, ceiling string)
 		log    string
+		served string
+		taken  bool // others are
 	}{
-		{"a faulty policy", func(t *testing.T, folder, _ string) { write(t, folder, "billing.yaml", faulty) }, "billing.yaml:3:5"},
-		{"a fan-out twice", func(t *testing.T, folder, _ string) { write(t, folder, "again.yaml", searchPolicy) }, "are both for the fan-out"},
+		{"a faulty policy", func(t *testing.T, folder, _ string) { write(t, folder, "bad.yaml", faulty) }, "bad.yaml:3:5", "billing search", true},
+		{"another's fan-out", func(t *testing.T, folder, _ string) { write(t, folder, "bad.yaml", searchPolicy) }, "bad.yaml is for the fan-out", "billing search", true},
+		{"a policy above the ceiling", func(t *testing.T, folder, _ string) {
+			write(t, folder, "bad.yaml", "version: 1\nfanout: bad\nforward: [x-new]\n")
+		}, "is denied by the ceiling", "billing search", true},
+		{"one that turns faulty", func(t *testing.T, folder, _ string) { replace(t, folder+"/search.yaml", faulty) }, "search.yaml:3:5", "billing search", true},
 		{"a lower ceiling", func(t *testing.T, _, ceiling string) {
 			replace(t, ceiling, "version: 1\nceiling: {deny: [x-old]}\n")
-		}, "is denied by the ceiling"},
-		{"a faulty ceiling", func(t *testing.T, _, ceiling string) { replace(t, ceiling, "version: 1\n") }, "has no ceiling"},
-		{"no ceiling", func(t *testing.T, _, ceiling string) { must(t, os.Remove(ceiling)) }, "--ceiling: stat"},
-		{"a policy above it", func(t *testing.T, folder, _ string) {
-			write(t, folder, "billing.yaml", strings.ReplaceAll(billingPolicy, "x-old", "x-new"))
-		}, "is denied by the ceiling"},
+		}, "is denied by the ceiling", "search", false},
+		{"a faulty ceiling", func(t *testing.T, _, ceiling string) { replace(t, ceiling, "version: 1\n") }, "has no ceiling", "search", false},
+		{"no ceiling", func(t *testing.T, _, ceiling string) { must(t, os.Remove(ceiling)) }, "--ceiling: stat", "search", false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s, folder, ceiling := team(t)
 			test.change(t, folder, ceiling)
 			wait(t, func() bool { return strings.Contains(s.log.String(), test.log) })
-			s.wantMetric(t, "bellhop_policy_reload_success", "0")
-			if got := s.fanouts(t); got != "search" {
+			write(t, folder, "billing.yaml", billingPolicy)
+			if test.taken {
+				wait(t, func() bool { return s.fanouts(t) == test.served })
+			}
+			_ = s.Reload()
+			if got := s.fanouts(t); got != test.served {
 				t.Errorf("served are %q", got)
 			}
+			s.wantMetric(t, "bellhop_policy_reload_success", "0")
 		})
 	}
+}
+
+// A start is no other: what is good is served.
+func TestAStartBesideADocumentWithFaults(t *testing.T) {
+	s := serve(t, searchPolicy, func(parent string) {
+		must(t, os.Mkdir(parent+"/teams", 0o750))
+		must(t, os.Rename(parent+"/policy.yaml", parent+"/teams/search.yaml"))
+		write(t, parent+"/teams", "billing.yaml", faulty)
+	}, func(c *server.Config) { c.Policies = []string{filepath.Dir(c.Policies[0]) + "/teams"} })
+	s.wantMetric(t, "bellhop_policy_reload_success", "0")
+	if got := s.fanouts(t); got != "search" {
+		t.Errorf("served are %q", got)
+	}
+	replace(t, s.config.Policies[0]+"/billing.yaml", billingPolicy)
+	wait(t, func() bool { return s.fanouts(t) == "billing search" })
+	s.wantMetric(t, "bellhop_policy_reload_success", "1")
 }
 
 func TestACeilingThatChangesIsApplied(t *testing.T) {
