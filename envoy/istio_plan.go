@@ -18,7 +18,7 @@ type meshPlan struct {
 	backends []backend
 	service  place     // Bellhop's, but for a sidecar
 	accounts []account // the fan-out's
-	fanouts  []any     // mesh: the namespaces of the fan-outs
+	fanouts  []string  // mesh: the namespaces of the fan-outs
 	release  release
 }
 
@@ -182,7 +182,7 @@ func (p *meshPlan) namespaces(f *faults, policies []*policy.Policy) {
 		case !validName(one.Fanout()):
 			f.add("--policy", file, "has the fanout "+one.Fanout()+", which is no namespace", "write fanout: NAMESPACE, the namespace of the fan-out")
 		}
-		p.fanouts = append(p.fanouts, scalar(one.Fanout()))
+		p.fanouts = append(p.fanouts, one.Fanout())
 	}
 }
 

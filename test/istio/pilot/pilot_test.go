@@ -164,39 +164,3 @@ func TestClientsAreAuthorisedFirst(t *testing.T) {
 		}
 	}
 }
-
-// A Bellhop that is a service listens on loopback, behind a proxy that takes nothing but the mesh's mutual TLS and checks
-// who asks.
-func TestBellhopIsReachedThroughItsProxyAlone(t *testing.T) {
-	for _, example := range []string{"central", "mesh", "gateway"} {
-		t.Run(example, func(t *testing.T) {
-			rendered := render(t, example, pilot.Sidecar("bellhop", "10.0.2.1", map[string]string{"app": "bellhop"}))
-			behind := ""
-			for _, cluster := range rendered.Clusters {
-				if cluster.GetName() == "inbound|9000||" {
-					address := cluster.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress()
-					behind = address.GetAddress()
-				}
-			}
-			if behind != "127.0.0.1" {
-				t.Errorf("the proxy looks for Bellhop at %q", behind)
-			}
-			chains := 0
-			for _, listener := range rendered.Listeners {
-				for _, chain := range listener.GetFilterChains() {
-					if chain.GetFilterChainMatch().GetDestinationPort().GetValue() != 9000 || pilot.Manager(chain) == nil {
-						continue
-					}
-					chains++
-					authorises := slices.ContainsFunc(pilot.Manager(chain).GetHttpFilters(), func(f *hcmv3.HttpFilter) bool { return f.GetName() == "envoy.filters.http.rbac" })
-					if chain.GetTransportSocket() == nil || !authorises {
-						t.Errorf("TLS %v, authorisation %v", chain.GetTransportSocket() != nil, authorises)
-					}
-				}
-			}
-			if chains == 0 {
-				t.Error("no filter chain for Bellhop's port")
-			}
-		})
-	}
-}

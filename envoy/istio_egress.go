@@ -1,0 +1,72 @@
+package envoy
+
+// The egress gateway of Istio, as its chart names it.
+const egressGatewayName = "istio-egressgateway"
+
+// egressGateway leads the fan-out's requests for the backends through the egress gateway, which speaks TLS to them.
+func (w *meshWriter) egressGateway() []manifest {
+	namespace := w.options.RootNamespace
+	gateway := egressGatewayName + "." + namespace + ".svc.cluster.local"
+	hosts := make([]any, len(w.backends))
+	subsets := make([]any, len(w.backends))
+	for i, b := range w.backends {
+		hosts[i] = scalar(b.host)
+		subsets[i] = fields("name", scalar(resourceName(b)), "trafficPolicy", fields("portLevelSettings", list(
+			fields("port", fields("number", 80), "tls", fields("mode", "ISTIO_MUTUAL", "sni", scalar(b.host))))))
+	}
+	server := manifest{
+		kind: "Gateway", version: trafficVersion, name: "bellhop-egress", namespace: namespace, notes: make(notes),
+		spec: fields("selector", fields("istio", "egressgateway"), "servers", list(fields(
+			"port", fields("number", 80, "name", "https-bellhop", "protocol", "HTTPS"), "hosts", hosts, "tls", fields("mode", "ISTIO_MUTUAL")))),
+	}
+	server.note("$.spec.servers", "From the fan-out's proxy to the gateway it is the mesh's mutual TLS.")
+	all := []manifest{server, {
+		kind: "DestinationRule", version: trafficVersion, name: "bellhop-egress", namespace: namespace,
+		spec: fields("host", scalar(gateway), "subsets", subsets),
+	}, w.egressCallers(namespace)}
+	for _, b := range w.backends {
+		all = append(all, w.throughGateway(b, namespace, gateway)...)
+	}
+	return all
+}
+
+// egressCallers lets only the fan-out use the backends' hosts at the gateway.
+func (w *meshWriter) egressCallers(namespace string) manifest {
+	hosts := make([]any, 0, 2*len(w.backends))
+	for _, b := range w.backends {
+		hosts = append(hosts, scalar(b.host), scalar(b.host+":*"))
+	}
+	deny := manifest{
+		kind: "AuthorizationPolicy", version: securityVersion, name: "bellhop-egress", namespace: namespace, notes: make(notes),
+		spec: fields("selector", fields("matchLabels", fields("istio", "egressgateway")), "action", "DENY", "rules", list(
+			fields("from", list(fields("source", fields("notPrincipals", w.principals()))), "to", list(fields("operation", fields("hosts", hosts)))))),
+	}
+	deny.note("$.spec.rules", "Whoever reaches these hosts through the gateway can redeem tickets: only the fan-out may.")
+	return deny
+}
+
+// throughGateway is what one backend needs.
+func (w *meshWriter) throughGateway(b backend, namespace, gateway string) []manifest {
+	name := resourceName(b)
+	entry := manifest{
+		kind: "ServiceEntry", version: trafficVersion, name: name, namespace: namespace,
+		spec: fields("hosts", list(scalar(b.host)), "location", "MESH_EXTERNAL", "resolution", "DNS", "ports", list(
+			fields("number", 80, "name", "http", "protocol", "HTTP"),
+			fields("number", int(b.port), "name", "https", "protocol", "HTTPS"))),
+	}
+	rule := manifest{
+		kind: "DestinationRule", version: trafficVersion, name: name, namespace: namespace,
+		spec: fields("host", scalar(b.host), "trafficPolicy", fields("portLevelSettings", list(originate(int(b.port), b)))),
+	}
+	to := func(host string, port int, subset any) []any {
+		return list(fields("destination", fields("host", scalar(host), "subset", subset, "port", fields("number", port))))
+	}
+	route := manifest{
+		kind: "VirtualService", version: trafficVersion, name: name, namespace: namespace, notes: make(notes),
+		spec: fields("hosts", list(scalar(b.host)), "gateways", list("mesh", "bellhop-egress"), "http", list(
+			fields("match", list(fields("gateways", list("mesh"), "port", 80)), "route", to(gateway, 80, scalar(name))),
+			fields("match", list(fields("gateways", list("bellhop-egress"), "port", 80)), "route", to(b.host, int(b.port), nil)))),
+	}
+	route.note("$.spec.http", "From the fan-out to the gateway, and from the gateway to the server.")
+	return []manifest{entry, rule, route}
+}

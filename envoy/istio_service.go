@@ -1,0 +1,105 @@
+package envoy
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// pagesPort is where Bellhop serves its metrics and its health, in deploy/kubernetes.
+const pagesPort = 9902
+
+// mutualTLS is what a Bellhop that is a service needs of the mesh: only the proxies of fan-outs reach it, and only with
+// the mesh's own mutual TLS.
+func (w *meshWriter) mutualTLS() []manifest {
+	labels := strings.Split(w.service.host, ".")
+	name, namespace := labels[0], labels[1]
+	selector := fields("matchLabels", fields("app", scalar(name)))
+	port := int(w.service.port)
+
+	sidecar := manifest{
+		kind: "Sidecar", version: trafficVersion, name: name, namespace: namespace, notes: make(notes),
+		spec: fields("workloadSelector", fields("labels", fields("app", scalar(name))),
+			"ingress", list(fields("port", fields("number", port, "protocol", "GRPC", "name", "grpc"), "defaultEndpoint", "127.0.0.1:"+strconv.Itoa(port)))),
+	}
+	sidecar.note("$.spec.ingress", "Bellhop listens on loopback, where only its proxy reaches it: nobody gets past the mesh's mutual TLS.")
+	strict := manifest{
+		kind: "PeerAuthentication", version: securityVersion, name: name, namespace: namespace, notes: make(notes),
+		spec: fields("selector", selector, "mtls", fields("mode", "STRICT"),
+			"portLevelMtls", yaml.MapSlice{{Key: strconv.Itoa(pagesPort), Value: fields("mode", "PERMISSIVE")}}),
+	}
+	strict.note("$.spec.portLevelMtls", "Metrics and health, which hold no values, may be read from outside the mesh.")
+	return []manifest{sidecar, strict, w.callers(name, namespace, selector), w.connections(name, namespace)}
+}
+
+// callers lets only the proxies of fan-outs ask Bellhop, and each only in the name of its own fan-out.
+func (w *meshWriter) callers(name, namespace string, selector yaml.MapSlice) manifest {
+	allow := manifest{
+		kind: "AuthorizationPolicy", version: securityVersion, name: name, namespace: namespace, notes: make(notes),
+		spec: fields("selector", selector, "action", "ALLOW", "rules", append(w.mayAsk(),
+			fields("to", atPort(pagesPort)))),
+	}
+	allow.note("$.spec.rules", "Whoever can ask Bellhop can redeem tickets: only the proxies of fan-outs may, each those of its own.")
+	return allow
+}
+
+// mayAsk are the rules of who may ask Bellhop for which fan-out.
+func (w *meshWriter) mayAsk() []any {
+	if w.options.SetUp != SetUpMesh {
+		return list(w.mayAskFor(w.fanoutName, w.source()))
+	}
+	rules := make([]any, len(w.fanouts))
+	for i, one := range w.fanouts {
+		rules[i] = w.mayAskFor(one, fields("namespaces", list(scalar(one))))
+	}
+	return rules
+}
+
+// mayAskFor lets a source ask for a fan-out. What a filter says of itself Bellhop believes, and anybody with a certificate of
+// the mesh could say it too: so the name is held against the certificate.
+func (w *meshWriter) mayAskFor(fanout string, source yaml.MapSlice) yaml.MapSlice {
+	name := fields("key", quoted("request.headers["+fanoutKey+"]"), "values", list(scalar(fanout)))
+	if fanout == "" {
+		name = fields("key", quoted("request.headers["+fanoutKey+"]"), "notValues", list(quoted("*")))
+	}
+	return fields("from", list(fields("source", source)), "to", atPort(int(w.service.port)), "when", list(name))
+}
+
+func atPort(port int) []any {
+	return list(fields("operation", fields("ports", list(quoted(strconv.Itoa(port))))))
+}
+
+// source is who may use Bellhop.
+func (w *meshWriter) source() yaml.MapSlice {
+	if w.options.SetUp == SetUpGateway {
+		return fields("namespaces", list(scalar(w.options.RootNamespace)))
+	}
+	return fields("principals", w.principals())
+}
+
+// principals are the fan-out's, as the mesh's certificates name them.
+func (w *meshWriter) principals() []any {
+	all := make([]any, len(w.accounts))
+	for i, one := range w.accounts {
+		all[i] = w.options.TrustDomain + "/ns/" + one.namespace + "/sa/" + one.name
+	}
+	return all
+}
+
+// connections are the settings of the connections to Bellhop, as those of the cluster that other forms write.
+func (w *meshWriter) connections(name, namespace string) manifest {
+	rule := manifest{
+		kind: "DestinationRule", version: trafficVersion, name: name, namespace: namespace, notes: make(notes),
+		spec: fields("host", scalar(w.service.host), "trafficPolicy", fields(
+			"tls", fields("mode", "ISTIO_MUTUAL"),
+			"connectionPool", fields(
+				"tcp", fields("maxConnections", maxBellhopRequests, "connectTimeout", "250ms"),
+				"http", fields("http2MaxRequests", maxBellhopRequests, "http1MaxPendingRequests", maxBellhopRequests, "maxRetries", maxBellhopRequests)),
+			"outlierDetection", fields("consecutiveGatewayErrors", 1, "consecutive5xxErrors", 1, "splitExternalLocalOriginErrors", false,
+				"interval", "1s", "baseEjectionTime", "1s", "maxEjectionPercent", 50))),
+	}
+	rule.note("$.spec.trafficPolicy.connectionPool", "The defaults are 1024 requests, and 3 retries.")
+	rule.note("$.spec.trafficPolicy.outlierDetection", "A Bellhop that has died gets no more requests before Kubernetes knows.")
+	return rule
+}
