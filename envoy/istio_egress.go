@@ -11,17 +11,17 @@ func (w *meshWriter) egressGateway() []manifest {
 	subsets := make([]any, len(w.backends))
 	for i, b := range w.backends {
 		hosts[i] = scalar(b.host)
-		subsets[i] = fields("name", scalar(resourceName(b)), "trafficPolicy", fields("portLevelSettings", list(
+		subsets[i] = fields("name", scalar(subsetName(b)), "trafficPolicy", fields("portLevelSettings", list(
 			fields("port", fields("number", 80), "tls", fields("mode", "ISTIO_MUTUAL", "sni", scalar(b.host))))))
 	}
 	server := manifest{
-		kind: "Gateway", version: trafficVersion, name: "bellhop-egress", namespace: namespace, notes: make(notes),
+		kind: "Gateway", version: trafficVersion, name: w.egressName(), namespace: namespace, notes: make(notes),
 		spec: fields("selector", fields("istio", "egressgateway"), "servers", list(fields(
 			"port", fields("number", 80, "name", "https-bellhop", "protocol", "HTTPS"), "hosts", hosts, "tls", fields("mode", "ISTIO_MUTUAL")))),
 	}
 	server.note("$.spec.servers", "From the fan-out's proxy to the gateway it is the mesh's mutual TLS.")
 	all := []manifest{server, {
-		kind: "DestinationRule", version: trafficVersion, name: "bellhop-egress", namespace: namespace,
+		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,
 		spec: fields("host", scalar(gateway), "subsets", subsets),
 	}, w.egressCallers(namespace)}
 	for _, b := range w.backends {
@@ -30,6 +30,9 @@ func (w *meshWriter) egressGateway() []manifest {
 	return all
 }
 
+// egressName names what one fan-out has at the egress gateway.
+func (w *meshWriter) egressName() string { return "bellhop-egress-" + w.fanout() }
+
 // egressCallers lets only the fan-out use the backends' hosts at the gateway.
 func (w *meshWriter) egressCallers(namespace string) manifest {
 	hosts := make([]any, 0, 2*len(w.backends))
@@ -37,7 +40,7 @@ func (w *meshWriter) egressCallers(namespace string) manifest {
 		hosts = append(hosts, scalar(b.host), scalar(b.host+":*"))
 	}
 	deny := manifest{
-		kind: "AuthorizationPolicy", version: securityVersion, name: "bellhop-egress", namespace: namespace, notes: make(notes),
+		kind: "AuthorizationPolicy", version: securityVersion, name: w.egressName(), namespace: namespace, notes: make(notes),
 		spec: fields("selector", fields("matchLabels", fields("istio", "egressgateway")), "action", "DENY", "rules", list(
 			fields("from", list(fields("source", fields("notPrincipals", w.principals()))), "to", list(fields("operation", fields("hosts", hosts)))))),
 	}
@@ -63,9 +66,9 @@ func (w *meshWriter) throughGateway(b backend, namespace, gateway string) []mani
 	}
 	route := manifest{
 		kind: "VirtualService", version: trafficVersion, name: name, namespace: namespace, notes: make(notes),
-		spec: fields("hosts", list(scalar(b.host)), "gateways", list("mesh", "bellhop-egress"), "http", list(
-			fields("match", list(fields("gateways", list("mesh"), "port", 80)), "route", to(gateway, 80, scalar(name))),
-			fields("match", list(fields("gateways", list("bellhop-egress"), "port", 80)), "route", to(b.host, int(b.port), nil)))),
+		spec: fields("hosts", list(scalar(b.host)), "gateways", list("mesh", w.egressName()), "http", list(
+			fields("match", list(fields("gateways", list("mesh"), "port", 80)), "route", to(gateway, 80, scalar(subsetName(b)))),
+			fields("match", list(fields("gateways", list(w.egressName()), "port", 80)), "route", to(b.host, int(b.port), nil)))),
 	}
 	route.note("$.spec.http", "From the fan-out to the gateway, and from the gateway to the server.")
 	return []manifest{entry, rule, route}

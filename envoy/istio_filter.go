@@ -32,7 +32,16 @@ const (
 // patches collects the patches of one EnvoyFilter, with the comments on them.
 type patches struct {
 	*writer
-	all []any
+	all    []any
+	fanout string // part of the filters' names where fan-outs share a proxy; else empty
+}
+
+// filterName is that of the filter of a role.
+func (p *patches) filterName(r role) string {
+	if p.fanout == "" {
+		return r.filterName()
+	}
+	return r.filterName() + "." + p.fanout
 }
 
 // workloadFilter is the EnvoyFilter for the proxies of fan-outs.
@@ -48,7 +57,11 @@ func (w *meshWriter) workloadFilter(namespace string) manifest {
 			"Backend "+b.name+". Only here does the filter run.")
 	}
 	p.stripTicket(outboundSide)
-	return w.envoyFilter(p, w.name(), namespace, w.labels)
+	name := "bellhop-" + w.workload()
+	if w.options.SetUp == SetUpMesh {
+		name = "bellhop"
+	}
+	return w.envoyFilter(p, name, namespace, w.labels)
 }
 
 // gatewayFilters are the EnvoyFilters of the ingress gateway and the egress gateway.
@@ -63,20 +76,31 @@ func (w *meshWriter) gatewayFilters() []manifest {
 	}
 	out.stripTicket(gatewaySide)
 	return []manifest{
-		w.envoyFilter(in, "bellhop-ingress", w.options.RootNamespace, []label{{"istio", "ingressgateway"}}),
-		w.envoyFilter(out, "bellhop-egress", w.options.RootNamespace, []label{{"istio", "egressgateway"}}),
+		w.envoyFilter(in, "bellhop-ingress-"+w.fanout(), w.options.RootNamespace, []label{{"istio", "ingressgateway"}}),
+		w.envoyFilter(out, "bellhop-egress-"+w.fanout(), w.options.RootNamespace, []label{{"istio", "egressgateway"}}),
 	}
 }
 
-func (w *meshWriter) newPatches() *patches { return &patches{writer: newWriter(w.processing)} }
-
-// name tells the EnvoyFilters of one namespace apart.
-func (w *meshWriter) name() string {
-	if w.options.SetUp == SetUpMesh || len(w.labels) == 0 {
-		return "bellhop"
+func (w *meshWriter) newPatches() *patches {
+	p := &patches{writer: newWriter(w.processing)}
+	if w.options.SetUp == SetUpGateway {
+		p.fanout = w.fanout() // else a second fan-out's filters would run for the hosts of the first
 	}
-	return "bellhop-" + strings.Trim(strings.NewReplacer("_", "-", ".", "-", "/", "-").Replace(strings.ToLower(w.labels[0].value)), "-")
+	return p
 }
+
+// workload tells the fan-outs of one namespace apart.
+func (w *meshWriter) workload() string {
+	values := make([]string, len(w.labels))
+	for i, one := range w.labels {
+		values[i] = dashed(one.value)
+	}
+	return strings.Join(values, "-")
+}
+
+// fanout tells all fan-outs of the mesh apart: what each needs for itself has a name of its own, so that the manifests of one
+// take nothing from those of another.
+func (w *meshWriter) fanout() string { return w.options.Namespace + "-" + w.workload() }
 
 func (w *meshWriter) envoyFilter(p *patches, name, namespace string, labels []label) manifest {
 	w.faults = append(w.faults, p.faults...)
@@ -125,6 +149,9 @@ func (p *patches) addFilters(where side, r role, port uint16, disabled bool) {
 	for i, filter := range p.filters(func(i int) string { return p.pathOf(i) + ".patch.value" }, r) {
 		if i == 0 {
 			p.noteFilters(r, disabled)
+		}
+		if filter.GetName() == r.filterName() {
+			filter.Name = p.filterName(r)
 		}
 		filter.Disabled = disabled
 		p.add("HTTP_FILTER", fields("context", string(where), "listener", listener), "INSERT_BEFORE", p.tree(filter))
@@ -183,7 +210,7 @@ func routerOf() yaml.MapSlice {
 func (p *patches) enable(where side, r role, host place, tell []*corev3.HeaderValue, why string) {
 	p.note(p.path(), why)
 	p.noteBackend(r)
-	enabled := map[string]*anypb.Any{r.filterName(): p.pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
+	enabled := map[string]*anypb.Any{p.filterName(r): p.pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
 		Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: tell},
 	}})}
 	if p.readMCP {

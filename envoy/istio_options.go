@@ -78,12 +78,10 @@ func (o IstioOptions) flags() []flag {
 	var all flags
 	all.add("--policy", o.PolicyFiles...)
 	all.add("--ceiling", o.CeilingFile)
-	if o.SetUp == SetUpSidecar || o.SetUp == SetUpCentral {
+	if o.SetUp != SetUpMesh {
 		all.add("--namespace", o.Namespace)
 	}
-	if o.SetUp != SetUpGateway {
-		all.add("--workload", o.Workload...)
-	}
+	all.add("--workload", o.Workload...)
 	all.add("--port", o.Port)
 	all.add("--host", o.Host)
 	all.add("--backend", o.Backends...)
@@ -132,7 +130,7 @@ type label struct{ key, value string }
 func parseLabel(text string) (label, *problem) {
 	key, value, ok := strings.Cut(text, "=")
 	plain := strings.Trim(strings.ToLower(key+value), "abcdefghijklmnopqrstuvwxyz0123456789./_-") == ""
-	if !ok || key == "" || value == "" || len(value) > 63 || !plain {
+	if !ok || key == "" || value == "" || len(value) > longestLabel || !plain || strings.Trim(value, "._-") != value {
 		return label{}, &problem{"is no label", "write it like " + DefaultWorkload}
 	}
 	return label{key, value}, nil
@@ -141,7 +139,7 @@ func parseLabel(text string) (label, *problem) {
 // validName reports whether Kubernetes takes a name for a namespace or an account (RFC 1123, a label).
 func validName(name string) bool {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-	return name != "" && len(name) <= 63 && strings.Trim(name, letters+"-") == "" && strings.Trim(name, "-") == name
+	return name != "" && len(name) <= longestLabel && strings.Trim(name, letters+"-") == "" && strings.Trim(name, "-") == name
 }
 
 // known reports whether there is such a set-up.

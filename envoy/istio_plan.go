@@ -22,6 +22,12 @@ type meshPlan struct {
 	release  release
 }
 
+// The longest names that Kubernetes takes: of most resources, and of what has to be a label (RFC 1123).
+const (
+	longestName  = 253
+	longestLabel = 63
+)
+
 // account is a service account of Kubernetes.
 type account struct{ namespace, name string }
 
@@ -124,6 +130,12 @@ func (p *meshPlan) checkBackend(f *faults, value string, one backend) {
 		return other.host == one.host && (other.port == one.port || other.secure || one.secure)
 	}):
 		f.add("--backend", value, "is on the host and port of another backend", "Istio tells backends apart by host and port; give one of them a name of its own")
+	case one.secure && slices.ContainsFunc(p.backends, func(other backend) bool { return other.secure && resourceName(other) == resourceName(one) }):
+		f.add("--backend", value, "has the host of another backend, but for dots and dashes", "Kubernetes' names cannot tell them apart; put one of them behind another fan-out")
+	case one.secure && len(resourceName(one)) > longestName:
+		f.add("--backend", value, "has a host too long for a name in Kubernetes", "use a shorter one")
+	case p.options.SetUp == SetUpGateway && len(subsetName(one)) > longestLabel:
+		f.add("--backend", value, "has a host of more than 63 letters", "Istio leads nothing through a gateway by a name that long; use the sidecar or the central set-up")
 	case p.options.SetUp == SetUpGateway && !one.secure:
 		f.add("--backend", value, "is not https", "the egress gateway is for servers outside the mesh; use the sidecar or the central set-up for those inside")
 	}

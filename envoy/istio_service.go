@@ -36,12 +36,24 @@ func (w *meshWriter) mutualTLS() []manifest {
 // callers lets only the proxies of fan-outs ask Bellhop, and each only in the name of its own fan-out.
 func (w *meshWriter) callers(name, namespace string, selector yaml.MapSlice) manifest {
 	allow := manifest{
-		kind: "AuthorizationPolicy", version: securityVersion, name: name, namespace: namespace, notes: make(notes),
+		kind: "AuthorizationPolicy", version: securityVersion, name: name + "-" + w.asker(), namespace: namespace, notes: make(notes),
 		spec: fields("selector", selector, "action", "ALLOW", "rules", append(w.mayAsk(),
 			fields("to", atPort(pagesPort)))),
 	}
 	allow.note("$.spec.rules", "Whoever can ask Bellhop can redeem tickets: only the proxies of fan-outs may, each those of its own.")
 	return allow
+}
+
+// asker names whom the rules are for. Policies that allow add up, if they have names of their own.
+func (w *meshWriter) asker() string {
+	switch w.options.SetUp {
+	case SetUpMesh:
+		return "mesh"
+	case SetUpGateway:
+		return "gateways-" + w.fanout()
+	default:
+		return w.fanout()
+	}
 }
 
 // mayAsk are the rules of who may ask Bellhop for which fan-out.

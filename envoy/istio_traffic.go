@@ -38,8 +38,14 @@ func originate(port int, b backend) yaml.MapSlice {
 		"tls", fields("mode", "SIMPLE", "sni", scalar(b.host), "subjectAltNames", list(scalar(b.host))))
 }
 
-// resourceName is a backend's name as Kubernetes takes it.
-func resourceName(b backend) string {
-	plain := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(b.name))
-	return "bellhop-" + strings.Trim(plain, "-")
+// resourceName names what is about a server outside the mesh. It follows from the host, of which all else follows too: fan-outs
+// that have the server in common have these resources in common, whatever they call it.
+func resourceName(b backend) string { return "bellhop-to-" + dashed(b.host) }
+
+// subsetName is the same where Istio takes no more than 63 letters.
+func subsetName(b backend) string { return dashed(b.host) }
+
+// dashed is a text as Kubernetes takes it for a part of a name.
+func dashed(text string) string {
+	return strings.Trim(strings.NewReplacer("_", "-", ".", "-", "/", "-").Replace(strings.ToLower(text)), "-")
 }

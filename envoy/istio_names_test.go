@@ -1,0 +1,67 @@
+package envoy_test
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+
+	"bellhop/envoy"
+	"bellhop/policy"
+)
+
+// resource is what names a resource of Kubernetes, and what it says.
+type resource struct {
+	Kind     string
+	Metadata struct {
+		Name, Namespace string
+		Annotations     map[string]string
+	}
+	Spec map[string]any
+}
+
+// resources reads manifests.
+func resources(t *testing.T, manifests []byte) []resource {
+	t.Helper()
+	var all []resource
+	decoder := yaml.NewDecoder(strings.NewReader(string(manifests)))
+	for {
+		var one resource
+		if err := decoder.Decode(&one); err == io.EOF {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, one)
+	}
+}
+
+// No backend's name makes two resources one, or a name that Kubernetes does not take.
+func TestIstioNamesAreDistinct(t *testing.T) {
+	backends := []string{"a.b=https://one.example", "a_b=https://two.example", "egress=https://three.example", strings.Repeat("x", 63) + "=https://four.example"}
+	for _, setUp := range []envoy.SetUp{envoy.SetUpSidecar, envoy.SetUpGateway} {
+		options := setUps()[setUp]
+		options.Backends = backends
+		made, err := envoy.Istio([]*policy.Policy{load(t, openPolicy)}, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, one := range resources(t, made) {
+			name := one.Kind + " " + one.Metadata.Namespace + "/" + one.Metadata.Name
+			if seen[name] || len(one.Metadata.Name) > 253 {
+				t.Errorf("%s: %s stands twice, or is too long", setUp, name)
+			}
+			seen[name] = true
+			subsets, _ := one.Spec["subsets"].([]any)
+			for _, subset := range subsets {
+				name, _ := subset.(map[string]any)["name"].(string)
+				if seen[name] || len(name) > 63 {
+					t.Errorf("%s: the subset %q stands twice, or is too long", setUp, name)
+				}
+				seen[name] = true
+			}
+		}
+	}
+}
