@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"net/http"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -57,6 +58,9 @@ func (w *meshWriter) workloadFilter(namespace string) manifest {
 			"Backend "+b.name+". Only here does the filter run.")
 	}
 	p.stripTicket(outboundSide)
+	if w.bellhop == nil {
+		p.shut(w.service)
+	}
 	name := "bellhop-" + w.workload()
 	if w.options.SetUp == SetUpMesh {
 		name = "bellhop"
@@ -234,6 +238,20 @@ func (p *patches) mergeHost(where side, host place, value proto.Message) {
 		p.faults = append(p.faults, err)
 	}
 	p.add("VIRTUAL_HOST", match, "MERGE", partial)
+}
+
+// shut keeps the fan-out itself from Bellhop: what it sends by its proxy carries the certificate that opens Bellhop. The proxy's
+// own filters do not pass the proxy's listeners.
+func (p *patches) shut(service place) {
+	p.note(p.path(), "The fan-out itself never asks Bellhop: it would do so with its proxy's certificate, and could redeem tickets.")
+	match := fields("context", string(outboundSide), "routeConfiguration", fields("vhost", fields("domainName", scalar(service.host))))
+	p.add("HTTP_ROUTE", match, "INSERT_FIRST", p.tree(&routev3.Route{
+		Name:  "bellhop.shut",
+		Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
+			Status: http.StatusForbidden,
+		}},
+	}))
 }
 
 // stripTicket takes the ticket off what goes anywhere, after the filters: also to a server that is no backend, where no

@@ -1,8 +1,11 @@
 package pilot_test
 
 import (
+	"net/http"
+	"slices"
 	"testing"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 
 	"bellhop/test/istio/pilot"
@@ -90,6 +93,34 @@ func TestBellhopAnswersOnlyFanoutsEachForItself(t *testing.T) {
 				if err != nil || got != test.want {
 					t.Errorf("authorised: %v, %v", got, err)
 				}
+			}
+		})
+	}
+}
+
+// What the fan-out itself sends has the certificate that opens Bellhop: its proxy leads none of it there.
+func TestTheFanoutItselfDoesNotReachBellhop(t *testing.T) {
+	const bellhop = "bellhop.bellhop.svc.cluster.local"
+	for _, name := range []string{"central", "mesh"} {
+		t.Run(name, func(t *testing.T) {
+			rendered := render(t, proxies[name].example, proxies[name].proxy())
+			found := 0
+			for _, table := range rendered.Routes {
+				for _, host := range table.GetVirtualHosts() {
+					if !slices.Contains(host.GetDomains(), bellhop) {
+						continue
+					}
+					found++
+					if first := host.GetRoutes()[0]; first.GetMatch().GetPrefix() != "/" || first.GetDirectResponse().GetStatus() != http.StatusForbidden {
+						t.Errorf("%s, %s: it is led to %v", table.GetName(), host.GetName(), first.GetAction())
+					}
+				}
+			}
+			if found == 0 {
+				t.Error("no virtual host is Bellhop's")
+			}
+			if !slices.ContainsFunc(rendered.Clusters, func(c *clusterv3.Cluster) bool { return c.GetName() == "outbound|9000||"+bellhop }) {
+				t.Error("the filters' own cluster is gone")
 			}
 		})
 	}
