@@ -70,7 +70,7 @@ type meshWriter struct {
 func (w *meshWriter) manifests() []manifest {
 	switch w.options.SetUp {
 	case SetUpGateway:
-		return append(w.gatewayFilters(), append(w.mutualTLS(), w.egressGateway()...)...)
+		return slices.Concat(w.gatewayFilters(), []manifest{w.fanoutCallers()}, w.mutualTLS(), w.egressGateway())
 	case SetUpSidecar:
 		return append([]manifest{w.workloadFilter(w.options.Namespace)}, w.outside(w.options.Namespace)...)
 	case SetUpMesh:

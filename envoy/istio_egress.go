@@ -48,6 +48,20 @@ func (w *meshWriter) egressCallers(namespace string) manifest {
 	return deny
 }
 
+// fanoutCallers lets nobody but the ingress gateway use the fan-out: what comes another way comes past Bellhop.
+func (w *meshWriter) fanoutCallers() manifest {
+	rule := fields("from", list(fields("source", fields("notPrincipals", list(w.principal(w.ingress))))))
+	if w.port != 0 {
+		rule = append(rule, fields("to", atPort(int(w.port)))...)
+	}
+	deny := manifest{
+		kind: "AuthorizationPolicy", version: securityVersion, name: "bellhop-" + w.workload(), namespace: w.options.Namespace, notes: make(notes),
+		spec: fields("selector", fields("matchLabels", labelsOf(w.labels)), "action", "DENY", "rules", list(rule)),
+	}
+	deny.note("$.spec.rules", "Who asks the fan-out past the ingress gateway shows it all headers, and could send tickets: nobody may.")
+	return deny
+}
+
 // throughGateway is what one backend needs.
 func (w *meshWriter) throughGateway(b backend, namespace, gateway string) []manifest {
 	name := resourceName(b)

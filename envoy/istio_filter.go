@@ -72,7 +72,9 @@ func (w *meshWriter) workloadFilter(namespace string) manifest {
 func (w *meshWriter) gatewayFilters() []manifest {
 	in := w.newPatches()
 	in.addFilters(gatewaySide, ingress, 0, true)
-	in.enable(gatewaySide, ingress, w.host, nil, "The fan-out, as clients know it. Only here does the filter run.")
+	for _, host := range w.hosts {
+		in.enable(gatewaySide, ingress, host, nil, "The fan-out, as clients know it, on every port. Only here does the filter run.")
+	}
 	out := w.newPatches()
 	out.addFilters(gatewaySide, egress, 0, true)
 	for _, b := range w.backends {
@@ -232,7 +234,11 @@ func (p *patches) noteBackend(r role) {
 // mergeHost adds to a virtual host. It is found by its domain: hosts with the same routes have one virtual host in Istio,
 // which has the name of one of them.
 func (p *patches) mergeHost(where side, host place, value proto.Message) {
-	match := fields("context", string(where), "routeConfiguration", fields("portNumber", int(host.port), "vhost", fields("domainName", scalar(host.host))))
+	routes := fields("vhost", fields("domainName", scalar(host.host)))
+	if host.port != 0 {
+		routes = append(fields("portNumber", int(host.port)), routes...)
+	}
+	match := fields("context", string(where), "routeConfiguration", routes)
 	partial, err := tree(value) // it is a part, which its own rules would refuse
 	if err != nil {
 		p.faults = append(p.faults, err)

@@ -26,6 +26,8 @@ const (
 	DefaultWorkload       = "app=vmcp"
 	DefaultBellhopService = "bellhop.bellhop.svc.cluster.local:9000"
 	DefaultRootNamespace  = "istio-system"
+	DefaultIngressAccount = "istio-ingressgateway-service-account" // in the root namespace
+	DefaultEgressAccount  = "istio-egressgateway-service-account"  // the same
 	DefaultProxyVersion   = "1.31"
 	DefaultTrustDomain    = "cluster.local"
 )
@@ -42,15 +44,17 @@ type IstioOptions struct {
 	Namespace   string   // --namespace: that of the fan-out; empty: DefaultNamespace
 	Workload    []string // --workload: KEY=VALUE, labels of the fan-out's pods; none: DefaultWorkload, or MeshLabel
 	Port        string   // --port: the fan-out's port; empty: every port of its pods
-	Host        string   // --host: by which clients reach the fan-out through the ingress gateway: HOST:PORT
+	Hosts       []string // --host: all by which clients reach the fan-out through the ingress gateway
 	Accounts    []string // --account: NAMESPACE/NAME, service accounts of the fan-out's pods
 	Bellhop     string   // --bellhop: unix:///PATH beside the fan-out, else HOST:PORT of the service
 
-	RootNamespace string // --root-namespace: that of Istio and its gateways; empty: DefaultRootNamespace
-	TrustDomain   string // --trust-domain: of the mesh; empty: DefaultTrustDomain
-	ProxyVersion  string // --proxy-version: the oldest Istio of the proxies; empty: DefaultProxyVersion
-	ReadMCP       bool   // --read-mcp: as in BootstrapOptions
-	FailOpen      bool   // --fail-open: as in BootstrapOptions
+	RootNamespace  string // --root-namespace: that of Istio and its gateways; empty: DefaultRootNamespace
+	IngressAccount string // --ingress-account: NAMESPACE/NAME, that of the ingress gateway; empty: as istioctl calls it
+	EgressAccount  string // --egress-account: NAMESPACE/NAME, that of the egress gateway; empty: as istioctl calls it
+	TrustDomain    string // --trust-domain: of the mesh; empty: DefaultTrustDomain
+	ProxyVersion   string // --proxy-version: the oldest Istio of the proxies; empty: DefaultProxyVersion
+	ReadMCP        bool   // --read-mcp: as in BootstrapOptions
+	FailOpen       bool   // --fail-open: as in BootstrapOptions
 }
 
 func (o IstioOptions) withDefaults() IstioOptions {
@@ -61,6 +65,10 @@ func (o IstioOptions) withDefaults() IstioOptions {
 	}
 	or(&o.Namespace, DefaultNamespace)
 	or(&o.RootNamespace, DefaultRootNamespace)
+	if o.SetUp == SetUpGateway {
+		or(&o.IngressAccount, o.RootNamespace+"/"+DefaultIngressAccount)
+		or(&o.EgressAccount, o.RootNamespace+"/"+DefaultEgressAccount)
+	}
 	or(&o.TrustDomain, DefaultTrustDomain)
 	or(&o.ProxyVersion, DefaultProxyVersion)
 	or(&o.Bellhop, map[bool]string{true: DefaultBellhop, false: DefaultBellhopService}[o.SetUp == SetUpSidecar])
@@ -83,9 +91,11 @@ func (o IstioOptions) flags() []flag {
 	}
 	all.add("--workload", o.Workload...)
 	all.add("--port", o.Port)
-	all.add("--host", o.Host)
+	all.add("--host", o.Hosts...)
 	all.add("--backend", o.Backends...)
 	all.add("--account", o.Accounts...)
+	all.add("--ingress-account", o.IngressAccount)
+	all.add("--egress-account", o.EgressAccount)
 	all.add("--bellhop", o.Bellhop)
 	if o.RootNamespace != DefaultRootNamespace {
 		all.add("--root-namespace", o.RootNamespace)

@@ -13,11 +13,13 @@ type meshPlan struct {
 	processing
 	options  IstioOptions
 	labels   []label
-	port     uint16 // 0: every port
-	host     place  // gateway: where clients reach the fan-out
+	port     uint16  // 0: every port
+	hosts    []place // gateway: by which clients reach the fan-out, without a port
 	backends []backend
 	service  place     // Bellhop's, but for a sidecar
 	accounts []account // the fan-out's
+	ingress  account   // gateway: the ingress gateway's
+	egress   account   // gateway: the egress gateway's
 	fanouts  []string  // mesh: the namespaces of the fan-outs
 	release  release
 }
@@ -30,6 +32,11 @@ const (
 
 // account is a service account of Kubernetes.
 type account struct{ namespace, name string }
+
+// principal is the account as the mesh's certificates name it.
+func (p *meshPlan) principal(a account) string {
+	return p.options.TrustDomain + "/ns/" + a.namespace + "/sa/" + a.name
+}
 
 // newMeshPlan reads the options, or returns all that is wrong with them.
 func newMeshPlan(policies []*policy.Policy, options IstioOptions) (*meshPlan, error) {
@@ -67,10 +74,23 @@ func (p *meshPlan) readPlaces(f *faults, options IstioOptions) {
 		}
 		p.port = uint16(number)
 	}
-	if options.SetUp == SetUpGateway {
-		p.host = f.hostPort("--host", options.Host, "mcp.example.com:443")
-	} else if options.Host != "" {
-		f.add("--host", options.Host, "is for the gateway set-up", "take it out")
+	p.readHosts(f, options.Hosts)
+}
+
+// readHosts reads the hosts of the fan-out at the ingress gateway, which may be those of a wildcard.
+func (p *meshPlan) readHosts(f *faults, hosts []string) {
+	gateway := p.options.SetUp == SetUpGateway
+	if gateway && len(hosts) == 0 {
+		f.add("--host", "", "is missing", "add --host mcp.example.com for each host that leads to the fan-out at the ingress gateway")
+	}
+	for _, host := range hosts {
+		switch {
+		case !gateway:
+			f.add("--host", host, "is for the gateway set-up", "take it out")
+		case host != "*" && !validHost(strings.TrimPrefix(host, "*.")):
+			f.add("--host", host, "is not a DNS name", "write it as in the VirtualService, like mcp.example.com or *.example.com; a port has no place there")
+		}
+		p.hosts = append(p.hosts, place{host: host})
 	}
 }
 
@@ -176,13 +196,30 @@ func (p *meshPlan) readAccounts(f *faults) {
 		f.add("--account", strings.Join(p.options.Accounts, " "), "has no use in this set-up", "take it out")
 	}
 	for _, text := range p.options.Accounts {
-		namespace, name, ok := strings.Cut(text, "/")
-		if !ok || !validName(namespace) || !validName(name) {
-			f.add("--account", text, "is not a namespace and a service account", "write it like default/vmcp")
-			continue
-		}
-		p.accounts = append(p.accounts, account{namespace, name})
+		p.accounts = append(p.accounts, f.account("--account", text, "default/vmcp"))
 	}
+	gateways := []struct {
+		flag, text, example string
+		into                *account
+	}{
+		{"--ingress-account", p.options.IngressAccount, DefaultRootNamespace + "/" + DefaultIngressAccount, &p.ingress},
+		{"--egress-account", p.options.EgressAccount, DefaultRootNamespace + "/" + DefaultEgressAccount, &p.egress},
+	}
+	for _, one := range gateways {
+		if p.options.SetUp == SetUpGateway {
+			*one.into = f.account(one.flag, one.text, one.example)
+		} else if one.text != "" {
+			f.add(one.flag, one.text, "is for the gateway set-up", "take it out")
+		}
+	}
+}
+
+func (f *faults) account(flag, text, example string) account {
+	namespace, name, _ := strings.Cut(text, "/")
+	if !validName(namespace) || !validName(name) {
+		f.add(flag, text, "is not a namespace and a service account", "write it like "+example)
+	}
+	return account{namespace, name}
 }
 
 // namespaces wants a fan-out in each policy: mesh-wide, a fan-out is the namespace that it is in.

@@ -58,43 +58,46 @@ func (w *meshWriter) asker() string {
 
 // mayAsk are the rules of who may ask Bellhop for which fan-out.
 func (w *meshWriter) mayAsk() []any {
-	if w.options.SetUp != SetUpMesh {
-		return list(w.mayAskFor(w.fanoutName, w.source()))
+	switch w.options.SetUp {
+	case SetUpMesh:
+		rules := make([]any, len(w.fanouts))
+		for i, one := range w.fanouts {
+			rules[i] = w.mayAskFor(one, fields("namespaces", list(scalar(one))))
+		}
+		return rules
+	case SetUpGateway:
+		return list(
+			w.mayAskFor(w.fanoutName, fields("principals", list(w.principal(w.ingress))), saying(roleKey, string(ingress))),
+			w.mayAskFor(w.fanoutName, fields("principals", list(w.principal(w.egress))), saying(roleKey, string(egress))))
+	default:
+		return list(w.mayAskFor(w.fanoutName, fields("principals", w.principals())))
 	}
-	rules := make([]any, len(w.fanouts))
-	for i, one := range w.fanouts {
-		rules[i] = w.mayAskFor(one, fields("namespaces", list(scalar(one))))
-	}
-	return rules
 }
 
 // mayAskFor lets a source ask for a fan-out. What a filter says of itself Bellhop believes, and anybody with a certificate of
 // the mesh could say it too: so the name is held against the certificate.
-func (w *meshWriter) mayAskFor(fanout string, source yaml.MapSlice) yaml.MapSlice {
-	name := fields("key", quoted("request.headers["+fanoutKey+"]"), "values", list(scalar(fanout)))
-	if fanout == "" {
-		name = fields("key", quoted("request.headers["+fanoutKey+"]"), "notValues", list(quoted("*")))
+func (w *meshWriter) mayAskFor(fanout string, source yaml.MapSlice, more ...any) yaml.MapSlice {
+	return fields("from", list(fields("source", source)), "to", atPort(int(w.service.port)), "when", append(list(saying(fanoutKey, fanout)), more...))
+}
+
+// saying is the condition that a filter says something of itself, or with an empty value that it does not.
+func saying(key, value string) yaml.MapSlice {
+	header := quoted("request.headers[" + key + "]")
+	if value == "" {
+		return fields("key", header, "notValues", list(quoted("*")))
 	}
-	return fields("from", list(fields("source", source)), "to", atPort(int(w.service.port)), "when", list(name))
+	return fields("key", header, "values", list(scalar(value)))
 }
 
 func atPort(port int) []any {
 	return list(fields("operation", fields("ports", list(quoted(strconv.Itoa(port))))))
 }
 
-// source is who may use Bellhop.
-func (w *meshWriter) source() yaml.MapSlice {
-	if w.options.SetUp == SetUpGateway {
-		return fields("namespaces", list(scalar(w.options.RootNamespace)))
-	}
-	return fields("principals", w.principals())
-}
-
-// principals are the fan-out's, as the mesh's certificates name them.
+// principals are the fan-out's.
 func (w *meshWriter) principals() []any {
 	all := make([]any, len(w.accounts))
 	for i, one := range w.accounts {
-		all[i] = w.options.TrustDomain + "/ns/" + one.namespace + "/sa/" + one.name
+		all[i] = w.principal(one)
 	}
 	return all
 }

@@ -24,7 +24,7 @@ func setUps() map[envoy.SetUp]envoy.IstioOptions {
 			Backends: []string{billing, "docs=http://mcp-docs.tools.svc.cluster.local:8080/mcp", github},
 		},
 		envoy.SetUpGateway: {
-			PolicyFiles: []string{"policy.yaml"}, Host: "gateway.example.com:443", Accounts: []string{"default/vmcp"},
+			PolicyFiles: []string{"policy.yaml"}, Port: "4483", Hosts: []string{"gateway.example.com"}, Accounts: []string{"default/vmcp"},
 			Backends: []string{github, "wiki=https://wiki.example.com/mcp"},
 		},
 	}
@@ -88,11 +88,13 @@ func TestIstioFaults(t *testing.T) {
 		options envoy.IstioOptions
 		want    []string // one for each fault, in their order
 	}{
-		"no set-up":      {envoy.IstioOptions{SetUp: "ambient"}, []string{"ambient: is no set-up"}},
-		"nothing given":  {envoy.IstioOptions{SetUp: envoy.SetUpGateway}, []string{"--host: is missing", "--backend: is missing", "--account: is missing"}},
-		"no account":     {sound("central", func(o *envoy.IstioOptions) { o.Accounts = nil }), []string{"--account: is missing"}},
-		"account":        {sound("central", func(o *envoy.IstioOptions) { o.Accounts = []string{"vmcp"} }), []string{"--account vmcp: is not a namespace"}},
-		"useless":        {sound("sidecar", func(o *envoy.IstioOptions) { o.Accounts, o.Host = []string{"a/b"}, "x:1" }), []string{"--host x:1: is for the gateway", "--account a/b: has no use"}},
+		"no set-up":     {envoy.IstioOptions{SetUp: "ambient"}, []string{"ambient: is no set-up"}},
+		"nothing given": {envoy.IstioOptions{SetUp: envoy.SetUpGateway}, []string{"--host: is missing", "--backend: is missing", "--account: is missing"}},
+		"no account":    {sound("central", func(o *envoy.IstioOptions) { o.Accounts = nil }), []string{"--account: is missing"}},
+		"account":       {sound("central", func(o *envoy.IstioOptions) { o.Accounts = []string{"vmcp"} }), []string{"--account vmcp: is not a namespace"}},
+		"useless": {sound("sidecar", func(o *envoy.IstioOptions) {
+			o.Accounts, o.Hosts, o.EgressAccount = []string{"a/b"}, []string{"x"}, "a/c"
+		}), []string{"--host x: is for the gateway", "--account a/b: has no use", "--egress-account a/c: is for the gateway"}},
 		"not a socket":   {sound("sidecar", func(o *envoy.IstioOptions) { o.Bellhop = "localhost:1" }), []string{"--bellhop localhost:1: is not a Unix socket"}},
 		"not a service":  {sound("central", func(o *envoy.IstioOptions) { o.Bellhop = "bellhop:9000" }), []string{"--bellhop bellhop:9000: is not the whole name"}},
 		"an address":     {sound("central", func(o *envoy.IstioOptions) { o.Bellhop = "10.0.0.1:9000" }), []string{"--bellhop 10.0.0.1:9000: is not a DNS name"}},
@@ -117,7 +119,9 @@ func TestIstioFaults(t *testing.T) {
 		"a host too long": {sound("sidecar", func(o *envoy.IstioOptions) {
 			o.Backends = []string{"github=https://" + strings.Repeat("a.", 120) + "example"}
 		}), []string{"--backend github=https://" + strings.Repeat("a.", 120) + "example: has a host too long"}},
-		"label's value": {sound("sidecar", func(o *envoy.IstioOptions) { o.Workload = []string{"app=-"} }), []string{"--workload app=-: is no label"}},
+		"label's value":          {sound("sidecar", func(o *envoy.IstioOptions) { o.Workload = []string{"app=-"} }), []string{"--workload app=-: is no label"}},
+		"host with a port":       {sound("gateway", func(o *envoy.IstioOptions) { o.Hosts = []string{"*", "*.a.example", "a.example:443"} }), []string{"--host a.example:443: is not a DNS name"}},
+		"gateway's account":      {sound("gateway", func(o *envoy.IstioOptions) { o.IngressAccount = "ingress" }), []string{"--ingress-account ingress: is not a namespace"}},
 		"inside, at the gateway": {sound("gateway", func(o *envoy.IstioOptions) { o.Backends = []string{"github=http://mcp.tools.svc.cluster.local"} }), []string{"--backend github=http://mcp.tools.svc.cluster.local: is not https"}},
 	}
 	for name, test := range tests {

@@ -89,7 +89,7 @@ func TestEveryCommentOfAManifestIsWritten(t *testing.T) {
 		options := IstioOptions{SetUp: setUp, Backends: []string{"a=https://a.example.com", "b=https://b.example.com"}, FailOpen: true}
 		switch setUp {
 		case SetUpGateway:
-			options.Host, options.Accounts = "fanout.example.com:443", []string{"default/vmcp"}
+			options.Hosts, options.Accounts = []string{"fanout.example.com"}, []string{"default/vmcp"}
 		case SetUpCentral:
 			options.Accounts = []string{"default/vmcp"}
 		case SetUpMesh:

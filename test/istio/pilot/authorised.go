@@ -18,6 +18,7 @@ type Request struct {
 	Principal string // in the certificate of whoever asks; empty: it shows none
 	Port      uint32
 	Headers   map[string]string // in lower case, :authority among them
+	Token     bool              // a client's token, which has been found to be sound
 }
 
 // Authorised says whether a filter chain's authorisation lets a request through, as Envoy decides it. The error is for rules
@@ -85,6 +86,8 @@ func (r Request) is(p *rbacconfigv3.Principal) (bool, error) {
 		return not(r.is(rule.NotId))
 	case *rbacconfigv3.Principal_Authenticated_:
 		return fits(rule.Authenticated.GetPrincipalName(), r.Principal, r.Principal != "")
+	case *rbacconfigv3.Principal_Metadata:
+		return r.Token, nil
 	case *rbacconfigv3.Principal_Header:
 		return r.has(rule.Header)
 	default:

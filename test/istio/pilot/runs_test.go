@@ -15,18 +15,16 @@ import (
 )
 
 // run is one run of the command for a fan-out of its own.
-func run(t *testing.T, setUp envoy.SetUp, name, host string) string {
+func run(t *testing.T, setUp envoy.SetUp, name, server string, hosts ...string) string {
 	t.Helper()
 	loaded, findings := policy.Load("policy.yaml", []byte("version: 1\nfanout: "+name+"\nforward: [x-mcp-api-key]\n"))
 	if loaded == nil {
 		t.Fatal(findings)
 	}
 	options := envoy.IstioOptions{
-		SetUp: setUp, Workload: []string{"app=" + name}, Accounts: []string{"default/" + name}, Backends: []string{"server=https://" + host},
+		SetUp: setUp, Workload: []string{"app=" + name}, Accounts: []string{"default/" + name}, Backends: []string{"server=https://" + server},
 	}
-	if setUp == envoy.SetUpGateway {
-		options.Host = name + ".example.com:443"
-	}
+	options.Hosts = hosts
 	made, err := envoy.Istio([]*policy.Policy{loaded}, options)
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +56,7 @@ func apply(manifests ...string) string {
 func TestASecondRunTakesNothingFromTheFirst(t *testing.T) {
 	manifests := apply(
 		run(t, envoy.SetUpCentral, "one", "one.example.net"), run(t, envoy.SetUpCentral, "two", "two.example.net"),
-		run(t, envoy.SetUpGateway, "three", "three.example.net"), run(t, envoy.SetUpGateway, "four", "four.example.net"))
+		run(t, envoy.SetUpGateway, "three", "three.example.net", "three.example.com"), run(t, envoy.SetUpGateway, "four", "four.example.net", "four.example.com"))
 	made := func(proxy *model.Proxy) pilot.Rendered { return pilot.Render(t, around(t)+"\n---\n"+manifests, proxy) }
 
 	for _, chain := range bellhops(t, made(pilot.Sidecar("bellhop", "10.0.2.1", map[string]string{"app": "bellhop"}))) {

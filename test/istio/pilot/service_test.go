@@ -17,16 +17,22 @@ var services = []string{"central", "mesh", "gateway"}
 // bellhops are the filter chains of Bellhop's port at its own proxy.
 func bellhops(t *testing.T, rendered pilot.Rendered) []*listenerv3.FilterChain {
 	t.Helper()
+	return chains(t, rendered, 9000)
+}
+
+// chains are the filter chains for what comes in at a port.
+func chains(t *testing.T, rendered pilot.Rendered, port uint32) []*listenerv3.FilterChain {
+	t.Helper()
 	var found []*listenerv3.FilterChain
 	for _, listener := range rendered.Listeners {
 		for _, chain := range listener.GetFilterChains() {
-			if chain.GetFilterChainMatch().GetDestinationPort().GetValue() == 9000 && pilot.Manager(chain) != nil {
+			if chain.GetFilterChainMatch().GetDestinationPort().GetValue() == port && pilot.Manager(chain) != nil {
 				found = append(found, chain)
 			}
 		}
 	}
 	if len(found) == 0 {
-		t.Fatal("no filter chain for Bellhop's port")
+		t.Fatalf("no filter chain for port %d", port)
 	}
 	return found
 }
@@ -63,6 +69,10 @@ func TestBellhopIsReachedThroughItsProxyAlone(t *testing.T) {
 const (
 	spiffe = "spiffe://cluster.local/ns/"
 	fanout = "bellhop-fanout"
+	role   = "bellhop-role"
+
+	ingressGateway = "istio-system/sa/istio-ingressgateway-service-account"
+	egressGateway  = "istio-system/sa/istio-egressgateway-service-account"
 )
 
 // Whoever asks Bellhop has a fan-out's certificate, and asks in that fan-out's name: the name in the gRPC metadata alone could be
@@ -73,19 +83,24 @@ func TestBellhopAnswersOnlyFanoutsEachForItself(t *testing.T) {
 		headers            map[string]string
 		want               bool
 	}{
-		"its own, mesh":                {"mesh", spiffe + "search/sa/vmcp", map[string]string{fanout: "search"}, true},
-		"the other's own, mesh":        {"mesh", spiffe + "support/sa/any", map[string]string{fanout: "support"}, true},
-		"another's, mesh":              {"mesh", spiffe + "support/sa/any", map[string]string{fanout: "search"}, false},
-		"nobody's, mesh":               {"mesh", spiffe + "search/sa/vmcp", nil, false},
-		"a namespace without a policy": {"mesh", spiffe + "tools/sa/any", map[string]string{fanout: "tools"}, false},
-		"a stranger, mesh":             {"mesh", spiffe + "tools/sa/any", map[string]string{fanout: "search"}, false},
-		"in the clear, mesh":           {"mesh", "", map[string]string{fanout: "search"}, false},
-		"the fan-out, central":         {"central", spiffe + "default/sa/vmcp", nil, true},
-		"for another fan-out, central": {"central", spiffe + "default/sa/vmcp", map[string]string{fanout: "search"}, false},
-		"another account, central":     {"central", spiffe + "default/sa/other", nil, false},
-		"in the clear, central":        {"central", "", nil, false},
-		"for another fan-out, gateway": {"gateway", spiffe + "istio-system/sa/istio-egressgateway-service-account", map[string]string{fanout: "search"}, false},
-		"another namespace's, gateway": {"gateway", spiffe + "default/sa/vmcp", nil, false},
+		"its own, mesh":                  {"mesh", spiffe + "search/sa/vmcp", map[string]string{fanout: "search"}, true},
+		"the other's own, mesh":          {"mesh", spiffe + "support/sa/any", map[string]string{fanout: "support"}, true},
+		"another's, mesh":                {"mesh", spiffe + "support/sa/any", map[string]string{fanout: "search"}, false},
+		"nobody's, mesh":                 {"mesh", spiffe + "search/sa/vmcp", nil, false},
+		"a namespace without a policy":   {"mesh", spiffe + "tools/sa/any", map[string]string{fanout: "tools"}, false},
+		"a stranger, mesh":               {"mesh", spiffe + "tools/sa/any", map[string]string{fanout: "search"}, false},
+		"in the clear, mesh":             {"mesh", "", map[string]string{fanout: "search"}, false},
+		"the fan-out, central":           {"central", spiffe + "default/sa/vmcp", nil, true},
+		"for another fan-out, central":   {"central", spiffe + "default/sa/vmcp", map[string]string{fanout: "search"}, false},
+		"another account, central":       {"central", spiffe + "default/sa/other", nil, false},
+		"in the clear, central":          {"central", "", nil, false},
+		"the ingress gateway":            {"gateway", spiffe + ingressGateway, map[string]string{role: "ingress"}, true},
+		"the egress gateway":             {"gateway", spiffe + egressGateway, map[string]string{role: "egress"}, true},
+		"redeems at the ingress gateway": {"gateway", spiffe + ingressGateway, map[string]string{role: "egress"}, false},
+		"takes at the egress gateway":    {"gateway", spiffe + egressGateway, map[string]string{role: "ingress"}, false},
+		"others beside the gateways":     {"gateway", spiffe + "istio-system/sa/default", map[string]string{role: "egress"}, false},
+		"for another fan-out, gateway":   {"gateway", spiffe + egressGateway, map[string]string{role: "egress", fanout: "search"}, false},
+		"another namespace's, gateway":   {"gateway", spiffe + "default/sa/vmcp", nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, chain := range bellhops(t, bellhopsProxy(t, test.example)) {

@@ -143,7 +143,7 @@ func (p path) manifests() (string, error) {
 	case envoy.SetUpCentral:
 		options.Accounts, options.Port = []string{"default/vmcp"}, portOf(p.ingress)
 	case envoy.SetUpGateway:
-		options.Accounts, options.Host = []string{"default/vmcp"}, fanoutHost+":80"
+		options.Accounts, options.Hosts = []string{"default/vmcp"}, []string{fanoutHost}
 		target = "https://%s%s"
 	default:
 		return "", fmt.Errorf("the set-up %q cannot be rendered: write sidecar, central or gateway", p.setUp)
