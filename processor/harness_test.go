@@ -47,6 +47,7 @@ type setup struct {
 	others     []string // policies of further fan-outs
 	store      processor.Store
 	sessions   processor.Sessions
+	succession processor.Succession
 	identities map[string][]policy.Header
 	keys       ticket.Keys
 	goesOn     bool // where the store fails
@@ -74,6 +75,9 @@ func start(t testing.TB, s setup) *bench {
 	if s.sessions == nil {
 		s.sessions = sessions
 	}
+	if s.succession == nil {
+		s.succession = sessions
+	}
 	b := &bench{sessions: sessions, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
 	server := grpc.NewServer()
 	if s.keys == nil {
@@ -81,7 +85,7 @@ func start(t testing.TB, s setup) *bench {
 	}
 	b.keys = s.keys
 	b.processor = processor.New(processor.Settings{
-		Store: s.store, Sessions: s.sessions, Succession: sessions, Continue: s.goesOn, Metrics: b.registry,
+		Store: s.store, Sessions: s.sessions, Succession: s.succession, Continue: s.goesOn, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, s.keys, all...)
 	b.processor.Register(server)

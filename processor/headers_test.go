@@ -308,6 +308,27 @@ bellhop_requests_total{fanout="",outcome="store_failed",role="egress"} 1`)
 	}
 }
 
+// brokenSuccession cannot tell of any ticket.
+type brokenSuccession struct{}
+
+func (brokenSuccession) Minted(context.Context, string) {}
+func (brokenSuccession) Superseded(context.Context, string, time.Duration) (bool, error) {
+	return false, errors.New("store is away")
+}
+
+// Invariant 10: a ticket that may be superseded gives nothing, though its capture is known.
+func TestATicketOfWhichNobodyCanTellGivesNothing(t *testing.T) {
+	for _, goesOn := range []bool{false, true} {
+		b := start(t, setup{policy: smallest, succession: brokenSuccession{}, goesOn: goesOn})
+		_, minted := b.ingress(t, "x-mcp-api-key: k")
+		answer := b.ask(t, requestHeaders("x-bellhop-ticket: "+minted), "bellhop-role", "egress")
+		set := answer.GetRequestHeaders().GetResponse().GetHeaderMutation().GetSetHeaders()
+		if got := answer.GetImmediateResponse().GetStatus().GetCode(); (got == 503) == goesOn || len(set) > 0 {
+			t.Errorf("continue %v: got %v", goesOn, answer)
+		}
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	b := start(t, setup{policy: declared, identities: identity})
 	_, full := b.ingress(t, "x-mcp-api-key: k", "x-mcp-api-key: k2")

@@ -43,8 +43,9 @@ type Sessions interface {
 type Succession interface {
 	// Minted tells that a client got the ticket: it is of use for a while, whoever has replaced it.
 	Minted(ctx context.Context, ticket string)
-	// Superseded reports whether a session has replaced the ticket, and no session has had it for longer than grace.
-	Superseded(ctx context.Context, ticket string, grace time.Duration) bool
+	// Superseded reports whether a session has replaced the ticket, and no session has had it for longer than grace. An error
+	// means that nobody can tell.
+	Superseded(ctx context.Context, ticket string, grace time.Duration) (bool, error)
 }
 
 // Settings are all that a [Processor] needs. Every field but Continue is required.

@@ -53,7 +53,11 @@ func (e *engine) redeem(ctx context.Context, request incoming, sent ticket.Carri
 		return policy.ClaimUnknown, nil, nil
 	}
 	// Asked first: being used prolongs the life of a capture, and one that is superseded shall come to its end.
-	if e.succession.Superseded(ctx, text, e.policy.Grace()) {
+	superseded, err := e.succession.Superseded(ctx, text, e.policy.Grace())
+	switch {
+	case err != nil:
+		return policy.ClaimUnknown, nil, err
+	case superseded:
 		return policy.ClaimSuperseded, nil, nil
 	}
 	capture, ok, err := e.store.Get(ctx, e.scoped(text))

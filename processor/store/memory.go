@@ -3,6 +3,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"time"
 
 	"bellhop/policy"
@@ -12,8 +14,14 @@ import (
 // cache's own records. It bounds the number of entries too, when captures are small.
 const entryOverhead = 320
 
+// ErrClosed is all that a store says after it was closed.
+var ErrClosed = errors.New("the store is closed")
+
 // Memory keeps captures in this process, bounded in bytes. Safe for concurrent use.
-type Memory struct{ captures *Cache[policy.Capture] }
+type Memory struct {
+	captures *Cache[policy.Capture]
+	closed   atomic.Bool
+}
 
 // NewMemory makes a store of at most limit bytes.
 func NewMemory(limit uint64) (*Memory, error) {
@@ -24,6 +32,9 @@ func NewMemory(limit uint64) (*Memory, error) {
 // Put remembers the capture of a ticket until it has not been used for lifetime. Where it is in use already, its
 // lifetime begins anew and nothing is written.
 func (m *Memory) Put(_ context.Context, ticket string, capture policy.Capture, lifetime time.Duration) error {
+	if m.closed.Load() {
+		return ErrClosed
+	}
 	if !m.captures.Touch(ticket, lifetime) {
 		m.captures.Set(ticket, capture, lifetime)
 	}
@@ -32,6 +43,9 @@ func (m *Memory) Put(_ context.Context, ticket string, capture policy.Capture, l
 
 // Get returns the capture of a ticket, and whether there is one. Its lifetime begins anew.
 func (m *Memory) Get(_ context.Context, ticket string) (policy.Capture, bool, error) {
+	if m.closed.Load() {
+		return nil, false, ErrClosed
+	}
 	found, ok := m.captures.Get(ticket)
 	return found, ok, nil
 }
@@ -39,8 +53,12 @@ func (m *Memory) Get(_ context.Context, ticket string) (policy.Capture, bool, er
 // Usage tells how full the store is.
 func (m *Memory) Usage() Usage { return m.captures.Usage() }
 
-// Close frees what the store holds. It must not be used afterwards.
-func (m *Memory) Close() { m.captures.Close() }
+// Close frees what the store holds. Whoever uses it afterwards gets an error.
+func (m *Memory) Close() {
+	if !m.closed.Swap(true) {
+		m.captures.Close()
+	}
+}
 
 // Weigh estimates what keeping a capture costs, in bytes.
 func Weigh(capture policy.Capture) uint32 {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -10,12 +11,14 @@ import (
 	"bellhop/processor/session"
 )
 
-// Sessions keeps sessions in this process, and knows which ticket each of them holds. It is bounded in bytes. Safe for
-// concurrent use.
+// Sessions keeps sessions in this process, and knows which ticket each of them holds. It is bounded in bytes: of more
+// tickets than have room, those that were asked for least lately are forgotten, and with them that they are superseded. Safe
+// for concurrent use.
 type Sessions struct {
 	sessions *Cache[session.Record]
 	holds    *otter.Cache[string, *hold]
 	updates  sync.Mutex
+	closed   atomic.Bool
 	now      func() time.Time
 }
 
@@ -52,6 +55,9 @@ func NewSessions(limit uint64) (*Sessions, error) {
 
 // Find returns what is remembered of a session. Only its own principal keeps it alive by that.
 func (s *Sessions) Find(_ context.Context, id, principal string) (session.Record, bool, error) {
+	if s.closed.Load() {
+		return session.Record{}, false, ErrClosed
+	}
 	found, ok := s.sessions.Peek(id)
 	if ok && found.Principal == principal {
 		_, _ = s.sessions.Get(id)
@@ -62,6 +68,9 @@ func (s *Sessions) Find(_ context.Context, id, principal string) (session.Record
 // Update remembers what change makes of a session's record. There is one update at a time: they are rare, because they
 // come only when a session changes.
 func (s *Sessions) Update(_ context.Context, id string, idle time.Duration, change func(session.Record) (session.Record, bool)) error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
 	s.updates.Lock()
 	defer s.updates.Unlock()
 	before, known := s.sessions.Peek(id)
@@ -83,6 +92,9 @@ func (s *Sessions) Update(_ context.Context, id string, idle time.Duration, chan
 
 // End forgets a session.
 func (s *Sessions) End(_ context.Context, id string) error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
 	s.sessions.Delete(id)
 	return nil
 }
@@ -97,10 +109,13 @@ func (s *Sessions) Minted(_ context.Context, ticket string) {
 }
 
 // Superseded reports whether a session has replaced the ticket, and no session has had it for longer than grace.
-func (s *Sessions) Superseded(_ context.Context, ticket string, grace time.Duration) bool {
+func (s *Sessions) Superseded(_ context.Context, ticket string, grace time.Duration) (bool, error) {
+	if s.closed.Load() {
+		return false, ErrClosed
+	}
 	h, ok := s.holds.GetIfPresent(ticket)
 	if !ok {
-		return false
+		return false, nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -108,7 +123,7 @@ func (s *Sessions) Superseded(_ context.Context, ticket string, grace time.Durat
 	if h.minted.After(last) {
 		last = h.minted
 	}
-	return h.sessions == 0 && !h.replaced.IsZero() && s.now().Sub(last) > grace
+	return h.sessions == 0 && !h.replaced.IsZero() && s.now().Sub(last) > grace, nil
 }
 
 // Usage tells how full the store is; Tickets counts sessions.
@@ -119,10 +134,12 @@ func (s *Sessions) Usage() Usage {
 	return usage
 }
 
-// Close frees what the store holds. It must not be used afterwards.
+// Close frees what the store holds. Whoever uses it afterwards gets an error.
 func (s *Sessions) Close() {
-	s.sessions.Close()
-	s.holds.StopAllGoroutines()
+	if !s.closed.Swap(true) {
+		s.sessions.Close()
+		s.holds.StopAllGoroutines()
+	}
 }
 
 func (s *Sessions) acquire(r session.Record) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
@@ -72,6 +73,13 @@ func (s *Server) Again(ctx context.Context) error {
 			return fmt.Errorf("the server has ended; it says:\n%s", started.Output())
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+}
+
+// Signal sends it a signal: SIGSTOP makes it silent, with its connections open.
+func (s *Server) Signal(t interface{ Error(args ...any) }, signal os.Signal) {
+	if err := s.running.Signal(signal); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,25 +1,17 @@
 package redis_test
 
 import (
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/valkey-io/valkey-go"
 
-	"bellhop/processor/session"
 	"bellhop/processor/store/remote"
 	"bellhop/processor/store/storetest"
 	"bellhop/processor/ticket"
@@ -76,13 +68,13 @@ func TestSentinelsSayWhereTheServerIs(t *testing.T) {
 	}
 }
 
-// TLS ends in front of the server here, for the pinned one is built without it.
+// TLS ends in front of the server here, for the pinned one is built without it. The machine's roots are those of SSL_CERT_FILE.
 func TestAServerBehindTLS(t *testing.T) {
 	server := serve(t, programs["redis"])
-	address := endTLS(t, server.HostPort())
-	s := open(t, remote.Options{Address: "rediss://" + address + "?skip_verify=true", Keys: ticket.RandomKeys()})
+	address := endTLS(t, server.HostPort(), machine)
+	s := open(t, remote.Options{Address: "rediss://" + address + "", Keys: ticket.RandomKeys()})
 	put(t, s, "T", "v")
-	strict, err := remote.Open(remote.Options{Address: "rediss://" + address, Keys: ticket.RandomKeys(), Bytes: 1 << 20})
+	strict, err := remote.Open(remote.Options{Address: "rediss://" + endTLS(t, server.HostPort(), unsigned(t)), Keys: ticket.RandomKeys(), Bytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,19 +84,19 @@ func TestAServerBehindTLS(t *testing.T) {
 	}
 }
 
-// endTLS listens with TLS and passes on without.
-func endTLS(t *testing.T, server string) string {
+func unsigned(t *testing.T) tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	certificate, err := selfSigned()
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}})
+	return certificate
+}
+
+// endTLS listens with TLS and passes on without.
+func endTLS(t *testing.T, server string, certificate tls.Certificate) string {
+	t.Helper()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,64 +142,5 @@ func TestWhatIsNearIsBounded(t *testing.T) {
 	}
 	if got := value(s, "T-0"); got != "T-0" {
 		t.Errorf("what is no longer near is at the server: %s", got)
-	}
-}
-
-// far is a server's address behind a network that holds each piece of data for a while.
-func far(t *testing.T, address string, delay time.Duration) string {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	hold := func(from, to net.Conn) {
-		defer func() { _ = to.Close() }()
-		buffer := make([]byte, 64<<10)
-		for {
-			n, err := from.Read(buffer)
-			if err != nil {
-				return
-			}
-			time.Sleep(delay)
-			if _, err := to.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
-	}
-	go func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := new(net.Dialer).DialContext(context.Background(), "tcp", address)
-			if err != nil {
-				_ = near.Close()
-				return
-			}
-			go hold(near, server)
-			go hold(server, near)
-		}
-	}()
-	return "redis://" + listener.Addr().String()
-}
-
-// Sessions change and tickets are superseded also where each answer takes 30 ms.
-func TestAServerThatIsFar(t *testing.T) {
-	server := serve(t, programs["redis"])
-	s := open(t, remote.Options{Address: far(t, server.HostPort(), 15*time.Millisecond), Keys: ticket.RandomKeys()})
-	for _, name := range []string{"A", "B", "C"} {
-		if err := s.Update(limit(t), "S", time.Hour, func(session.Record) (session.Record, bool) {
-			return session.Record{Principal: "P", Kept: storetest.Capture(name), Ticket: name, Content: name, Lifetime: time.Hour}, true
-		}); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-	}
-	for _, name := range []string{"A", "B"} {
-		wait(t, func() bool { return s.Superseded(limit(t), name, 0) })
-	}
-	if s.Superseded(limit(t), "C", 0) {
-		t.Error("the session has it")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,8 +14,11 @@ import (
 	"github.com/valkey-io/valkey-go"
 )
 
-// errAway is all that a caller learns of a server that cannot be asked right now.
-var errAway = errors.New("the store cannot be reached")
+// All that a caller learns of a server that does not do what it is asked.
+var (
+	errAway    = errors.New("the store cannot be reached")
+	errRefuses = errors.New("the store refuses what it is told")
+)
 
 // link is the connection to the server. It is made, and made again, in the background, and knows whether it stands.
 type link struct {
@@ -23,9 +27,12 @@ type link struct {
 	tell    func(error)   // of the state, first and whenever it changes; nil: it stands
 
 	client     atomic.Pointer[valkey.Client]
-	state      atomic.Pointer[state]
 	generation atomic.Uint64 // of the connection: what was written in an earlier one may be lost
 	commands   counters
+
+	changing sync.Mutex // guards changes of the state
+	state    atomic.Pointer[state]
+	missed   bool // the last probe was not answered in time; only watch uses it
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -34,55 +41,56 @@ type link struct {
 // counters count calls of the server by what became of them.
 type counters struct{ good, failed, refused atomic.Uint64 }
 
-// probeTime is how often the server is asked whether it is there.
-const probeTime = 500 * time.Millisecond
+// state is why the server cannot be asked, or why it can be asked but not told, or nothing.
+type state struct{ away, refuses error }
 
-func parse(address string) (valkey.ClientOption, error) {
-	scheme, _, _ := strings.Cut(address, "://")
-	switch scheme {
-	case "redis", "rediss", "valkey", "valkeys", "unix":
-	default:
-		return valkey.ClientOption{}, errors.New("write redis://HOST:PORT, rediss://… for TLS, valkey://… or unix:///PATH, with USER:PASSWORD@ in front of the host")
+func (s *state) err() error {
+	if s.away != nil {
+		return s.away
 	}
-	options, err := valkey.ParseURL(address)
-	if err != nil {
-		// The text of the error may hold a part of the address, and the address a password.
-		return valkey.ClientOption{}, errors.New("it is no address of a server: write redis://USER:PASSWORD@HOST:PORT/DATABASE, with addr=HOST:PORT for further nodes and master_set=NAME for Sentinel behind a ?")
-	}
-	options.ClientName = "bellhop"
-	options.DisableRetry = true
-	options.Dialer.Timeout = time.Second
-	options.PipelineMultiplex = -1 // one connection: what it tells of a change comes before what is asked after it
-	return options, nil
+	return s.refuses
 }
 
-// state is why the server cannot be asked, or nothing.
-type state struct{ err error }
+const (
+	// probeTime is how often the server is asked whether it is there.
+	probeTime = 500 * time.Millisecond
+	// firstTime is how long the first connection is waited for.
+	firstTime = time.Second
+	// patience times the time of a call is the time of what nobody waits for.
+	patience = 10
+)
 
-func (s *state) String() string {
-	if s.err == nil {
-		return ""
-	}
-	return s.err.Error()
-}
-
-func dial(options valkey.ClientOption, timeout time.Duration, tell func(error), changed func(keys []valkey.ValkeyMessage)) *link {
-	ctx, stop := context.WithCancel(context.Background())
-	l := &link{options: options, timeout: timeout, tell: tell, stop: stop}
+func newLink(options valkey.ClientOption, timeout time.Duration, tell func(error)) *link {
+	l := &link{options: options, timeout: timeout, tell: tell}
 	l.options.ConnWriteTimeout = 4 * timeout
-	l.options.OnInvalidations = func(keys []valkey.ValkeyMessage) {
-		if keys == nil { // the connection has ended, or all keys were deleted
-			l.generation.Add(1)
-		}
-		changed(keys)
-	}
-	l.probe(ctx) // most often it is there
-	l.done.Go(func() { l.watch(ctx) })
+	l.state.Store(&state{away: errAway})
 	return l
 }
 
-// watch keeps the connection, until ctx is done.
-func (l *link) watch(ctx context.Context) {
+// open begins to connect. Most often the server is there at once, so that is waited for a moment. Changed is told of keys
+// that were asked for and have changed.
+func (l *link) open(changed func(keys []valkey.ValkeyMessage)) {
+	ctx, stop := context.WithCancel(context.Background())
+	l.stop = stop
+	l.options.OnInvalidations = func(keys []valkey.ValkeyMessage) {
+		if keys == nil { // the connection has ended, or all keys were deleted
+			l.generation.Add(1)
+			return
+		}
+		changed(keys)
+	}
+	first := make(chan struct{})
+	l.done.Go(func() { l.watch(ctx, func() { close(first) }) })
+	select {
+	case <-first:
+	case <-time.After(firstTime):
+	}
+}
+
+// watch keeps the connection, until ctx is done. It tells when it has tried for the first time.
+func (l *link) watch(ctx context.Context, tried func()) {
+	l.change(ctx, &state{away: l.probe(ctx)}, true)
+	tried()
 	ticker := time.NewTicker(probeTime)
 	defer ticker.Stop()
 	for {
@@ -90,52 +98,114 @@ func (l *link) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			l.probe(ctx)
 		}
+		before := l.state.Load()
+		if refusal(before.err()) == readOnly {
+			l.drop() // another may be the one that is told now, under the same name
+		}
+		now := &state{away: l.probe(ctx)}
+		if l.missed = errors.Is(now.away, context.DeadlineExceeded) && !l.missed && before.away == nil; l.missed {
+			continue // once is nothing
+		}
+		if now.away == nil && before.err() != nil {
+			now = l.try(ctx)
+		}
+		l.change(ctx, now, false)
 	}
 }
 
-func (l *link) probe(ctx context.Context) {
-	err := l.ping(ctx)
-	if ctx.Err() != nil {
+// change takes another state, and tells of it.
+func (l *link) change(ctx context.Context, now *state, first bool) {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	before := l.state.Load()
+	if ctx.Err() != nil || !first && fmt.Sprint(now.err()) == fmt.Sprint(before.err()) {
 		return
 	}
-	now := &state{err}
-	was := l.state.Swap(now)
-	if was != nil && was.String() == now.String() {
-		return
-	}
-	if err == nil {
+	if before.away != nil && now.away == nil {
 		l.generation.Add(1)
 	}
-	l.tell(err)
+	l.state.Store(now)
+	l.tell(now.err())
 }
 
-// ping makes the client, if there is none yet, and asks whether the server is there. One that is too slow for a request
+// probe makes the client, if there is none yet, and asks whether the server is there. One that is too slow for a request
 // is as good as away.
-func (l *link) ping(ctx context.Context) error {
-	client := l.client.Load()
-	if client == nil {
+func (l *link) probe(ctx context.Context) error {
+	if l.client.Load() == nil {
 		made, err := valkey.NewClient(l.options)
 		if err != nil {
 			return safe(err)
 		}
 		l.client.Store(&made)
-		client = &made
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*l.timeout)
+	client := *l.client.Load()
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	return safe((*client).Do(ctx, (*client).B().Ping().Build()).Error())
+	return safe(client.Do(ctx, client.B().Ping().Build()).Error())
 }
+
+// try finds out whether a server that was away, or has refused to be told something, takes it now.
+func (l *link) try(ctx context.Context) *state {
+	client := *l.client.Load()
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	err := client.Do(ctx, client.B().Set().Key("bellhop:probe").Value("").PxMilliseconds(1000).Build()).Error()
+	if now := refused(err); now != nil {
+		return now
+	}
+	return &state{}
+}
+
+// drop ends the connection; the next probe makes another.
+func (l *link) drop() {
+	if client := l.client.Swap(nil); client != nil {
+		(*client).Close()
+	}
+}
+
+// readOnly is the first word of a server that has become the replica of another.
+const readOnly = "READONLY"
+
+// refused is the state of a server that answered with err, and nil if that says nothing of its state.
+func refused(err error) *state {
+	switch word := refusal(err); {
+	case word == readOnly: // nor would it tell what the other one is told
+		return &state{away: safe(err)}
+	case slices.Contains([]string{"OOM", "MISCONF", "NOREPLICAS"}, word):
+		return &state{refuses: safe(err)}
+	default:
+		return nil
+	}
+}
+
+// refusal is the first word of a server's error, and empty for another error.
+func refusal(err error) string {
+	if said, ok := errors.AsType[answered](err); ok {
+		return string(said)
+	}
+	if reply, ok := valkey.IsValkeyErr(err); ok && !reply.IsNil() {
+		word, _, _ := strings.Cut(reply.Error(), " ")
+		return word
+	}
+	return ""
+}
+
+// answered is the first word of a server's error: NOAUTH, WRONGPASS, LOADING, READONLY and others.
+type answered string
+
+func (a answered) Error() string { return "it answers " + string(a) }
 
 // safe is an error with nothing in it but what a network or a server says of itself.
 func safe(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, errSealed) {
+		return err
 	}
-	if reply, ok := valkey.IsValkeyErr(err); ok {
-		word, _, _ := strings.Cut(reply.Error(), " ")
-		return fmt.Errorf("%w: it answers %s", errAway, word) // NOAUTH, WRONGPASS, LOADING, READONLY …
+	if word := refusal(err); word != "" {
+		if slices.Contains([]string{"NOAUTH", "WRONGPASS", "LOADING"}, word) {
+			return fmt.Errorf("%w: %w", errAway, answered(word))
+		}
+		return fmt.Errorf("%w: %w", errRefuses, answered(word))
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -144,34 +214,48 @@ func safe(err error) error {
 	return fmt.Errorf("%w: %w", errAway, err)
 }
 
-// ready tells why the server cannot be asked, or nothing.
-func (l *link) ready() error {
-	return l.state.Load().err
-}
+// ready tells why the server cannot be asked or told, or nothing.
+func (l *link) ready() error { return l.state.Load().err() }
+
+// away tells why the server cannot be asked, or nothing.
+func (l *link) away() error { return l.state.Load().away }
+
+// speech is what one call of the store says to the server.
+type speech func(ctx context.Context, client valkey.Client) error
 
 // ask lets one call of the store speak with the server, within its time. While the connection does not stand, it is not
 // waited for.
-func (l *link) ask(ctx context.Context, speak func(ctx context.Context, client valkey.Client) error) error {
-	if err := l.ready(); err != nil {
+func (l *link) ask(ctx context.Context, speak speech) error { return l.within(ctx, l.timeout, speak) }
+
+// patiently is the same for what nobody waits for.
+func (l *link) patiently(ctx context.Context, speak speech) error {
+	return l.within(ctx, patience*l.timeout, speak)
+}
+
+func (l *link) within(ctx context.Context, limit time.Duration, speak speech) error {
+	client := l.client.Load()
+	if err := l.away(); err != nil || client == nil {
 		l.commands.refused.Add(1)
-		return err
+		return errors.Join(err, errAway)
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := speak(ctx, *l.client.Load()); err != nil {
-		l.commands.failed.Add(1)
-		return safe(err)
+	err := speak(limited, *client)
+	if err == nil {
+		l.commands.good.Add(1)
+		return nil
 	}
-	l.commands.good.Add(1)
-	return nil
+	l.commands.failed.Add(1)
+	if now := refused(err); now != nil {
+		l.change(context.Background(), now, false)
+	}
+	return safe(err)
 }
 
 // close ends the connection.
 func (l *link) close() {
 	l.stop()
 	l.done.Wait() // a probe may still be making the client
-	l.state.Store(&state{errAway})
-	if client := l.client.Load(); client != nil {
-		(*client).Close()
-	}
+	l.state.Store(&state{away: errAway})
+	l.drop()
 }

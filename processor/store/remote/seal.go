@@ -45,13 +45,35 @@ const (
 	replaced purpose = "replaced"
 )
 
+// prefix begins the names of all that is kept for one purpose.
+func prefix(of purpose) string { return "bellhop:" + string(of) + ":" }
+
 // key is the name under which the server keeps something. What belongs to one ticket has the same hash tag, so that a
 // cluster keeps it in one place.
 func (v vault) key(of purpose, name string) string {
 	mac := hmac.New(sha256.New, v.name)
 	mac.Write([]byte(name))
 	var sum [sha256.Size]byte
-	return "bellhop:" + string(of) + ":{" + base64.RawURLEncoding.EncodeToString(mac.Sum(sum[:0])) + "}"
+	return prefix(of) + "{" + base64.RawURLEncoding.EncodeToString(mac.Sum(sum[:0])) + "}"
+}
+
+// keys are the names of something under each key, the newest first.
+func (all vaults) keys(of purpose, name string) []string {
+	names := make([]string, len(all))
+	for i, v := range all {
+		names[i] = v.key(of, name)
+	}
+	return names
+}
+
+// open decrypts what one of the keys has encrypted.
+func (all vaults) open(key, sealed string) (text []byte, err error) {
+	for _, v := range all {
+		if text, err = v.open(key, []byte(sealed)); err == nil {
+			break
+		}
+	}
+	return text, err
 }
 
 // seal encrypts a value for the place where it is kept, and for no other.
@@ -60,6 +82,9 @@ func (v vault) seal(key string, value []byte) []byte {
 	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the program instead
 	return v.aead.Seal(nonce, nonce, value, []byte(key))
 }
+
+// version tells what was sealed at one time from what was sealed at another.
+func version(sealed string) string { return sealed[:min(chacha20poly1305.NonceSizeX, len(sealed))] }
 
 var errSealed = errors.New("a value in the store cannot be opened: it was changed, or is of another key")
 

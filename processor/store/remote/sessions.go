@@ -3,144 +3,98 @@ package remote
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
 
 	"bellhop/processor/session"
+	"bellhop/processor/store"
 )
 
-// seen is a session as it was when the server was last asked.
+// seen is a session as the server has it.
 type seen struct {
-	record    session.Record
-	idle      time.Duration
-	known     bool
-	stale     bool      // it has changed since then
-	prolonged time.Time // when this process last told the server that it is in use
+	record  session.Record
+	idle    time.Duration
+	version string         // of the text at the server; empty: there is none
+	lost    session.Record // which ticket the session had, where the server has lost it
 }
 
-const (
-	// unasked is for how long the client answers by itself at most. The server tells of each change before that.
-	unasked = time.Hour
-	// maxTries bounds how often a change of a session is tried while others change it too.
-	maxTries = 8
-)
+// unknownLife is for how long it is remembered that there is no session of some name.
+const unknownLife = time.Minute
 
-// life is for how long what was seen is of use.
-func (s seen) life() time.Duration {
-	if !s.known {
-		return time.Minute
-	}
-	return s.idle
-}
-
-// sessionLife is how long the server keeps a session after it was told of a use: a process tells it when a tenth of the
-// idle time has passed since it did last.
+// sessionLife is how long the server keeps a session after it was told of a use: it is told of one when a tenth of the
+// idle time has passed since.
 func sessionLife(idle time.Duration) time.Duration { return idle + idle/10 + 100*time.Millisecond }
 
+func (s *Store) toldOfSessions(bytes uint64) (*told[seen], error) {
+	t, err := newTold(s.link, s.now, bytes, func(k seen) uint32 { return store.Weigh(k.record.Kept) })
+	if err != nil {
+		return nil, err
+	}
+	t.read = s.readSession
+	t.last = func(w word[seen]) bool { return w.there }
+	t.life = func(w word[seen]) time.Duration {
+		if !w.there {
+			return unknownLife
+		}
+		return w.value.idle
+	}
+	t.lost = func(_ string, before, answer word[seen]) word[seen] {
+		answer.value.lost = before.value.lost
+		if had := before.value.record; before.there && before.heard != answer.heard && before.stale.IsZero() && s.now().Before(before.until) {
+			answer.value.lost = session.Record{Ticket: had.Ticket, Content: had.Content, Lifetime: had.Lifetime}
+		}
+		return answer
+	}
+	return t, nil
+}
+
+func (s *Store) readSession(key, sealed string) (found seen, err error) {
+	text, err := s.vaults.Load().open(key, sealed)
+	if err != nil {
+		return seen{}, err
+	}
+	found.version = version(sealed)
+	found.record, found.idle, err = decodeRecord(text)
+	return found, err
+}
+
 // Find returns what is remembered of a session, and false where nothing is. Only its own principal keeps it alive by that.
-// While the server cannot be asked, what this process was told last goes on.
+// While the server cannot be asked, what this process was told last goes on, but for what it was told has changed.
 func (s *Store) Find(ctx context.Context, id, principal string) (session.Record, bool, error) {
 	if s.closed.Load() {
 		return session.Record{}, false, errClosed
 	}
-	version := s.told.now()
-	found, key, _, err := s.look(ctx, id)
-	if err != nil {
-		last, ok := s.last(id)
-		if !ok {
-			return session.Record{}, false, err
-		}
-		return last.record, last.known, nil
+	keys := s.keys(sessions, id)
+	found, i, err := s.sessions.first(ctx, keys)
+	if err != nil || i < 0 {
+		return session.Record{}, false, err
 	}
-	before, have := s.known.Get(key)
-	found.prolonged = before.prolonged
-	if found.known && found.record.Principal == principal && s.now().Sub(found.prolonged) > found.idle/10 {
-		found.prolonged = s.now()
-		s.prolongSession(key, id, found)
+	if found.value.record.Principal == principal && found.until.Sub(s.now()) < found.value.idle {
+		s.prolongSession(keys[i], id, found.value)
 	}
-	if !have || before.stale || found.prolonged != before.prolonged {
-		s.told.since(version, func() { s.known.Set(key, found, found.life()) })
-	}
-	return found.record, found.known, nil
-}
-
-// last is a session as this process was told of it last, if it has not been told of a change since.
-func (s *Store) last(id string) (last seen, ok bool) {
-	for _, v := range *s.vaults.Load() {
-		found, have := s.known.Get(v.key(sessions, id))
-		if have && !found.stale && (found.known || !ok) {
-			last, ok = found, true
-		}
-		if last.known {
-			break
-		}
-	}
-	return last, ok
-}
-
-// look asks the server, unless nothing has changed since the last time: then the client answers by itself. It returns
-// the server's name of the session too, by the newest key where there is none, and what stands there.
-func (s *Store) look(ctx context.Context, id string) (found seen, key, sealed string, err error) {
-	err = s.link.ask(ctx, func(ctx context.Context, client valkey.Client) error {
-		_, key, found, sealed, err = s.stands(id, func(key string) valkey.ValkeyResult {
-			return client.DoCache(ctx, client.B().Get().Key(key).Cache(), unasked)
-		})
-		return err
-	})
-	return found, key, sealed, err
-}
-
-// stands finds the place where a session stands; that of the newest key if it does not.
-func (s *Store) stands(id string, get func(key string) valkey.ValkeyResult) (v vault, key string, found seen, sealed string, err error) {
-	for _, v = range *s.vaults.Load() {
-		key = v.key(sessions, id)
-		found, sealed, err = read(v, key, get(key))
-		if found.known || err != nil {
-			return v, key, found, sealed, err
-		}
-	}
-	v = s.newest()
-	return v, v.key(sessions, id), seen{}, "", nil
-}
-
-// read takes a session from an answer of the server; sealed is what stands there, empty for nothing.
-func read(v vault, key string, answer valkey.ValkeyResult) (found seen, sealed string, err error) {
-	sealed, err = answer.ToString()
-	if valkey.IsValkeyNil(err) {
-		return seen{}, "", nil
-	}
-	if err != nil {
-		return seen{}, "", err
-	}
-	text, err := v.open(key, []byte(sealed))
-	if err != nil {
-		return seen{}, "", err
-	}
-	found.record, found.idle, err = decodeRecord(text)
-	found.known = err == nil
-	return found, sealed, err
+	return found.value.record, true, nil
 }
 
 // prolongSession tells the server that a session is in use, and with it the ticket that it has. Nobody waits for that. It
 // says nothing of a ticket that the session may have replaced by then.
 func (s *Store) prolongSession(key, id string, found seen) {
 	life := sessionLife(found.idle)
-	s.later(func(ctx context.Context) {
-		_ = s.link.ask(ctx, func(ctx context.Context, client valkey.Client) error {
-			commands := []valkey.Completed{client.B().Pexpire().Key(key).Milliseconds(life.Milliseconds()).Build()}
-			for _, v := range *s.vaults.Load() {
-				if found.record.Ticket == "" {
-					break
-				}
-				held := v.key(holders, found.record.Ticket)
-				commands = append(commands,
-					client.B().Zadd().Key(held).Xx().ScoreMember().ScoreMember(float64(s.now().Add(life).UnixMilli()), v.key(sessions, id)).Build(),
-					client.B().Pexpire().Key(held).Milliseconds(life.Milliseconds()).Build())
+	all := *s.vaults.Load()
+	begun := s.later(func(ctx context.Context, client valkey.Client) error {
+		commands := valkey.Commands{client.B().Pexpire().Key(key).Milliseconds(life.Milliseconds()).Build()}
+		for _, v := range all {
+			if found.record.Ticket != "" {
+				commands = append(commands, client.B().Eval().Script(holdScript).Numkeys(1).Key(v.key(holders, found.record.Ticket)).
+					Arg(v.key(sessions, id), at(s.now().Add(life)), milliseconds(life)).Build())
 			}
-			return firstError(client.DoMulti(ctx, commands...))
-		})
+		}
+		return firstError(client.DoMulti(ctx, commands...))
 	})
+	if begun { // the next requests need not do it too; how long it is kept the server tells soon
+		s.sessions.amend(key, func(w *word[seen]) { w.until = s.now().Add(life) })
+	}
 }
 
 func firstError(answers []valkey.ValkeyResult) error {
@@ -152,6 +106,9 @@ func firstError(answers []valkey.ValkeyResult) error {
 	return nil
 }
 
+// maxTries bounds how often a change of a session is tried while others change it too.
+const maxTries = 8
+
 var errBusy = errors.New("others change the session all the time")
 
 // Update remembers what change makes of a session's record until the session has not been used for idle, at any Bellhop.
@@ -160,51 +117,97 @@ func (s *Store) Update(ctx context.Context, id string, idle time.Duration, chang
 	if s.closed.Load() {
 		return errClosed
 	}
-	return s.link.ask(ctx, func(ctx context.Context, client valkey.Client) error {
-		// What the client knows will do at first: where it is old, the swap finds out.
-		get := func(key string) valkey.ValkeyResult {
-			return client.DoCache(ctx, client.B().Get().Key(key).Cache(), unasked)
+	ctx, cancel := context.WithTimeout(ctx, 2*s.link.timeout) // to read, and to write
+	defer cancel()
+	all := *s.vaults.Load()
+	keys := all.keys(sessions, id)
+	// What is known will do at first: where it is old, the swap finds out.
+	before, i, err := s.sessions.first(ctx, keys)
+	for range maxTries {
+		if err != nil {
+			return err
 		}
-		for range maxTries {
-			v, key, before, sealed, err := s.stands(id, get)
-			if err != nil {
-				return err
-			}
-			next, changed := change(before.record)
-			if !changed {
-				return nil
-			}
-			swapped, err := swap(ctx, client, v, key, sealed, next, idle)
-			if swapped || err != nil { // with an error it may have been swapped too
-				s.advance(step{id: id, idle: idle, had: before.record, has: next})
-			}
-			if swapped {
-				s.known.Set(key, seen{record: next, idle: idle, known: true, stale: true, prolonged: s.now()}, idle)
-				s.later(func(ctx context.Context) { _, _, _ = s.Find(ctx, id, next.Principal) }) // to be told of the next change
-			}
-			if swapped || err != nil {
-				return err
-			}
-			get = func(key string) valkey.ValkeyResult { return client.Do(ctx, client.B().Get().Key(key).Build()) }
+		i = max(i, 0)
+		next, changed := change(before.value.record)
+		if !changed {
+			return nil
 		}
-		return errBusy
-	})
+		had := s.had(keys, before)
+		done, err := s.swap(ctx, all[i], keys[i], before.value.version, next, idle)
+		if done == yes || done == maybe {
+			s.advance(step{id: id, idle: idle, had: had, has: next, at: s.now()})
+		}
+		if done != no || err != nil {
+			return err
+		}
+		if before, i, err = s.refetch(ctx, keys); err != nil {
+			return err
+		}
+	}
+	return errBusy
 }
 
+// had is the record by which a session had its ticket: the one that was there, or one that the server has lost.
+func (s *Store) had(keys []string, before word[seen]) session.Record {
+	if before.there {
+		return before.value.record
+	}
+	for _, key := range keys {
+		if w, ok := s.sessions.words.Peek(key); ok && w.value.lost.Ticket != "" {
+			return w.value.lost
+		}
+	}
+	return session.Record{}
+}
+
+// refetch asks the server for a session, whatever is known of it.
+func (s *Store) refetch(ctx context.Context, keys []string) (word[seen], int, error) {
+	all, err := s.sessions.fetch(ctx, s.link.ask, keys)
+	if err != nil {
+		return word[seen]{}, -1, err
+	}
+	if i := slices.IndexFunc(all, s.sessions.last); i >= 0 {
+		return all[i], i, nil
+	}
+	return word[seen]{}, -1, nil
+}
+
+// outcome is what is known of a change at the server.
+type outcome int
+
+const (
+	no outcome = iota
+	yes
+	maybe // it did not answer
+)
+
 // swap writes a session if it is still what it was. The command after it waits until this process has been told of its
-// own change: the server answers first and tells then, and what the client answers by itself in between would be the old.
-func swap(ctx context.Context, client valkey.Client, v vault, key, was string, next session.Record, idle time.Duration) (bool, error) {
+// own change: the server answers first and tells then.
+func (s *Store) swap(ctx context.Context, v vault, key, was string, next session.Record, idle time.Duration) (done outcome, err error) {
 	text, err := encodeRecord(next, idle)
 	if err != nil {
-		return false, err
+		return no, err
 	}
-	answers := client.DoMulti(ctx,
-		client.B().Eval().Script(swapScript).Numkeys(1).Key(key).Arg(was, valkey.BinaryString(v.seal(key, text)), milliseconds(sessionLife(idle))).Build(),
-		client.B().Exists().Key(key).Build())
-	if err := firstError(answers); err != nil {
-		return false, err
+	sealed := valkey.BinaryString(v.seal(key, text))
+	life := sessionLife(idle)
+	err = s.link.ask(ctx, func(ctx context.Context, client valkey.Client) error {
+		answers := client.DoMulti(ctx,
+			client.B().Eval().Script(swapScript).Numkeys(1).Key(key).Arg(was, sealed, milliseconds(life)).Build(),
+			client.B().Exists().Key(key).Build())
+		swapped, err := answers[0].AsBool()
+		switch {
+		case swapped:
+			done = yes
+		case err != nil && refusal(err) == "":
+			done = maybe
+		}
+		return firstError(answers)
+	})
+	if done == yes {
+		s.sessions.written(key, word[seen]{value: seen{record: next, idle: idle, version: version(sealed)}, there: true, until: s.now().Add(life)})
+		return yes, nil
 	}
-	return answers[0].AsBool()
+	return done, err
 }
 
 // End forgets a session.
@@ -212,18 +215,27 @@ func (s *Store) End(ctx context.Context, id string) error {
 	if s.closed.Load() {
 		return errClosed
 	}
+	keys := s.keys(sessions, id)
 	return s.link.ask(ctx, func(ctx context.Context, client valkey.Client) error {
-		for _, v := range *s.vaults.Load() {
-			key := v.key(sessions, id)
-			s.known.Delete(key)
-			answers := client.DoMulti(ctx, client.B().Getdel().Key(key).Build(), client.B().Exists().Key(key).Build()) // as in swap
-			found, _, err := read(v, key, answers[0])
-			if err := errors.Join(err, firstError(answers)); err != nil {
+		var commands valkey.Commands
+		for _, key := range keys {
+			commands = append(commands, client.B().Getdel().Key(key).Build(), client.B().Exists().Key(key).Build()) // as in swap
+		}
+		answers := client.DoMulti(ctx, commands...)
+		if err := firstError(answers); err != nil {
+			return err
+		}
+		for i, key := range keys {
+			s.sessions.written(key, word[seen]{})
+			sealed, err := answers[2*i].ToString()
+			if valkey.IsValkeyNil(err) {
+				continue
+			}
+			found, err := s.readSession(key, sealed)
+			if err != nil {
 				return err
 			}
-			if found.known {
-				s.advance(step{id: id, idle: found.idle, had: found.record})
-			}
+			s.advance(step{id: id, idle: found.idle, had: found.record, at: s.now()})
 		}
 		return nil
 	})

@@ -243,17 +243,26 @@ func concurrentUpdates(t *testing.T, s Subject) {
 
 const grace = 100 * time.Millisecond
 
+func superseded(t *testing.T, s Subject, ticket string, grace time.Duration) bool {
+	t.Helper()
+	is, err := s.Superseded(limit(t), ticket, grace)
+	if err != nil {
+		t.Error(err)
+	}
+	return is
+}
+
 // supersededSoon wants a ticket to be superseded once the grace is over.
 func supersededSoon(t *testing.T, s Subject, ticket string) {
 	t.Helper()
-	wait(t, func() bool { return s.Superseded(limit(t), ticket, grace) }, 20*time.Millisecond)
+	wait(t, func() bool { return superseded(t, s, ticket, grace) }, 20*time.Millisecond)
 }
 
 // neverSuperseded wants a ticket to be of use for a good while.
 func neverSuperseded(t *testing.T, s Subject, ticket string) {
 	t.Helper()
 	time.Sleep(3 * grace)
-	if s.Superseded(limit(t), ticket, grace) {
+	if superseded(t, s, ticket, grace) {
 		t.Errorf("%s is superseded", ticket)
 	}
 }
@@ -263,7 +272,7 @@ func succession(t *testing.T, s Subject) {
 	save(t, s, "S", time.Minute, record("v", "A"))
 	neverSuperseded(t, s, "A")
 	save(t, s, "S", time.Minute, record("v", "B"))
-	if s.Superseded(limit(t), "A", time.Minute) {
+	if superseded(t, s, "A", time.Minute) {
 		t.Error("calls in flight have the grace")
 	}
 	supersededSoon(t, s, "A")
@@ -305,7 +314,7 @@ func supersededForLong(t *testing.T, s Subject) {
 	save(t, s, "S", time.Minute, short("B"))
 	supersededSoon(t, s, "A")
 	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if !s.Superseded(limit(t), "A", grace) {
+		if !superseded(t, s, "A", grace) {
 			t.Fatal("it is of use again")
 		}
 	}
@@ -329,7 +338,7 @@ func mintedAgain(t *testing.T, s Subject) {
 	save(t, s, "S", time.Minute, record("v", "B"))
 	supersededSoon(t, s, "A")
 	s.Minted(limit(t), "A")
-	if s.Superseded(limit(t), "A", time.Minute) {
+	if superseded(t, s, "A", time.Minute) {
 		t.Error("it was just given to a client")
 	}
 	supersededSoon(t, s, "A")
