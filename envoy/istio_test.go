@@ -58,6 +58,9 @@ func policiesOf(t *testing.T, options envoy.IstioOptions) []*policy.Policy {
 		if loaded == nil {
 			t.Fatal(findings)
 		}
+		if len(findings) > 0 { // an example is not warned of
+			t.Error(findings)
+		}
 		all = append(all, loaded)
 	}
 	return all
