@@ -230,6 +230,10 @@ func TestEveryRuleCanFail(t *testing.T) {
 		{"a socket that Envoy does not see", gateway, "- mountPath: /run/bellhop\n                      name: bellhop\n                      readOnly: true", "- mountPath: /run/other\n                      name: bellhop\n                      readOnly: true", "volumeMounts"},
 		{"a socket of another group than Envoy's", gateway, "runAsGroup: 65532", "runAsGroup: 1000", "group"},
 		{"an egress gateway for everybody", gateway, "- from:\n    - namespaceSelector:\n        matchLabels:\n          kubernetes.io/metadata.name: tools\n      podSelector:\n        matchLabels:\n          app: vmcp\n    ports:", "- ports:", "redeem"},
+		{"an egress gateway for all pods", gateway, "- namespaceSelector:\n        matchLabels:\n          kubernetes.io/metadata.name: tools\n      podSelector:\n        matchLabels:\n          app: vmcp", "- namespaceSelector: {}", "redeem"},
+		{"a second way to the egress gateway", gateway, "- ports:\n    - port: 9902", "- ports:\n    - port: 8081\n      protocol: TCP\n  - ports:\n    - port: 9902", "redeem"},
+		{"a fan-out for everybody", gateway, "  name: vmcp\n  namespace: tools\nspec:\n  ingress:\n  - from:\n    - namespaceSelector:", "  name: vmcp\n  namespace: tools\nspec:\n  ingress:\n  - from:\n    - podSelector: {}\n    - namespaceSelector:", "show the fan-out"},
+		{"no policy for the fan-out", gateway, "podSelector:\n    matchLabels:\n      app: vmcp\n  policyTypes", "podSelector:\n    matchLabels:\n      app: other\n  policyTypes", "show the fan-out"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := string(all[c.set])

@@ -15,8 +15,6 @@ import (
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -338,51 +336,6 @@ func (c *cluster) services(fault report) {
 						slices.ContainsFunc(service.Spec.Ports, func(port corev1.ServicePort) bool { return port.Name == endpoint.Port })
 				}) {
 					fault("ServiceMonitor %s finds no service with port %s", object.Name, endpoint.Port)
-				}
-			}
-		}
-	}
-}
-
-// protections: budgets and network policies are for pods that are there, and let through what has to get through.
-func (c *cluster) protections(fault report) {
-	for _, object := range c.objects {
-		switch object := object.(type) {
-		case *policyv1.PodDisruptionBudget:
-			pods := c.selected(object.Spec.Selector)
-			if len(pods) == 0 || object.Spec.MaxUnavailable == nil || object.Spec.MaxUnavailable.IntVal >= pods[0].replicas {
-				fault("PodDisruptionBudget %s keeps nothing up", object.Name)
-			}
-		case *networkingv1.NetworkPolicy:
-			pods := c.selected(&object.Spec.PodSelector)
-			if len(pods) == 0 {
-				fault("NetworkPolicy %s selects no pods", object.Name)
-			}
-			var open []string
-			for _, rule := range object.Spec.Ingress {
-				for _, port := range rule.Ports {
-					open = append(open, port.Port.String())
-				}
-			}
-			for _, w := range pods {
-				ours, _ := w.bellhop()
-				if ours == nil {
-					continue
-				}
-				want := []string{"15008"}
-				if w.gateway() != nil {
-					want = []string{"8081"}
-					if len(object.Spec.Ingress[0].From) == 0 {
-						fault("NetworkPolicy %s lets everybody redeem tickets", object.Name)
-					}
-				}
-				for _, port := range ours.Ports {
-					want = append(want, strconv.Itoa(int(port.ContainerPort)))
-				}
-				slices.Sort(want)
-				slices.Sort(open)
-				if !slices.Equal(open, want) {
-					fault("NetworkPolicy %s opens %v, want %v", object.Name, open, want)
 				}
 			}
 		}
