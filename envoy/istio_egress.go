@@ -22,7 +22,7 @@ func (w *meshWriter) egressGateway() []manifest {
 	server.note("$.spec.servers", "From the fan-out's proxy to the gateway it is the mesh's mutual TLS.")
 	all := []manifest{server, {
 		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,
-		spec: fields("host", scalar(gateway), "subsets", subsets),
+		spec: fields("exportTo", w.users(), "host", scalar(gateway), "subsets", subsets),
 	}, w.egressCallers(namespace)}
 	for _, b := range w.backends {
 		all = append(all, w.throughGateway(b, namespace, gateway)...)
@@ -67,20 +67,20 @@ func (w *meshWriter) throughGateway(b backend, namespace, gateway string) []mani
 	name := resourceName(b)
 	entry := manifest{
 		kind: "ServiceEntry", version: trafficVersion, name: name, namespace: namespace,
-		spec: fields("hosts", list(scalar(b.host)), "location", "MESH_EXTERNAL", "resolution", "DNS", "ports", list(
+		spec: fields("exportTo", w.users(), "hosts", list(scalar(b.host)), "location", "MESH_EXTERNAL", "resolution", "DNS", "ports", list(
 			fields("number", 80, "name", "http", "protocol", "HTTP"),
 			fields("number", int(b.port), "name", "https", "protocol", "HTTPS"))),
 	}
 	rule := manifest{
 		kind: "DestinationRule", version: trafficVersion, name: name, namespace: namespace,
-		spec: fields("host", scalar(b.host), "trafficPolicy", fields("portLevelSettings", list(originate(int(b.port), b)))),
+		spec: fields("exportTo", w.users(), "host", scalar(b.host), "trafficPolicy", fields("portLevelSettings", list(originate(int(b.port), b)))),
 	}
 	to := func(host string, port int, subset any) []any {
 		return list(fields("destination", fields("host", scalar(host), "subset", subset, "port", fields("number", port))))
 	}
 	route := manifest{
 		kind: "VirtualService", version: trafficVersion, name: name, namespace: namespace, notes: make(notes),
-		spec: fields("hosts", list(scalar(b.host)), "gateways", list("mesh", w.egressName()), "http", list(
+		spec: fields("exportTo", w.users(), "hosts", list(scalar(b.host)), "gateways", list("mesh", w.egressName()), "http", list(
 			fields("match", list(fields("gateways", list("mesh"), "port", 80)), "route", to(gateway, 80, scalar(subsetName(b)))),
 			fields("match", list(fields("gateways", list(w.egressName()), "port", 80)), "route", to(b.host, int(b.port), nil)))),
 	}

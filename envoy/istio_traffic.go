@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -16,16 +17,40 @@ func (w *meshWriter) outside(namespace string) []manifest {
 		}
 		entry := manifest{
 			kind: "ServiceEntry", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(notes),
-			spec: fields("hosts", list(scalar(b.host)), "location", "MESH_EXTERNAL", "resolution", "DNS",
+			spec: fields("exportTo", w.users(), "hosts", list(scalar(b.host)), "location", "MESH_EXTERNAL", "resolution", "DNS",
 				"ports", list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.port)))),
 		}
+		entry.note("$.spec.exportTo", "For nobody else in the mesh. The other pods of the namespace are led to the server in the same way: Istio knows nothing smaller.")
 		entry.note("$.spec.ports", "The fan-out asks for "+b.asked()+". With https of its own no filter could see the headers.")
 		rule := manifest{
 			kind: "DestinationRule", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(notes),
-			spec: fields("host", scalar(b.host), "trafficPolicy", fields("portLevelSettings", list(originate(80, b)))),
+			spec: fields("exportTo", w.users(), "host", scalar(b.host), "trafficPolicy", fields("portLevelSettings", list(originate(80, b)))),
 		}
 		rule.note("$.spec.trafficPolicy", "From the proxy on it is TLS. The server has to prove that it is "+b.host+".")
 		all = append(all, entry, rule)
+	}
+	return all
+}
+
+// users are the namespaces in which what is made for the fan-outs holds: it leads nobody else's traffic.
+func (w *meshWriter) users() []any {
+	var names []string
+	switch w.options.SetUp {
+	case SetUpMesh:
+		names = slices.Clone(w.fanouts)
+	case SetUpGateway:
+		// The egress gateway's by its name: of a rule in the root namespace for "." and others Istio forgets the ".".
+		names = []string{w.options.RootNamespace, w.options.Namespace}
+		for _, one := range w.accounts {
+			names = append(names, one.namespace)
+		}
+	default:
+		names = []string{"."}
+	}
+	slices.Sort(names)
+	var all []any
+	for _, name := range slices.Compact(names) {
+		all = append(all, scalar(name))
 	}
 	return all
 }

@@ -71,7 +71,7 @@ func TestASecondRunTakesNothingFromTheFirst(t *testing.T) {
 	for _, name := range []string{"three", "four"} {
 		for role, at := range map[string]string{"ingress": made(in.proxy()).Summary(), "egress": made(out.proxy()).Summary()} {
 			filter := fmt.Sprintf("bellhop.%s.default-%s", role, name)
-			if strings.Count(at, "enables "+filter) > 1 || !strings.Contains(at, "  "+filter+" (disabled)\n") {
+			if strings.Count(at, "enables "+filter) > 1 || !strings.Contains(at, "  "+filter+" (disabled) ") {
 				t.Errorf("%s is not there once:\n%s", filter, at)
 			}
 			if role == "egress" && !strings.Contains(at, "host "+name+".example.net:80\n    enables "+filter+" ") {

@@ -6,13 +6,17 @@ import (
 	"slices"
 	"strings"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 )
 
 // Summary says of a configuration what matters to Bellhop: which HTTP filters and access logs stand where and in what order, what
-// virtual hosts set for them, which headers are taken off, and which clusters there are. It is sorted where order says nothing:
+// Bellhop's ask and where, what virtual hosts set for them, which headers are taken off, and which clusters there are with what TLS. It is sorted where order says nothing:
 // pilot's own changes from run to run.
 func (r Rendered) Summary() string {
 	var out strings.Builder
@@ -21,7 +25,7 @@ func (r Rendered) Summary() string {
 			if manager := Manager(chain); manager != nil {
 				fmt.Fprintf(&out, "listener %s%s\n", listener.GetName(), port(chain))
 				for _, filter := range manager.GetHttpFilters() {
-					fmt.Fprintf(&out, "  %s%s\n", filter.GetName(), disabled(filter.GetDisabled()))
+					fmt.Fprintf(&out, "  %s%s%s\n", filter.GetName(), disabled(filter.GetDisabled()), asks(filter))
 				}
 				for _, log := range manager.GetAccessLog() {
 					fmt.Fprintf(&out, "  logs to %s\n", log.GetName())
@@ -35,9 +39,46 @@ func (r Rendered) Summary() string {
 		summarise(&out, "  ", table)
 	}
 	for _, cluster := range sorted(r.Clusters) {
-		fmt.Fprintf(&out, "cluster %s\n", cluster.GetName())
+		fmt.Fprintf(&out, "cluster %s%s\n", cluster.GetName(), secured(cluster))
 	}
 	return out.String()
+}
+
+// asks is what a filter of Bellhop's tells Bellhop, and where it asks.
+func asks(filter *hcmv3.HttpFilter) string {
+	config := &extprocv3.ExternalProcessor{}
+	if !filter.GetTypedConfig().MessageIs(config) || filter.GetTypedConfig().UnmarshalTo(config) != nil {
+		return ""
+	}
+	text := " asks " + config.GetGrpcService().GetEnvoyGrpc().GetClusterName()
+	for _, pair := range config.GetGrpcService().GetInitialMetadata() {
+		text += fmt.Sprintf(" %s=%s", pair.GetKey(), pair.GetValue())
+	}
+	return text
+}
+
+// secured is the TLS of a cluster, by which its servers are known.
+func secured(cluster *clusterv3.Cluster) string {
+	text := ""
+	for _, socket := range append([]*corev3.TransportSocket{cluster.GetTransportSocket()}, matched(cluster)...) {
+		config := &tlsv3.UpstreamTlsContext{}
+		if !socket.GetTypedConfig().MessageIs(config) || socket.GetTypedConfig().UnmarshalTo(config) != nil {
+			continue
+		}
+		text += ", TLS to " + config.GetSni()
+		for _, name := range config.GetCommonTlsContext().GetCombinedValidationContext().GetDefaultValidationContext().GetMatchSubjectAltNames() { //nolint:staticcheck // Istio writes this one
+			text += " as " + name.GetExact()
+		}
+	}
+	return text
+}
+
+func matched(cluster *clusterv3.Cluster) []*corev3.TransportSocket {
+	var all []*corev3.TransportSocket
+	for _, match := range cluster.GetTransportSocketMatches() {
+		all = append(all, match.GetTransportSocket())
+	}
+	return all
 }
 
 func sorted[T interface{ GetName() string }](all []T) []T {
