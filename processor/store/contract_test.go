@@ -17,6 +17,10 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return storetest.Subject{Store: memory, Sessions: sessions, Succession: sessions, Close: func() { memory.Close(); sessions.Close() }}
+		return storetest.Subject{
+			Store: memory, Sessions: sessions, Succession: sessions,
+			Usage: func() []store.Usage { return []store.Usage{memory.Usage(), sessions.Usage()} },
+			Close: func() { memory.Close(); sessions.Close() },
+		}
 	})
 }

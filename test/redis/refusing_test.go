@@ -58,7 +58,8 @@ func TestAServerWithoutRoomIsToldAgain(t *testing.T) {
 
 // A server that has become a replica takes nothing any more, and is not where it was.
 func TestAReplicaIsNoServer(t *testing.T) {
-	server, other := serve(t, programs["redis"]), serve(t, programs["redis"])
+	server := serve(t, programs["redis"], "--dir", t.TempDir())
+	other := serve(t, programs["redis"], "--dir", t.TempDir())
 	s := open(t, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys()})
 	put(t, s, "T", "v")
 	say(t, server, "REPLICAOF", "127.0.0.1", strconv.Itoa(other.Port))

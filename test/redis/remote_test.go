@@ -2,7 +2,6 @@ package redis_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/session"
+	"bellhop/processor/store"
 	"bellhop/processor/store/remote"
 	"bellhop/processor/store/storetest"
 	"bellhop/processor/ticket"
@@ -126,13 +126,17 @@ func put(t testing.TB, s *remote.Store, name, value string) {
 	}
 }
 
+func subject(s *remote.Store) storetest.Subject {
+	return storetest.Subject{Store: s, Sessions: s, Succession: s, Usage: func() []store.Usage { return []store.Usage{s.Usage()} }, Close: s.Close}
+}
+
 func TestAServerKeepsTheContract(t *testing.T) {
 	for name, program := range programs {
 		t.Run(name, func(t *testing.T) {
 			server := serve(t, program)
 			storetest.Run(t, func(t *testing.T) storetest.Subject {
 				s := open(t, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys()}) // other keys: other names
-				return storetest.Subject{Store: s, Sessions: s, Succession: s, Close: s.Close}
+				return subject(s)
 			})
 		})
 	}
@@ -145,7 +149,11 @@ func TestTwoBellhopsKeepTheContractTogether(t *testing.T) {
 		keys := ticket.RandomKeys()
 		one := open(t, remote.Options{Address: server.Address(), Keys: keys})
 		other := open(t, remote.Options{Address: server.Address(), Keys: keys})
-		return storetest.Subject{Store: crossed{one, other}, Sessions: turns{all: []*remote.Store{one, other}}.begin(), Succession: crossed{one, other}, Close: func() { one.Close(); other.Close() }}
+		return storetest.Subject{
+			Store: crossed{one, other}, Sessions: turns{all: []*remote.Store{one, other}}.begin(), Succession: crossed{one, other},
+			Usage: func() []store.Usage { return []store.Usage{one.Usage(), other.Usage()} },
+			Close: func() { one.Close(); other.Close() },
+		}
 	})
 }
 
@@ -306,24 +314,5 @@ func TestAServerMayComeLater(t *testing.T) {
 	defer mu.Unlock()
 	if len(told) == 0 || told[len(told)-1] != nil {
 		t.Errorf("nobody was told: %v", told)
-	}
-}
-
-func TestAStoreThatIsClosedSaysSo(t *testing.T) {
-	server := serve(t, programs["redis"])
-	s := open(t, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys()})
-	s.Close()
-	s.Close()
-	_, _, getErr := s.Get(limit(t), "T")
-	_, _, findErr := s.Find(limit(t), "S", "P")
-	err := s.Update(limit(t), "S", time.Hour, func(r session.Record) (session.Record, bool) { return r, true })
-	for _, err := range []error{s.Put(limit(t), "T", nil, time.Hour), getErr, findErr, err, s.End(limit(t), "S")} {
-		if err == nil || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
-		}
-	}
-	s.Minted(limit(t), "T")
-	if _, err := s.Superseded(limit(t), "T", 0); err == nil {
-		t.Error("nobody knows")
 	}
 }

@@ -40,7 +40,7 @@ func TestAClusterKeepsTheContract(t *testing.T) {
 	})
 	storetest.Run(t, func(t *testing.T) storetest.Subject {
 		s := open(t, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys()})
-		return storetest.Subject{Store: s, Sessions: s, Succession: s, Close: s.Close}
+		return subject(s)
 	})
 }
 

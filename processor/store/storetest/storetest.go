@@ -11,6 +11,7 @@ import (
 	"bellhop/policy"
 	"bellhop/processor"
 	"bellhop/processor/session"
+	"bellhop/processor/store"
 )
 
 // Subject is a store under test, empty at the start.
@@ -19,6 +20,8 @@ type Subject struct {
 	processor.Sessions
 	processor.Succession
 
+	// Usage are how full its parts are.
+	Usage func() []store.Usage
 	Close func()
 }
 
@@ -39,6 +42,8 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"minted again":         mintedAgain,
 		"rotation":             rotation,
 		"a context that ended": ended,
+		"bounds":               bounds,
+		"an end":               closed,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
@@ -348,19 +353,4 @@ func rotation(t *testing.T, s Subject) {
 	save(t, s, "S", time.Minute, record("v", "A.1"))
 	save(t, s, "S", time.Minute, record("v", "A.2"))
 	neverSuperseded(t, s, "A.1")
-}
-
-// ended: a caller that waits no longer gets an answer or an error, at once, and no panic.
-func ended(t *testing.T, s Subject) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	begun := time.Now()
-	_ = s.Put(ctx, "T", Capture("v"), time.Minute)
-	_, _, _ = s.Get(ctx, "U")
-	_, _, _ = s.Find(ctx, "S", "P")
-	_ = s.Update(ctx, "S", time.Minute, func(r session.Record) (session.Record, bool) { return r, true })
-	_ = s.End(ctx, "S")
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("it took %s", took)
-	}
 }
