@@ -36,6 +36,8 @@ const (
 	roleKey    = "bellhop-role"
 	backendKey = "bellhop-backend"
 	fanoutKey  = "bellhop-fanout"
+	readsKey   = "bellhop-reads"
+	readsMCP   = "mcp"
 )
 
 // maxAnswer bounds what Envoy reads from Bellhop: a request has at most 60 KiB of headers.
@@ -195,6 +197,9 @@ func (w *writer) who(r role) []*corev3.HeaderValue {
 	tell := []string{roleKey, string(r)}
 	if w.fanoutName != "" {
 		tell = append(tell, fanoutKey, w.fanoutName)
+	}
+	if w.readMCP {
+		tell = append(tell, readsKey, readsMCP)
 	}
 	return metadata(tell...)
 }

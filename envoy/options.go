@@ -10,7 +10,7 @@ const (
 type FilterOptions struct {
 	PolicyFile string   // --policy: where the policy was read from; only for the comment at the top
 	Bellhop    []string // --bellhop: unix:///PATH or HOST:PORT, one for each replica; none: DefaultBellhop
-	ReadMCP    bool     // --read-mcp: Envoy reads the method and the tool from the body; always where the policy has rules for tools
+	ReadMCP    bool     // --read-mcp: Envoy reads the method and the tool from the body; always where the policy has rules for tools or discovery identities
 	FailOpen   bool     // --fail-open: requests pass unprocessed while Bellhop is down
 
 	// Mutual TLS towards Bellhop, files on Envoy's machine: all three or none. Needed beyond loopback.

@@ -121,24 +121,40 @@ func (p *Policy) KeepsSessions() bool {
 	return slices.ContainsFunc(p.sources, func(s source) bool { return s.keep == KeepSession })
 }
 
-// ScopesTools reports whether any rule is for certain tools only, so that it matters what a request asks for.
+// ScopesTools reports whether any rule is for certain tools only.
 func (p *Policy) ScopesTools() bool {
 	return slices.ContainsFunc(p.doc.Forward, func(r Rule) bool { return len(r.Tools) > 0 })
 }
 
-// Complete adds to a request's own capture what its session remembers of the headers that it lacks.
-func (p *Policy) Complete(own, remembered Capture) (Capture, *Rejection) {
-	complete := slices.Clone(own)
-	for _, header := range remembered {
-		if source, _, ok := p.source(header.Name); ok && source.keep == KeepSession && !own.Has(header.Name) {
-			complete = append(complete, header)
+// Discovers reports whether any backend has a discovery identity, which must not go on what only a client can cause.
+func (p *Policy) Discovers() bool {
+	return slices.ContainsFunc(p.doc.Backends, func(b Backend) bool { return len(b.Discovery) > 0 })
+}
+
+// NeedsAct reports whether it matters what a request asks for.
+func (p *Policy) NeedsAct() bool { return p.ScopesTools() || p.Discovers() }
+
+// Complete adds to a request's own capture what its session remembers of the headers that it lacks. A remembered header that
+// breaks a limit, which may have been another when it was sent, is left out, with all its lines; their names are returned.
+func (p *Policy) Complete(own, remembered Capture) (complete Capture, leftOut []string) {
+	complete = slices.Clone(own)
+	for rest := remembered; len(rest) > 0; {
+		name := rest[0].Name
+		lines := slices.IndexFunc(rest, func(h Header) bool { return h.Name != name })
+		if lines < 0 {
+			lines = len(rest)
 		}
-	}
-	if rejection := p.exceeds(complete); rejection != nil {
-		return nil, rejection
+		if source, _, ok := p.source(name); ok && source.keep == KeepSession && !own.Has(name) {
+			if with := slices.Concat(complete, rest[:lines]); p.exceeds(with) == nil {
+				complete = with
+			} else {
+				leftOut = append(leftOut, name)
+			}
+		}
+		rest = rest[lines:]
 	}
 	p.sort(complete)
-	return complete, nil
+	return complete, leftOut
 }
 
 // Missing returns a rejection where a required header is not in the capture. What a rule for certain tools requires is

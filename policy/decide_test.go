@@ -142,7 +142,7 @@ func TestFootprints(t *testing.T) {
 		t.Errorf("ingress: %s", diff)
 	}
 	names := []string{"x-bellhop-ticket", "baggage", "x-tenant-id", "x-mcp-api-key", "authorization", "x-github-token", "x-shown"}
-	if diff := cmp.Diff(policy.Footprint{Reads: append(names[:len(names):len(names)], "mcp-method", "mcp-name", "x-envoy-original-url"), Writes: names}, p.EgressFootprint()); diff != "" {
+	if diff := cmp.Diff(policy.Footprint{Reads: append(names[:len(names):len(names)], "mcp-method", "mcp-name", "x-envoy-original-url", ":method"), Writes: names}, p.EgressFootprint()); diff != "" {
 		t.Errorf("egress: %s", diff)
 	}
 }

@@ -118,6 +118,7 @@ type explainer struct {
 	capture  Capture    // of the request and its session
 	refusal  *Rejection // of the client's request
 	limited  bool       // the refusal is for a limit, so that there is no capture at all
+	nameless bool       // the request says nothing of its principal, so its session gives it nothing
 	decision Decision
 	told     map[int]bool // verdicts that a row tells of
 }
@@ -139,7 +140,11 @@ func (e *explainer) ingress() {
 	e.taken, e.refusal = e.policy.Capture(e.question.Client)
 	if e.refusal == nil {
 		earlier, _ := e.policy.Capture(e.question.Earlier) // of a request that was refused a session remembers nothing
-		e.capture, e.refusal = e.policy.Complete(e.taken.Capture, e.policy.Kept(earlier.Capture))
+		remembered := e.policy.Kept(earlier.Capture)
+		if len(remembered) > 0 && !e.policy.HasPrincipal(e.question.Client) {
+			remembered, e.nameless = nil, true
+		}
+		e.capture, _ = e.policy.Complete(e.taken.Capture, remembered)
 	}
 	if e.refusal != nil {
 		e.limited, e.taken = true, Taken{}
@@ -359,6 +364,8 @@ func (e *explainer) notes() {
 	note(e.Mode == ModeObserve, "mode: observe: all of this is computed, counted and logged, and nothing is changed")
 	note(e.policy.Open(), "the policy declares no backends: every backend behind the filter is treated like this one")
 	note(e.NoTicket, "no ticket: no client caused the request, so that no client's header can be meant")
+	note(e.nameless, "keep: session: what an earlier request of the session sent is not given to this one, which says nothing of its principal: it has none of "+
+		strings.Join(e.policy.doc.Session.Bind, ", ")+" (session.bind); send one of them, with -H here")
 	note(keeps, "keep: session: a later request of the same MCP session that lacks the header gets the session's last value, where the principal ("+
 		principal(e.policy.doc.Session.Bind)+") is the same; clients of MCP 2026-07-28 have no session, so for them it acts as request")
 }

@@ -84,7 +84,7 @@ func TestExplainHeader(t *testing.T) {
 				Why: "only its first line is carried (repeat: first); no MCP session: acts as keep: request"}},
 		{"kept for the session", policy.Question{Backend: "github", Session: true, Client: headers("x-acme-a: 1", required)}, "x-acme-a",
 			policy.Row{Fate: policy.FateCaptured, Fanout: policy.SightShown, Keep: policy.KeepSession, Outcome: policy.OutcomeForwarded, As: "x-acme-a", Lines: []int{6}, Why: "later requests of this session that lack it get it too"}},
-		{"remembered", policy.Question{Backend: "github", Earlier: headers("x-acme-a: 1", "x-all: 2"), Client: headers(required)}, "x-acme-a",
+		{"remembered", policy.Question{Backend: "github", Earlier: headers("x-acme-a: 1", "x-all: 2"), Client: headers(required, "authorization: u")}, "x-acme-a",
 			policy.Row{Fate: policy.FateRemembered, Fanout: policy.SightNone, Keep: policy.KeepSession, Outcome: policy.OutcomeForwarded, As: "x-acme-a", Lines: []int{6}, Why: "sent by an earlier request of this session"}},
 		{"not for the session", policy.Question{Backend: "github", Earlier: headers("x-all: 2"), Client: headers(required)}, "x-all",
 			policy.Row{Fate: policy.FateNotSent, Fanout: policy.SightNone, Keep: policy.KeepRequest, Outcome: policy.OutcomeAbsent, Lines: []int{3}, Why: "the client did not send it"}},

@@ -219,6 +219,13 @@ func (p *Policy) Grace() time.Duration { return p.doc.Ticket.Grace }
 // Session says how MCP sessions are recognised.
 func (p *Policy) Session() Session { return p.doc.Session }
 
+// HasPrincipal reports whether a request says whose it is, as far as sessions are bound to that. One that does not has no session:
+// all such requests look alike.
+func (p *Policy) HasPrincipal(request []Header) bool {
+	bind := p.doc.Session.Bind
+	return len(bind) == 0 || slices.ContainsFunc(request, func(h Header) bool { return slices.Contains(bind, h.Name) })
+}
+
 // Explains reports whether a client that asks is told which of its own headers were captured.
 func (p *Policy) Explains() bool { return p.doc.Explain }
 
@@ -309,5 +316,9 @@ func (p *Policy) EgressFootprint() Footprint {
 			add(identity.Name)
 		}
 	}
-	return Footprint{Reads: append(slices.Clone(names), MethodHeader, NameHeader, OriginalURLHeader), Writes: names}
+	reads := append(slices.Clone(names), MethodHeader, NameHeader, OriginalURLHeader)
+	if p.NeedsAct() {
+		reads = append(reads, ":method") // only a POST asks for something
+	}
+	return Footprint{Reads: reads, Writes: names}
 }

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"bellhop/policy"
 )
 
 // The keys of a filter's grpc_service.initial_metadata. A client cannot set them.
@@ -16,7 +19,11 @@ const (
 	roleKey    = "bellhop-role"
 	backendKey = "bellhop-backend"
 	fanoutKey  = "bellhop-fanout"
+	readsKey   = "bellhop-reads"
 )
+
+// readsMCP is what a filter says by readsKey: the one in front of it is envoy.filters.http.mcp.
+const readsMCP = "mcp"
 
 // role is the side of the fan-out on which a filter stands.
 type role string
@@ -31,6 +38,7 @@ type binding struct {
 	role    role
 	backend string // empty: take the cluster's name
 	fanout  string // empty: the one that has no name, or the only one
+	reads   string // readsMCP, or empty: nobody reads bodies
 }
 
 // misconfiguration is why a stream must not be served.
@@ -48,7 +56,7 @@ func bind(ctx context.Context) (binding, error) {
 	for _, word := range []struct {
 		key, reason string
 		into        *string
-	}{{roleKey, "role", (*string)(&bound.role)}, {fanoutKey, "fanout", &bound.fanout}, {backendKey, "backend", &bound.backend}} {
+	}{{roleKey, "role", (*string)(&bound.role)}, {fanoutKey, "fanout", &bound.fanout}, {backendKey, "backend", &bound.backend}, {readsKey, "reads", &bound.reads}} {
 		values := md.Get(word.key)
 		if len(values) > 1 {
 			return binding{}, misconfigured(word.reason, "the filter says "+word.key+" more than once: keep one in its grpc_service.initial_metadata")
@@ -82,6 +90,22 @@ func (all engines) of(fanout string) (*engine, error) {
 		}
 	}
 	return nil, misconfigured("fanout", "the filter does not say which of the fan-outs it is at: add {key: bellhop-fanout, value: NAME} to its grpc_service.initial_metadata")
+}
+
+// quiet is until when a fan-out's policy, that is taken now, gives no discovery identity: see engine.quiet.
+func (all *engines) quiet(next *policy.Policy, now time.Time) time.Time {
+	if all == nil {
+		return time.Time{}
+	}
+	was, ok := (*all)[next.Fanout()]
+	switch {
+	case !ok:
+		return time.Time{}
+	case was.policy.Mode() == policy.ModeObserve:
+		return now.Add(next.Grace())
+	default:
+		return was.quiet
+	}
 }
 
 // sorted are the engines by the names of their fan-outs.

@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"net/http"
 	"slices"
 
 	"bellhop/policy"
@@ -21,9 +22,9 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 		e.metrics.request(egress, outcomeStoreFailed)
 		return change{}, storeFailed()
 	}
-	identity, has := e.identities[backend]
+	identity, has := e.identity(backend)
 	call := policy.Call{
-		Backend: backend, Claim: claim, Capture: capture, Identity: identity, Act: request.act, Request: request.headers,
+		Backend: backend, Claim: claim, Capture: capture, Identity: identity, Act: bound.act(request), Request: request.headers,
 	}
 	if has && len(identity) == 0 && call.Discovers() {
 		e.warnings.warn("a discovery identity cannot be read; the request is refused", "backend", backend)
@@ -32,7 +33,7 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 	}
 	decision := e.policy.Decide(call)
 	if decision.Rejection != nil {
-		e.metrics.rejected(e.policy, decision.Rejection)
+		e.metrics.rejected(e.policy, backend, decision.Rejection)
 		e.metrics.request(egress, outcomeRejected)
 		return change{}, rejected(decision.Rejection)
 	}
@@ -56,6 +57,24 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 	}
 	e.metrics.request(egress, egressOutcome(claim, declared, decision))
 	return made, nil
+}
+
+// identity is the discovery identity of a backend, and whether it has one: an empty one cannot be read.
+func (e *engine) identity(backend string) (identity []policy.Header, has bool) {
+	if e.now().Before(e.quiet) {
+		return nil, false
+	}
+	identity, has = e.identities[backend]
+	return identity, has
+}
+
+// act is what a request asks for. Where Envoy reads bodies and could not read this one, it may be anything, whatever its headers say.
+func (b binding) act(request incoming) policy.Act {
+	act := request.act
+	if b.reads == readsMCP && !request.read && request.method == http.MethodPost {
+		act.Disputed = true
+	}
+	return act
 }
 
 // withoutHeaders lets a request go on without any of the client's headers, where Envoy would refuse it with them.

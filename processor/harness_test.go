@@ -40,6 +40,7 @@ type bench struct {
 	processor *processor.Processor
 	log       *safeBuffer
 	keys      ticket.Keys
+	own       map[string][]policy.Header // discovery identities of the fan-out
 }
 
 type setup struct {
@@ -78,7 +79,7 @@ func start(t testing.TB, s setup) *bench {
 	if s.succession == nil {
 		s.succession = sessions
 	}
-	b := &bench{sessions: sessions, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
+	b := &bench{own: s.identities, sessions: sessions, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
 	server := grpc.NewServer()
 	if s.keys == nil {
 		s.keys = ticket.RandomKeys()
@@ -111,12 +112,12 @@ func loadPolicy(t testing.TB, text string) *policy.Policy {
 	return loaded
 }
 
-// apply takes other rules.
+// apply takes other rules, and the identities that there are already.
 func (b *bench) apply(t *testing.T, texts ...string) {
 	t.Helper()
 	var all []processor.Rules
 	for _, text := range texts {
-		all = append(all, processor.Rules{Policy: loadPolicy(t, text)})
+		all = append(all, processor.Rules{Policy: loadPolicy(t, text), Identities: b.own})
 	}
 	b.processor.Apply(b.keys, all...)
 }

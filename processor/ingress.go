@@ -22,12 +22,11 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 	if err != nil && !e.fails("sessions cannot be read", err) {
 		return e.reject(storeFailed(), outcomeStoreFailed)
 	}
-	capture, rejection := e.policy.Complete(taken.Capture, visit.kept())
-	if rejection == nil && request.method != http.MethodOptions {
-		rejection = e.policy.Missing(capture)
-	}
-	if rejection != nil {
-		return e.refuseHeaders(request, rejection)
+	capture, leftOut := e.policy.Complete(taken.Capture, visit.kept())
+	if request.method != http.MethodOptions {
+		if rejection := e.policy.Missing(capture); rejection != nil {
+			return e.refuseHeaders(request, rejection)
+		}
 	}
 	minted, trouble := e.mint(capture)
 	if trouble != nil {
@@ -40,7 +39,7 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 	if err := errors.Join(e.keep(ctx, minted, capture), e.remember(ctx, visit, request, taken.Capture, capture, minted)); err != nil && !e.fails("the store cannot be written", err) {
 		return e.reject(storeFailed(), outcomeStoreFailed)
 	}
-	e.metrics.taken(e.policy, taken, capture)
+	e.metrics.taken(e.policy, taken, capture, leftOut)
 	for _, header := range taken.Capture {
 		e.seen.header(e.policy.Pattern(header.Name), e.now())
 	}
@@ -68,7 +67,7 @@ func (e *engine) fails(what string, err error) (goesOn bool) {
 }
 
 func (e *engine) refuseHeaders(request incoming, rejection *policy.Rejection) (change, *problem) {
-	e.metrics.rejected(e.policy, rejection)
+	e.metrics.rejected(e.policy, "", rejection)
 	trouble := rejected(rejection)
 	if e.asks(request) {
 		trouble.view = []policy.Header{nameList(rejectedHeader, []string{rejection.Header})}
@@ -94,6 +93,21 @@ func (e *engine) exchangeForTicket(request []policy.Header, hide []string, minte
 		e.metrics.baggageDropped.Add(float64(dropped))
 		made.set = append(made.set, policy.Header{Name: policy.BaggageHeader, Value: policy.NewValue(line)})
 	} else if sent.Taints() {
+		made.setBaggage(sent.Baggage)
+	}
+	return made
+}
+
+// carriersOff is all that a dry run does to a request: a ticket is only ever Bellhop's, and no backend sees one. One that a client
+// made up could else be found in a pooled connection of the fan-out later, and one from before a dry run reach a backend.
+func carriersOff(request []policy.Header) change {
+	var made change
+	for _, name := range []string{policy.TicketHeader, policy.TicketAlias} {
+		if slices.ContainsFunc(request, func(h policy.Header) bool { return h.Name == name }) {
+			made.remove = append(made.remove, name)
+		}
+	}
+	if sent := ticket.Read(request); sent.Taints() {
 		made.setBaggage(sent.Baggage)
 	}
 	return made

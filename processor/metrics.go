@@ -35,6 +35,7 @@ type families struct {
 	mismatches     *prometheus.CounterVec
 	baggageDropped *prometheus.CounterVec
 	strangers      *prometheus.CounterVec
+	nameless       *prometheus.CounterVec
 	ended          *prometheus.CounterVec
 }
 
@@ -62,11 +63,14 @@ func newFamilies(registerer prometheus.Registerer) *families {
 		strangers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bellhop_session_strangers_total", Help: "Requests with the session of another principal: they got nothing of it.",
 		}, []string{"fanout"}),
+		nameless: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_session_nameless_total", Help: "Requests of a session that keeps headers, without any principal: they got nothing of it.",
+		}, []string{"fanout"}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bellhop_sessions_ended_total", Help: "Sessions that were forgotten because their client or the fan-out ended them.",
 		}, []string{"fanout"}),
 	}
-	registerer.MustRegister(f.strangers, f.ended, f.requests, f.headers, f.seconds, f.refused, f.mismatches, f.baggageDropped)
+	registerer.MustRegister(f.strangers, f.nameless, f.ended, f.requests, f.headers, f.seconds, f.refused, f.mismatches, f.baggageDropped)
 	return f
 }
 
@@ -78,6 +82,7 @@ type metrics struct {
 	mismatches     prometheus.Counter
 	baggageDropped prometheus.Counter
 	strangers      prometheus.Counter
+	nameless       prometheus.Counter
 	ended          prometheus.Counter
 }
 
@@ -86,7 +91,7 @@ func (f *families) of(fanout string) *metrics {
 	return &metrics{
 		requests: f.requests.MustCurryWith(label), headers: f.headers.MustCurryWith(label), seconds: f.seconds.MustCurryWith(label),
 		mismatches: f.mismatches.With(label), baggageDropped: f.baggageDropped.With(label), strangers: f.strangers.With(label),
-		ended: f.ended.With(label),
+		nameless: f.nameless.With(label), ended: f.ended.With(label),
 	}
 }
 
@@ -106,11 +111,12 @@ func (m *metrics) timer(r role) *prometheus.Timer {
 	return prometheus.NewTimer(m.seconds.WithLabelValues(string(r)))
 }
 
-func (m *metrics) rejected(p *policy.Policy, rejection *policy.Rejection) {
-	m.header(p, rejection.Header, "", "rejected")
+// rejected counts a header for which a request is refused; backend is empty at ingress.
+func (m *metrics) rejected(p *policy.Policy, backend string, rejection *policy.Rejection) {
+	m.header(p, rejection.Header, backend, "rejected")
 }
 
-func (m *metrics) taken(p *policy.Policy, taken policy.Taken, complete policy.Capture) {
+func (m *metrics) taken(p *policy.Policy, taken policy.Taken, complete policy.Capture, leftOut []string) {
 	if len(complete) == 0 {
 		m.request(ingress, outcomeEmpty)
 	} else {
@@ -128,6 +134,9 @@ func (m *metrics) taken(p *policy.Policy, taken policy.Taken, complete policy.Ca
 	}
 	for _, name := range taken.LeftOut {
 		m.header(p, name, "", "restricted")
+	}
+	for _, name := range leftOut {
+		m.header(p, name, "", "over_limit")
 	}
 	for _, name := range taken.Repeated {
 		m.header(p, name, "", "repeated")

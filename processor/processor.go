@@ -101,6 +101,9 @@ type engine struct {
 	sealer     *ticket.Sealer
 	seen       *sightings
 	identities map[string][]policy.Header
+	// quiet is until when requests without a ticket get no discovery identity: clients' requests from a dry run, which gives out no
+	// tickets, may still be under way.
+	quiet time.Time
 }
 
 // New makes a processor that applies the rules of each fan-out.
@@ -136,6 +139,7 @@ func (s *shared) engine(keys ticket.Keys, rules Rules, before *engines) *engine 
 	return &engine{
 		shared: s, metrics: s.families.of(fanout), policy: rules.Policy, identities: rules.Identities,
 		seen:   before.sightings(rules.Policy, s.now()),
+		quiet:  before.quiet(rules.Policy, s.now()),
 		names:  names,
 		sealer: ticket.NewSealer(keys, fanout, rules.Policy.Rotate(), rules.Policy.Lifetime()),
 		minter: ticket.NewMinter(keys[0], fanout, rules.Policy.Rotate()),

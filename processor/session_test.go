@@ -110,6 +110,10 @@ func TestAnotherPrincipalGetsNothingOfASession(t *testing.T) {
 		t.Errorf("the owner after them: %s", diff)
 	}
 	b.metric(t, "bellhop_session_strangers_total", "bellhop_session_strangers_total{fanout=\"\"} 2")
+	b.metric(t, "bellhop_session_nameless_total", "bellhop_session_nameless_total{fanout=\"\"} 2")
+	if !strings.Contains(b.log.String(), "session.bind") {
+		t.Errorf("nobody is told how to mend it: %s", b.log)
+	}
 }
 
 // Requests that say nothing of their principal look alike: none of them has a session.

@@ -74,7 +74,7 @@ func (e *engine) answer(ctx context.Context, x *exchange, request *extprocv3.Pro
 	made, trouble := serve(ctx, x.binding, incoming)
 	switch {
 	case e.policy.Mode() == policy.ModeObserve:
-		return replyUnchanged(request, false), !moreToCome(request)
+		return replyHeaders(carriersOff(incoming.headers)), !moreToCome(request)
 	case trouble != nil:
 		return replyProblem(trouble, incoming.id), true
 	default:

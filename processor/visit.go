@@ -33,9 +33,8 @@ func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
 		return v, nil // nothing is remembered
 	}
 	if e.policy.KeepsSessions() { // else a session only has a ticket, which is nobody's secret
-		bind := e.policy.Session().Bind
-		v.nameless = len(bind) > 0 && !present(request.headers, bind)
-		v.principal = e.names[0].Principal(request.headers, bind)
+		v.nameless = !e.policy.HasPrincipal(request.headers)
+		v.principal = e.names[0].Principal(request.headers, e.policy.Session().Bind)
 	}
 	if request.session == "" {
 		return v, nil
@@ -49,7 +48,10 @@ func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
 	case err != nil:
 		return visit{nameless: true}, err
 	case stranger:
-		if !v.nameless {
+		if v.nameless {
+			e.metrics.nameless.Inc()
+			e.warnings.warn("a request of a session that keeps headers has no principal: it gets nothing of them; let clients send one of the headers in session.bind with each request", "bind", e.policy.Session().Bind)
+		} else {
 			e.metrics.strangers.Inc()
 		}
 		return visit{nameless: true}, nil
@@ -75,11 +77,6 @@ func (e *engine) find(ctx context.Context, request incoming, v visit) (found vis
 		}
 	}
 	return v, false, nil
-}
-
-// present reports whether a request has any of the headers.
-func present(request []policy.Header, names []string) bool {
-	return slices.ContainsFunc(request, func(h policy.Header) bool { return slices.Contains(names, h.Name) })
 }
 
 // remember writes what a request tells about its session. Nothing is written while nothing changes, for a session that is

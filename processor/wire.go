@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"math"
 	"strconv"
 	"strings"
 
@@ -20,6 +21,7 @@ type incoming struct {
 	modern  bool       // of MCP 2026-07-28, which has no sessions
 	cluster string     // to which Envoy sends the request; empty: not known
 	act     policy.Act // what it asks for, where that is known
+	read    bool       // Envoy has read that in the body
 	id      any        // of its JSON-RPC request: text or number; nil: not known
 }
 
@@ -62,10 +64,18 @@ func readRequest(message *extprocv3.ProcessingRequest) incoming {
 			request.modern = true
 		}
 	}
+	if request.modern {
+		request.session = ""
+	}
 	request.act = policy.ReadAct(request.headers)
 	if fields := message.GetMetadataContext().GetFilterMetadata()[mcpNamespace].GetFields(); fields != nil {
+		method := fields["method"].GetStringValue()
+		request.read = method != ""
+		if !request.read && request.act != (policy.Act{}) {
+			request.act.Disputed = true // what the headers say, a body that cannot be read may contradict
+		}
 		request.act = request.act.Merge(policy.Act{
-			Method: fields["method"].GetStringValue(),
+			Method: method,
 			Tool:   fields["params"].GetStructValue().GetFields()["name"].GetStringValue(),
 		})
 		request.id = readID(fields["id"])
@@ -93,13 +103,18 @@ func readResponse(message *extprocv3.ProcessingRequest) outgoing {
 	return response
 }
 
-// readID returns a JSON-RPC id, which is text or a number.
+// readID returns a JSON-RPC id, which is text or a number. A number that Envoy's metadata may have rounded, or that JSON would write
+// in another way, is not known: the client would not find its request by it.
 func readID(value *structpb.Value) any {
 	switch kind := value.GetKind().(type) {
 	case *structpb.Value_StringValue:
 		return kind.StringValue
 	case *structpb.Value_NumberValue:
-		return kind.NumberValue
+		const exact = 1 << 53
+		if number := kind.NumberValue; number == math.Trunc(number) && math.Abs(number) < exact {
+			return int64(number)
+		}
+		return nil
 	default:
 		return nil
 	}

@@ -94,7 +94,7 @@ func addFailOpen(cmd *cobra.Command, failOpen *bool) {
 }
 
 func addReading(cmd *cobra.Command, readMCP *bool) {
-	cmd.Flags().BoolVar(readMCP, "read-mcp", false, "let Envoy read the MCP method and the tool from the body, for discovery identities and error ids (always with rules for tools)")
+	cmd.Flags().BoolVar(readMCP, "read-mcp", false, "let Envoy read the MCP method and the tool from the body, for the ids of errors (always with rules for tools or a discovery identity)")
 }
 
 // onePolicy reads the policy that a command needs.

@@ -1,13 +1,14 @@
 package server_test
 
 import (
-	"bellhop/policy"
-	"bellhop/processor/server"
-	"bellhop/processor/ticket"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"bellhop/policy"
+	"bellhop/processor/server"
+	"bellhop/processor/ticket"
 )
 
 // A key file that changes is taken without a restart; with a fault the last good keys stay.
