@@ -70,6 +70,10 @@ func (c *checker) sealed(doc *Document) {
 // session checks what a session is bound to. Without a principal, whoever learns a session's ID has its headers.
 func (c *checker) session(doc *Document) {
 	c.atLeast("session.idle", doc.Session.Idle, time.Second)
+	if doc.Ticket.Mode == TicketStored && doc.Ticket.Lifetime > doc.Session.Idle {
+		c.warn(c.firstOf("ticket.lifetime", "session.idle"), fmt.Sprintf("write session: {idle: %s} or more, or a shorter ticket.lifetime", doc.Ticket.Lifetime),
+			"ticket.lifetime is longer than session.idle: a session that is forgotten takes with it which tickets it had replaced, and a fan-out that froze one can go on using it")
+	}
 	for i, name := range doc.Session.Bind {
 		at := c.at("session.bind[%d]", i)
 		if !ValidName(name) || strings.HasSuffix(name, "*") {

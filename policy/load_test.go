@@ -81,6 +81,7 @@ func TestWarnings(t *testing.T) {
 		{"sealed and grace", "version: 1\nforward: [x-a]\nlimits: {total_bytes: 8192}\nticket: {mode: sealed, grace: 1m}\n", "grace is of no use with sealed tickets"},
 		{"sealed and a session", "version: 1\nlimits: {total_bytes: 8192}\nforward: [{name: x-a, keep: session}]\nticket: {mode: sealed}\n", "keep: session needs a store, also with sealed tickets"},
 		{"anonymous session", "version: 1\nforward: [{name: x-a, keep: session}]\nsession: {bind: []}\n", "keep: session without a principal"},
+		{"a ticket that outlives its session", "version: 1\nforward: [x-a]\nticket: {lifetime: 2h}\n", "ticket.lifetime is longer than session.idle"},
 		{"prefix alone", "version: 1\nforward: [{name: x-a, prefix: \"Bearer \"}]\n", "prefix without as"},
 		{"token", "version: 1\nbackends: {a: {clusters: [c]}}\nforward:\n  - {name: authorization, to: [a], hide: true}\n", "MCP forbids passing on the access token"},
 	}

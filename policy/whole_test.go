@@ -157,7 +157,7 @@ func TestWhateverABackendGetsARuleAllows(t *testing.T) {
 		}
 		call := policy.Call{
 			Backend: rapid.SampledFrom([]string{"a", "b", "undeclared"}).Draw(t, "backend"), Capture: taken.Capture, Request: sent,
-			Claim: rapid.SampledFrom([]policy.Claim{policy.ClaimNone, policy.ClaimUnknown, policy.ClaimCapture, policy.ClaimSuperseded, policy.ClaimRedirected}).Draw(t, "claim"),
+			Claim: rapid.SampledFrom([]policy.Claim{policy.ClaimNone, policy.ClaimUnknown, policy.ClaimCapture, policy.ClaimCapture, policy.ClaimCapture, policy.ClaimSuperseded, policy.ClaimRedirected}).Draw(t, "claim"),
 			Act: rapid.SampledFrom([]policy.Act{
 				{}, {Method: "tools/call", Tool: "search_x"}, {Method: "tools/call", Tool: "other"}, {Method: "tools/call", Tool: "search_x", Disputed: true}, {Method: "tools/list"},
 			}).Draw(t, "act"),
@@ -188,7 +188,7 @@ func TestWhateverABackendGetsARuleAllows(t *testing.T) {
 			t.Fatalf("once %v, twice %v", once, apply(once, twice))
 		}
 	})
-	if forwarded == 0 {
+	if forwarded == 0 && !testing.Short() { // then there are few tries
 		t.Error("no header was ever forwarded: this proves nothing")
 	}
 }
