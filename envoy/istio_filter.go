@@ -54,8 +54,11 @@ func (w *meshWriter) workloadFilter(namespace string) manifest {
 	p.addFilters(inbound, ingress, w.port, false)
 	p.addFilters(outboundSide, egress, 0, true)
 	for _, b := range w.backends {
-		p.enable(outboundSide, egress, b.origin(), metadata(backendKey, b.name),
-			"Backend "+b.name+". Only here does the filter run.")
+		p.enable(outboundSide, egress, domain(b.origin()), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
+		if !b.secure {
+			p.enable(outboundSide, egress, unnamed(b.place), metadata(backendKey, b.name),
+				"The same for a Service that does not say what its port speaks, whose routes Istio calls by its name.")
+		}
 	}
 	p.stripTicket(outboundSide)
 	if w.bellhop == nil {
@@ -73,12 +76,12 @@ func (w *meshWriter) gatewayFilters() []manifest {
 	in := w.newPatches()
 	in.addFilters(gatewaySide, ingress, 0, true)
 	for _, host := range w.hosts {
-		in.enable(gatewaySide, ingress, host, nil, "The fan-out, as clients know it, on every port. Only here does the filter run.")
+		in.enable(gatewaySide, ingress, domain(host), nil, "The fan-out, as clients know it, on every port. Only here does the filter run.")
 	}
 	out := w.newPatches()
 	out.addFilters(gatewaySide, egress, 0, true)
 	for _, b := range w.backends {
-		out.enable(gatewaySide, egress, b.origin(), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
+		out.enable(gatewaySide, egress, domain(b.origin()), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
 	}
 	out.stripTicket(gatewaySide)
 	return []manifest{
@@ -213,7 +216,7 @@ func routerOf() yaml.MapSlice {
 }
 
 // enable lets a disabled filter run for one virtual host, and tells it something of that host.
-func (p *patches) enable(where side, r role, host place, tell []*corev3.HeaderValue, why string) {
+func (p *patches) enable(where side, r role, routes yaml.MapSlice, tell []*corev3.HeaderValue, why string) {
 	p.note(p.path(), why)
 	p.noteBackend(r)
 	enabled := map[string]*anypb.Any{p.filterName(r): p.pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
@@ -222,7 +225,7 @@ func (p *patches) enable(where side, r role, host place, tell []*corev3.HeaderVa
 	if p.readMCP {
 		enabled[mcpFilterName] = p.pack(&mcpv3.McpOverride{TrafficMode: mcpv3.Mcp_PASS_THROUGH, MaxRequestBodySize: wrapperspb.UInt32(maxParsedBody)})
 	}
-	p.mergeHost(where, host, &routev3.VirtualHost{TypedPerFilterConfig: enabled})
+	p.mergeHost(where, routes, &routev3.VirtualHost{TypedPerFilterConfig: enabled})
 }
 
 func (p *patches) noteBackend(r role) {
@@ -231,33 +234,41 @@ func (p *patches) noteBackend(r role) {
 	}
 }
 
-// mergeHost adds to a virtual host. It is found by its domain: hosts with the same routes have one virtual host in Istio,
-// which has the name of one of them.
-func (p *patches) mergeHost(where side, host place, value proto.Message) {
-	routes := fields("vhost", fields("domainName", scalar(host.host)))
-	if host.port != 0 {
-		routes = append(fields("portNumber", int(host.port)), routes...)
-	}
-	match := fields("context", string(where), "routeConfiguration", routes)
+// mergeHost adds to a virtual host.
+func (p *patches) mergeHost(where side, routes yaml.MapSlice, value proto.Message) {
 	partial, err := tree(value) // it is a part, which its own rules would refuse
 	if err != nil {
 		p.faults = append(p.faults, err)
 	}
-	p.add("VIRTUAL_HOST", match, "MERGE", partial)
+	p.add("VIRTUAL_HOST", fields("context", string(where), "routeConfiguration", routes), "MERGE", partial)
+}
+
+// domain matches a virtual host by its domain: hosts with the same routes have one virtual host in Istio, which has the name of
+// one of them.
+func domain(host place) yaml.MapSlice {
+	routes := fields("vhost", fields("domainName", scalar(host.host)))
+	if host.port != 0 {
+		routes = append(fields("portNumber", int(host.port)), routes...)
+	}
+	return routes
+}
+
+// unnamed matches that of a service whose port's protocol Istio has to find out: all domains lead there.
+func unnamed(service place) yaml.MapSlice {
+	return fields("name", quoted(service.String()), "vhost", fields("name", quoted(service.String())))
 }
 
 // shut keeps the fan-out itself from Bellhop: what it sends by its proxy carries the certificate that opens Bellhop. The proxy's
 // own filters do not pass the proxy's listeners.
 func (p *patches) shut(service place) {
 	p.note(p.path(), "The fan-out itself never asks Bellhop: it would do so with its proxy's certificate, and could redeem tickets.")
-	match := fields("context", string(outboundSide), "routeConfiguration", fields("vhost", fields("domainName", scalar(service.host))))
-	p.add("HTTP_ROUTE", match, "INSERT_FIRST", p.tree(&routev3.Route{
-		Name:  "bellhop.shut",
-		Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
-			Status: http.StatusForbidden,
-		}},
-	}))
+	for _, routes := range []yaml.MapSlice{domain(place{host: service.host}), unnamed(service)} {
+		p.add("HTTP_ROUTE", fields("context", string(outboundSide), "routeConfiguration", routes), "INSERT_FIRST", p.tree(&routev3.Route{
+			Name:   "bellhop.shut",
+			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+			Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: http.StatusForbidden}},
+		}))
+	}
 }
 
 // stripTicket takes the ticket off what goes anywhere, after the filters: also to a server that is no backend, where no

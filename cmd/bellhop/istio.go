@@ -24,7 +24,11 @@ func newIstio() *cobra.Command {
   sidecar  one Bellhop in each pod of the fan-out
   central  one Bellhop service, used by the proxies of a fan-out
   mesh     one Bellhop service and one configuration for all fan-outs
-  gateway  Bellhop at the ingress gateway and the egress gateway`,
+  gateway  Bellhop at the ingress gateway and the egress gateway
+
+The Services of the fan-out and of the backends have to call their ports http…, or
+to say appProtocol: http. Where a port is TCP, no filter sees the headers: a fan-out's
+clients are not captured.`,
 		ValidArgs: names,
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
 		Example: `  bellhop envoy istio sidecar --policy policy.yaml --workload app=vmcp --port 4483 \
@@ -43,7 +47,7 @@ func newIstio() *cobra.Command {
 	flags.StringVar(&options.CeilingFile, "ceiling", "", ceilingUsage)
 	flags.StringVar(&options.Namespace, "namespace", envoy.DefaultNamespace, "the namespace of the fan-out")
 	flags.StringArrayVar(&options.Workload, "workload", nil, "KEY=VALUE, a label of the fan-out's pods (default: "+envoy.DefaultWorkload+"; mesh: "+envoy.MeshLabel+")")
-	flags.StringVar(&options.Port, "port", "", "the fan-out's port (default: every port of its pods)")
+	flags.StringVar(&options.Port, "port", "", "the port on which the fan-out's container listens: its Service's targetPort (default: every port of its pods)")
 	flags.StringArrayVar(&options.Hosts, "host", nil, "gateway: a host of the VirtualServices that lead clients to the fan-out; repeat it for all")
 	flags.StringArrayVar(&options.Backends, "backend", nil, "NAME=URL of a backend; https is for servers outside the mesh, and made by the proxy; repeat it")
 	flags.StringArrayVar(&options.Accounts, "account", nil, "central, gateway: NAMESPACE/NAME, the service account of the fan-out's pods; repeat it")
