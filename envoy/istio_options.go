@@ -28,7 +28,7 @@ const (
 	DefaultRootNamespace  = "istio-system"
 	DefaultIngressAccount = "istio-ingressgateway-service-account" // in the root namespace
 	DefaultEgressAccount  = "istio-egressgateway-service-account"  // the same
-	DefaultProxyVersion   = "1.31"
+	DefaultProxyVersion   = "1.29"                                 // the oldest that is supported: nobody gets what his proxies do not know
 	DefaultTrustDomain    = "cluster.local"
 )
 
@@ -126,7 +126,7 @@ func parseRelease(text string) (release, *problem) {
 	minor, _, _ = strings.Cut(minor, ".")
 	number, err := strconv.Atoi(minor)
 	if !ok || err != nil {
-		return 0, &problem{"is no release of Istio", "write it like " + DefaultProxyVersion}
+		return 0, &problem{"is no release of Istio", "write it like 1.31"}
 	}
 	if r := release(number); r >= oldestRelease && r <= newestRelease {
 		return r, nil

@@ -29,7 +29,7 @@ func setUps() map[envoy.SetUp]envoy.IstioOptions {
 		},
 	}
 	for name, options := range all {
-		options.SetUp = name
+		options.SetUp, options.ProxyVersion = name, "1.31"
 		below := func(file string) string { return "deploy/istio/" + string(name) + "/" + file } // commands are run at the top of the repository
 		for i, file := range options.PolicyFiles {
 			options.PolicyFiles[i] = below(file)
@@ -160,10 +160,10 @@ func TestMeshWantsFanouts(t *testing.T) {
 }
 
 func TestIstioWarnings(t *testing.T) {
-	options := envoy.IstioOptions{SetUp: envoy.SetUpSidecar, ProxyVersion: "1.30", FailOpen: true, Backends: []string{"a=http://mcp.example.com"}}
+	options := envoy.IstioOptions{SetUp: envoy.SetUpSidecar, FailOpen: true, Backends: []string{"a=http://mcp.example.com"}}
 	p := load(t, "version: 1\nforward:\n  - {name: x-request-id, tools: [search_*]}\n")
 	got := strings.Join(envoy.IstioWarnings([]*policy.Policy{p}, options), "\n")
-	for _, want := range []string{"--fail-open: ", "--proxy-version 1.30: ", "x-request-id: ", "--backend a: "} {
+	for _, want := range []string{"--fail-open: ", "--proxy-version 1.29: ", "x-request-id: ", "--backend a: "} {
 		if !strings.Contains("\n"+got, "\n"+want) {
 			t.Errorf("%q is not in:\n%s", want, got)
 		}

@@ -56,7 +56,7 @@ clients are not captured.`,
 	flags.StringVar(&options.IngressAccount, "ingress-account", "", "gateway: NAMESPACE/NAME, the service account of the ingress gateway (default: ROOT-NAMESPACE/"+envoy.DefaultIngressAccount+")")
 	flags.StringVar(&options.EgressAccount, "egress-account", "", "gateway: the same of the egress gateway (default: ROOT-NAMESPACE/"+envoy.DefaultEgressAccount+")")
 	flags.StringVar(&options.TrustDomain, "trust-domain", envoy.DefaultTrustDomain, "the trust domain of the mesh")
-	flags.StringVar(&options.ProxyVersion, "proxy-version", envoy.DefaultProxyVersion, "the oldest Istio of the proxies: 1.29, 1.30 or 1.31")
+	flags.StringVar(&options.ProxyVersion, "proxy-version", envoy.DefaultProxyVersion, "the oldest Istio of the proxies, 1.29, 1.30 or 1.31: newer ones can read the tool from a body, and fail closed without Bellhop's service")
 	addReading(cmd, &options.ReadMCP)
 	addFailOpen(cmd, &options.FailOpen)
 	return cmd

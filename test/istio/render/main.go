@@ -135,7 +135,7 @@ func (p path) manifests() (string, error) {
 	if loaded == nil {
 		return "", findings
 	}
-	options := envoy.IstioOptions{SetUp: p.setUp, ReadMCP: p.readMCP}
+	options := envoy.IstioOptions{SetUp: p.setUp, ReadMCP: p.readMCP, ProxyVersion: "1.31"}
 	target := fmt.Sprintf("http://%%s:%d%%s", servicePort)
 	switch p.setUp {
 	case envoy.SetUpSidecar:
