@@ -39,6 +39,9 @@ func IstioWarnings(policies []*policy.Policy, options IstioOptions) []string {
 	if plan.release < closingRelease && plan.options.SetUp != SetUpSidecar {
 		warnings = append(warnings, "--proxy-version "+plan.options.ProxyVersion+": while Bellhop's service does not exist, these proxies skip the filters, and the fan-out sees the clients' headers; create the service first and delete it last")
 	}
+	if plan.baggage {
+		warnings = append(warnings, "ticket.carriers: baggage: what the fan-out sends to a server that is no backend takes the ticket along; use the header where the fan-out passes it on")
+	}
 	for _, one := range policies {
 		if one.ScopesTools() && !plan.readMCP {
 			warnings = append(warnings, "--proxy-version "+plan.options.ProxyVersion+": these proxies cannot read the tool from a body, so rules with tools: hold only for clients that say the tool in mcp-name")

@@ -33,8 +33,9 @@ const (
 // patches collects the patches of one EnvoyFilter, with the comments on them.
 type patches struct {
 	*writer
-	all    []any
-	fanout string // part of the filters' names where fan-outs share a proxy; else empty
+	all     []any
+	baggage bool   // tickets are in baggage
+	fanout  string // part of the filters' names where fan-outs share a proxy; else empty
 }
 
 // filterName is that of the filter of a role.
@@ -91,7 +92,7 @@ func (w *meshWriter) gatewayFilters() []manifest {
 }
 
 func (w *meshWriter) newPatches() *patches {
-	p := &patches{writer: newWriter(w.processing)}
+	p := &patches{writer: newWriter(w.processing), baggage: w.baggage}
 	if w.options.SetUp == SetUpGateway {
 		p.fanout = w.fanout() // else a second fan-out's filters would run for the hosts of the first
 	}
@@ -274,6 +275,10 @@ func (p *patches) shut(service place) {
 // stripTicket takes the ticket off what goes anywhere, after the filters: also to a server that is no backend, where no
 // filter of Bellhop's runs.
 func (p *patches) stripTicket(where side) {
-	p.note(p.path(), "No server ever sees a ticket, also none that is no backend: there nothing else of Bellhop's happens.")
+	if p.baggage {
+		p.note(p.path(), "A server that is no backend sees no ticket in a header. It does see one in baggage, which Envoy cannot take apart.")
+	} else {
+		p.note(p.path(), "No server ever sees a ticket, also none that is no backend: there nothing else of Bellhop's happens.")
+	}
 	p.add("ROUTE_CONFIGURATION", fields("context", string(where)), "MERGE", fields("request_headers_to_remove", list(policy.TicketHeader)))
 }

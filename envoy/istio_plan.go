@@ -22,6 +22,7 @@ type meshPlan struct {
 	egress   account   // gateway: the egress gateway's
 	fanouts  []string  // mesh: the namespaces of the fan-outs
 	release  release
+	baggage  bool // a policy has its tickets in baggage
 }
 
 // The longest names that Kubernetes takes: of most resources, and of what has to be a label (RFC 1123).
@@ -251,6 +252,7 @@ func (p *meshPlan) readProcessing(f *faults, policies []*policy.Policy) {
 		common.Bellhop = []string{p.options.Bellhop}
 	}
 	p.processing = newProcessing(f, common, policies...)
+	p.baggage = slices.ContainsFunc(policies, func(one *policy.Policy) bool { return one.Uses(policy.CarrierBaggage) })
 	switch {
 	case p.options.SetUp != SetUpSidecar:
 		p.cluster, p.authority = outbound(p.service), p.service.String()

@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -171,6 +172,13 @@ func TestIstioWarnings(t *testing.T) {
 	manifests, err := envoy.Istio([]*policy.Policy{p}, options)
 	if err != nil || strings.Contains(string(manifests), "filters.http.mcp") {
 		t.Errorf("older proxies do not know the filter that reads MCP (%v)", err)
+	}
+	baggage := load(t, "version: 1\nforward: [x-a]\nticket: {carriers: [baggage], rotate: 5m}\n")
+	if got := envoy.IstioWarnings([]*policy.Policy{baggage}, options); !slices.ContainsFunc(got, func(one string) bool { return strings.HasPrefix(one, "ticket.carriers: baggage: ") }) {
+		t.Errorf("got %q", got)
+	}
+	if manifests, err := envoy.Istio([]*policy.Policy{baggage}, options); err != nil || strings.Contains(string(manifests), "No server ever sees a ticket") {
+		t.Errorf("what is not so is said (%v)", err)
 	}
 	central := setUps()[envoy.SetUpCentral]
 	central.ProxyVersion = "1.30"
