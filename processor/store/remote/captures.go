@@ -70,16 +70,29 @@ func (s *Store) wrote(name string, n nearby, written time.Time, generation uint6
 
 // telling writes a capture.
 func (s *Store) telling(name string, n nearby) speech {
-	v := s.newest()
-	key := v.key(captures, name)
 	return func(ctx context.Context, client valkey.Client) error {
-		text, err := encodeCapture(n.capture, n.lifetime)
+		key, sealed, err := s.sealed(name, n)
 		if err != nil {
 			return err
 		}
-		return client.Do(ctx, client.B().Set().Key(key).Value(valkey.BinaryString(v.seal(key, text))).Px(ttl(n.lifetime)).Build()).Error()
+		return client.Do(ctx, client.B().Set().Key(key).Value(sealed).Px(ttl(n.lifetime)).Build()).Error()
 	}
 }
+
+func (s *Store) sealed(name string, n nearby) (key, sealed string, err error) {
+	v := s.newest()
+	key = v.key(captures, name)
+	text, err := encodeCapture(n.capture, n.lifetime)
+	return key, valkey.BinaryString(v.seal(key, text)), err
+}
+
+// prolongScript writes a capture unless it is kept for long enough, and returns how long it is kept.
+// ARGV: text, its life, what is long enough.
+const prolongScript = `
+local left = redis.call('PTTL', KEYS[1])
+if left > tonumber(ARGV[3]) then return left end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return tonumber(ARGV[2])`
 
 // prolong tells the server that a capture of which it was told is in use, when it is time and no other Bellhop has done so.
 // Nobody waits for that.
@@ -89,21 +102,17 @@ func (s *Store) prolong(name string, n nearby) {
 		return
 	}
 	n.tried, n.triedBy = s.now(), generation
-	key := s.newest().key(captures, name)
 	begun := s.later(func(ctx context.Context, client valkey.Client) error {
-		left, err := client.Do(ctx, client.B().Pttl().Key(key).Build()).AsInt64()
+		key, sealed, err := s.sealed(name, n)
 		if err != nil {
 			return err
 		}
-		if other := s.told(n, left); !s.due(other) {
-			s.wrote(name, n, other.written, generation)
-			return nil
+		left, err := client.Do(ctx, client.B().Eval().Script(prolongScript).Numkeys(1).Key(key).
+			Arg(sealed, milliseconds(ttl(n.lifetime)), milliseconds(ttl(n.lifetime)-n.lifetime/2)).Build()).AsInt64()
+		if err == nil {
+			s.wrote(name, n, s.told(n, left).written, generation)
 		}
-		if err := s.telling(name, n)(ctx, client); err != nil {
-			return err
-		}
-		s.wrote(name, n, s.now(), generation)
-		return nil
+		return err
 	})
 	if begun {
 		s.near.Set(name, n, n.lifetime)
