@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 )
 
 // root is the project's folder, seen from this package.
@@ -144,15 +145,24 @@ func TestEveryKustomizationIsWithoutFaults(t *testing.T) {
 }
 
 func TestEveryComponentIsUsed(t *testing.T) {
-	var users strings.Builder
+	used := map[string]bool{}
+	use := func(folder, text string) {
+		var kustomization types.Kustomization
+		if err := yaml.Unmarshal([]byte(text), &kustomization); err != nil {
+			t.Fatal(err)
+		}
+		for _, component := range kustomization.Components {
+			used[filepath.Join(folder, component)] = true
+		}
+	}
 	for _, overlay := range overlays {
-		users.WriteString(overlay)
+		use(".", overlay)
 	}
 	for _, folder := range folders(t, "Kustomization") {
-		users.WriteString(read(t, filepath.Join(folder, "kustomization.yaml")))
+		use(folder, read(t, filepath.Join(folder, "kustomization.yaml")))
 	}
 	for _, folder := range folders(t, "Component") {
-		if !strings.Contains(users.String(), filepath.Base(folder)) {
+		if !used[folder] {
 			t.Errorf("nothing uses %s, so nothing tests it", folder)
 		}
 	}
@@ -206,6 +216,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 		{"a config map that is not there", service, "configMap:\n          name: bellhop-policy", "configMap:\n          name: policy", "ConfigMap"},
 		{"a config map with a hash in its name", service, "name: bellhop-policy", "name: bellhop-policy-g4hmhb4k2t", "hash"},
 		{"a secret that no README makes", service, "secretName: bellhop-keys", "secretName: keys", "Secret keys"},
+		{"a secret of another page's", gateway, "secretName: bellhop-keys", "secretName: bellhop-store", "Secret bellhop-store"},
 		{"a single file, which never changes", service, "name: policy\n          readOnly", "name: policy\n          subPath: policy.yaml\n          readOnly", "subPath"},
 		{"a policy with a fault", service, "- x-mcp-api-key", "- host", "host"},
 		{"a team above the ceiling", mesh, "- x-mcp-api-key", "- x-internal-key", "x-internal-key"},
@@ -221,6 +232,9 @@ func TestEveryRuleCanFail(t *testing.T) {
 		{"a value that ToolHive does not take", toolhive, "transport: streamable-http", "transport: stdio", "transport"},
 		{"a field in ToolHive's pod that Kubernetes does not know", toolhive, "initContainers:", "initContainer:", "initContainer"},
 		{"a vMCP that drops the ticket", toolhive, "- x-bellhop-ticket", "- x-ticket", "x-bellhop-ticket"},
+		{"a store that takes all the memory", example, "--store-bytes=33554432", "--store-bytes=67108864", "a third"},
+		{"a store that nobody can know", "service with metrics and a shared store", "name: SSL_CERT_FILE", "name: SSL_CERTS", "SSL_CERT_FILE"},
+		{"roots at another place", "service with metrics and a shared store", "path: ca.crt", "path: ca.pem", "SSL_CERT_FILE"},
 		{"a monitor of other services", "mesh with metrics", "- interval: 15s\n    path: /metrics\n    port: http-admin", "- interval: 15s\n    path: /metrics\n    port: metrics", "ServiceMonitor"},
 		{"a field that Prometheus' operator does not know", "mesh with metrics", "interval: 15s", "intervall: 15s", "intervall"},
 		{"a field that Envoy Gateway does not know", gateway, "statusOnError:", "statusOnFailure:", "statusOnFailure"},

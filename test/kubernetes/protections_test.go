@@ -44,7 +44,7 @@ func opens(object *networkingv1.NetworkPolicy, w *workload, fault report) {
 			open = append(open, port.Port.String())
 		}
 	}
-	want := []string{"15008"}
+	var want []string
 	if w.gateway() != nil {
 		want = []string{"8081"}
 	}

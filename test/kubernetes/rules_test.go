@@ -15,7 +15,6 @@ import (
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -45,6 +44,7 @@ func faults(t *testing.T, known schemas, text []byte) []string {
 		for _, container := range w.containers() {
 			secure(&container, w.pod.Spec.SecurityContext, within)
 			bounded(&container, within)
+			trusting(w, &container, within)
 		}
 		ours, sidecar := w.bellhop()
 		if ours == nil {
@@ -60,6 +60,7 @@ func faults(t *testing.T, known schemas, text []byte) []string {
 		}
 		c.tokenless(w, ours, within)
 		graceful(w, inForce, within)
+		roomy(ours, inForce, within)
 		probed(ours, inForce, within)
 		c.policies(t, w, ours, inForce, within)
 		secrets(t, w, ours, within)
@@ -72,55 +73,6 @@ func faults(t *testing.T, known schemas, text []byte) []string {
 	c.protections(add)
 	c.names(add)
 	return found
-}
-
-// secure: nothing that a container does not need.
-func secure(c *corev1.Container, pod *corev1.PodSecurityContext, fault report) {
-	own := c.SecurityContext
-	if own == nil {
-		own = &corev1.SecurityContext{}
-	}
-	if pod == nil {
-		pod = &corev1.PodSecurityContext{}
-	}
-	if nonRoot := either(own.RunAsNonRoot, pod.RunAsNonRoot); nonRoot == nil || !*nonRoot {
-		fault("%s: runAsNonRoot is not set", c.Name)
-	}
-	if user := either(own.RunAsUser, pod.RunAsUser); user == nil || *user == 0 || *user == proxyID {
-		fault("%s runs as user %s", c.Name, number(user))
-	}
-	if group := either(own.RunAsGroup, pod.RunAsGroup); group == nil || *group == 0 || *group == proxyID {
-		fault("%s runs as group %s", c.Name, number(group))
-	}
-	if own.ReadOnlyRootFilesystem == nil || !*own.ReadOnlyRootFilesystem {
-		fault("%s: readOnlyRootFilesystem is not set", c.Name)
-	}
-	if own.AllowPrivilegeEscalation == nil || *own.AllowPrivilegeEscalation {
-		fault("%s: allowPrivilegeEscalation is not false", c.Name)
-	}
-	if own.Capabilities == nil || !slices.Equal(own.Capabilities.Drop, []corev1.Capability{"ALL"}) || len(own.Capabilities.Add) > 0 {
-		fault("%s keeps capabilities", c.Name)
-	}
-	if seccomp := either(own.SeccompProfile, pod.SeccompProfile); seccomp == nil || seccomp.Type != corev1.SeccompProfileTypeRuntimeDefault {
-		fault("%s has no seccomp profile", c.Name)
-	}
-}
-
-// bounded: what a container asks for, and where it ends.
-func bounded(c *corev1.Container, fault report) {
-	limit := c.Resources.Limits.Memory()
-	if c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() || limit.IsZero() {
-		fault("%s does not say how much memory and CPU it needs", c.Name)
-	}
-	for _, variable := range c.Env {
-		if variable.Name != "GOMEMLIMIT" {
-			continue
-		}
-		soft, err := resource.ParseQuantity(strings.TrimSuffix(variable.Value, "B"))
-		if err != nil || soft.Cmp(*limit) >= 0 {
-			fault("%s: GOMEMLIMIT %s is not below the limit of %s", c.Name, variable.Value, limit)
-		}
-	}
 }
 
 // tokenless: Bellhop asks nothing of Kubernetes.
@@ -223,9 +175,13 @@ func (c *cluster) policies(t *testing.T, w *workload, ours *corev1.Container, in
 // secrets: the READMEs make them, and only the group reads them.
 func secrets(t *testing.T, w *workload, ours *corev1.Container, fault report) {
 	t.Helper()
-	readme := read(t, "deploy/kubernetes/README.md")
+	readme, namespace := "deploy/kubernetes/README.md", "bellhop"
+	if w.gateway() != nil {
+		readme, namespace = "deploy/envoy-gateway/README.md", "envoy-gateway-system" // where the proxies are
+	}
+	text := read(t, readme)
 	need := func(name string) {
-		if !strings.Contains(readme, "create secret generic "+name+" ") {
+		if !strings.Contains(text, "\nkubectl -n "+namespace+" create secret generic "+name+" ") {
 			fault("no README makes Secret %s", name)
 		}
 	}
@@ -380,19 +336,4 @@ func portOf(port intstr.IntOrString, ports []corev1.ContainerPort) string {
 		}
 	}
 	return ""
-}
-
-// either is the container's setting, else the pod's.
-func either[T any](own, pod *T) *T {
-	if own != nil {
-		return own
-	}
-	return pod
-}
-
-func number[T int32 | int64](n *T) string {
-	if n == nil {
-		return "nobody said"
-	}
-	return strconv.FormatInt(int64(*n), 10)
 }
