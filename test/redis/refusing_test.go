@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/valkey-io/valkey-go"
+
 	"bellhop/processor/session"
 	"bellhop/processor/store/remote"
 	"bellhop/processor/store/storetest"
@@ -15,10 +17,21 @@ import (
 	"bellhop/test/redis"
 )
 
+// alone speaks with one server, whatever it is a part of.
+func alone(t *testing.T, server *redis.Server) valkey.Client {
+	t.Helper()
+	client, err := valkey.NewClient(valkey.ClientOption{InitAddress: []string{server.HostPort()}, ForceSingleClient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
+}
+
 // say sends a command to a server past the store.
 func say(t *testing.T, server *redis.Server, words ...string) {
 	t.Helper()
-	client := connect(t, server.Address())
+	client := alone(t, server)
 	if err := client.Do(limit(t), client.B().Arbitrary(words...).Build()).Error(); err != nil {
 		t.Fatal(err)
 	}

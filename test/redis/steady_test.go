@@ -2,7 +2,6 @@ package redis_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -38,7 +37,7 @@ func serveProcessor(t *testing.T, s *remote.Store, keys ticket.Keys, text string
 	}
 	server, listener := grpc.NewServer(), bufconn.Listen(1<<20)
 	processor.New(processor.Settings{
-		Store: s, Sessions: s, Succession: s, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: s, Sessions: s, Succession: s, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 	}, keys, processor.Rules{Policy: loaded}).Register(server)
 	go func() { _ = server.Serve(listener) }()
 	connection, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),

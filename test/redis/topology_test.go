@@ -7,64 +7,124 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
-
-	"github.com/valkey-io/valkey-go"
+	"time"
 
 	"bellhop/processor/store/remote"
 	"bellhop/processor/store/storetest"
 	"bellhop/processor/ticket"
 	"bellhop/test/process"
+	"bellhop/test/redis"
 )
 
-// A cluster refuses commands whose keys are in several places, also one of a single node.
-func TestAClusterKeepsTheContract(t *testing.T) {
-	server := serve(t, programs["redis"], "--cluster-enabled", "yes", "--dir", t.TempDir())
-	options := valkey.ClientOption{InitAddress: []string{server.HostPort()}, ForceSingleClient: true}
-	client, err := valkey.NewClient(options)
-	if err != nil {
-		t.Fatal(err)
+// cluster joins servers to one, each with its share of the places.
+func cluster(t *testing.T, nodes int) (all []*redis.Server) {
+	t.Helper()
+	for range nodes {
+		all = append(all, serve(t, programs["redis"], "--cluster-enabled", "yes", "--dir", t.TempDir()))
 	}
-	defer client.Close()
-	slots := make([]int64, 16384)
-	for i := range slots {
-		slots[i] = int64(i)
+	for i, server := range all {
+		places := []string{"CLUSTER", "ADDSLOTS"}
+		for place := i * 16384 / nodes; place < (i+1)*16384/nodes; place++ {
+			places = append(places, strconv.Itoa(place))
+		}
+		say(t, server, places...)
+		say(t, server, "CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
+		if i > 0 {
+			say(t, server, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(all[0].Port))
+		}
 	}
-	if err := client.Do(limit(t), client.B().ClusterAddslots().Slot(slots...).Build()).Error(); err != nil {
-		t.Fatal(err)
+	for _, server := range all {
+		client := alone(t, server)
+		wait(t, func() bool {
+			text, err := client.Do(limit(t), client.B().ClusterInfo().Build()).ToString()
+			return err == nil && strings.Contains(text, "cluster_state:ok") && strings.Contains(text, fmt.Sprintf("cluster_known_nodes:%d", nodes))
+		})
 	}
-	wait(t, func() bool { // it looks at itself first
-		_, err := client.Do(limit(t), client.B().Get().Key("k").Build()).ToString()
-		return valkey.IsValkeyNil(err)
-	})
-	storetest.Run(t, func(t *testing.T) storetest.Subject {
-		s := open(t, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys()})
-		return subject(s)
-	})
+	return all
 }
 
-// Behind Sentinel the address is that of the Sentinels, and the server is where they say.
-func TestSentinelsSayWhereTheServerIs(t *testing.T) {
-	server := serve(t, programs["redis"])
+// A cluster refuses commands whose keys are in several places.
+func TestAClusterKeepsTheContract(t *testing.T) {
+	for _, nodes := range []int{1, 3} {
+		t.Run(strconv.Itoa(nodes), func(t *testing.T) {
+			all := cluster(t, nodes)
+			storetest.Run(t, func(t *testing.T) storetest.Subject {
+				return subject(open(t, remote.Options{Address: all[0].Address(), Keys: threeKeys()}))
+			})
+		})
+	}
+}
+
+// watched is a server with a replica and a Sentinel above them, all with a password.
+func watched(t *testing.T) (server, replica *redis.Server, sentinel int) {
+	t.Helper()
+	secret := []string{"--requirepass", "canary", "--masterauth", "canary"}
+	server = serve(t, programs["redis"], append(secret, "--dir", t.TempDir())...)
+	replica = serve(t, programs["redis"], append(secret, "--dir", t.TempDir(), "--replicaof", "127.0.0.1", strconv.Itoa(server.Port))...)
 	ports, err := process.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := filepath.Join(t.TempDir(), "sentinel.conf")
-	text := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 %d 1\n", ports[0], server.Port)
+	text := fmt.Sprintf(`port %d
+bind 127.0.0.1
+requirepass canary
+sentinel monitor main 127.0.0.1 %d 1
+sentinel auth-pass main canary
+sentinel down-after-milliseconds main 500
+sentinel failover-timeout main 3000
+`, ports[0], server.Port)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sentinel, err := process.Start(process.Options{Name: "Sentinel", Path: programs["redis"], Args: []string{config, "--sentinel"}})
+	running, err := process.Start(process.Options{Name: "Sentinel", Path: programs["redis"], Args: []string{config, "--sentinel"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { sentinel.Kill(); <-sentinel.Done() })
-	s := open(t, remote.Options{Address: fmt.Sprintf("redis://127.0.0.1:%d?master_set=main", ports[0]), Keys: ticket.RandomKeys()})
-	put(t, s, "T", "v")
-	if found := calls(t, server.Address()); found["set"] == "" {
-		t.Errorf("the server was told nothing: %v", found)
+	t.Cleanup(func() { running.Kill(); <-running.Done() })
+	return server, replica, ports[0]
+}
+
+// Behind Sentinel the address is that of the Sentinels, and the server is where they say, also when that is another.
+func TestSentinelsSayWhereTheServerIs(t *testing.T) {
+	server, replica, port := watched(t)
+	client := connect(t, "redis://:canary@"+server.HostPort())
+	wait(t, func() bool {
+		text, err := client.Do(limit(t), client.B().Info().Section("replication").Build()).ToString()
+		return err == nil && strings.Contains(text, "state=online")
+	})
+	keys := ticket.RandomKeys()
+	address := fmt.Sprintf("redis://:canary@127.0.0.1:%d?master_set=main", port)
+	here, there := open(t, remote.Options{Address: address, Keys: keys}), open(t, remote.Options{Address: address, Keys: keys})
+	put(t, here, "T", "v")
+	replace(t, here, "S", record("A"))
+	replace(t, here, "S", record("B"))
+	wait(t, func() bool { return superseded(there, "A", 0) })
+	time.Sleep(2 * time.Second) // Sentinel has seen the replica
+	server.Kill()
+	waitLong(t, func() bool { return here.Put(limit(t), "U", storetest.Capture("u"), time.Hour) == nil })
+	waitLong(t, func() bool { return value(there, "U") == "u" })
+	if got := value(there, "T"); got != "v" {
+		t.Errorf("what the replica had: %s", got)
+	}
+	replace(t, there, "S", record("C"))
+	wait(t, func() bool { return superseded(here, "B", 0) && superseded(here, "A", 0) && !superseded(here, "C", 0) })
+	if found := calls(t, "redis://:canary@"+replica.HostPort()); found["set"] == "" {
+		t.Errorf("the replica was told nothing: %v", found)
+	}
+}
+
+// waitLong waits for what may take longer than everything else: another server has to be chosen first.
+func waitLong(t *testing.T, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !condition(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it did not happen within 30 s")
+		}
 	}
 }
 
