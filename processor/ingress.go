@@ -36,14 +36,14 @@ func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (chan
 	if !made.fits(request.headers) {
 		return e.reject(tooLarge(), outcomeRejected)
 	}
-	if err := errors.Join(e.keep(ctx, minted, capture), e.remember(ctx, visit, request, taken.Capture, capture, minted)); err != nil && !e.fails("the store cannot be written", err) {
+	if err := errors.Join(e.keep(ctx, minted, capture), e.remember(ctx, visit, request, taken.Capture, capture)); err != nil && !e.fails("the store cannot be written", err) {
 		return e.reject(storeFailed(), outcomeStoreFailed)
 	}
 	e.metrics.taken(e.policy, taken, capture, leftOut)
 	for _, header := range taken.Capture {
 		e.seen.header(e.policy.Pattern(header.Name), e.now())
 	}
-	made.await = e.await(request, visit, taken.Capture, capture, minted)
+	made.await = e.await(request, visit, taken.Capture, capture)
 	if e.policy.KeepsSessions() && !visit.nameless {
 		made.session = visit.id
 	}

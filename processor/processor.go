@@ -39,13 +39,13 @@ type Sessions interface {
 	End(ctx context.Context, id string) error
 }
 
-// Succession knows which tickets have been replaced by others.
+// Succession knows which tickets have been replaced by others: all of one content together, by a name for that.
 type Succession interface {
-	// Minted tells that a client got the ticket: it is of use for a while, whoever has replaced it.
-	Minted(ctx context.Context, ticket string)
-	// Superseded reports whether a session has replaced the ticket, and no session has had it for longer than grace. An error
-	// means that nobody can tell.
-	Superseded(ctx context.Context, ticket string, grace time.Duration) (bool, error)
+	// Minted tells that a client got a ticket of the content: it is of use for a while, whoever has replaced it.
+	Minted(ctx context.Context, content string)
+	// Superseded reports whether a session has replaced the tickets of the content, and no session has had one for longer than
+	// grace. An error means that nobody can tell.
+	Superseded(ctx context.Context, content string, grace time.Duration) (bool, error)
 }
 
 // Settings are all that a [Processor] needs. Every field but Continue is required.

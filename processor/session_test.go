@@ -354,3 +354,28 @@ func TestSessionsThatFailFailOnlyWhoNeedsThem(t *testing.T) {
 		})
 	}
 }
+
+// All tickets of what a session has replaced are of no use, also those that only a rotation has replaced.
+func TestARotatedTicketIsSupersededWithItsContent(t *testing.T) {
+	const rotating = smallest + "ticket: {rotate: 1s, grace: 10ms}\n"
+	b := start(t, setup{policy: rotating})
+	session := []string{":method: POST", "mcp-session-id: S1"}
+	_, first := b.ingress(t, append(session, "x-mcp-api-key: alice")...)
+	second := first
+	for end := time.Now().Add(5 * time.Second); second == first && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		_, second = b.ingress(t, append(session, "x-mcp-api-key: alice")...)
+	}
+	if second == first {
+		t.Fatal("the ticket does not rotate")
+	}
+	if got := b.egress(t, "a", "x-bellhop-ticket: "+first); len(got) != 1 {
+		t.Errorf("one that only rotates is of use: %q", got)
+	}
+	b.ingress(t, append(session, "x-mcp-api-key: bob")...)
+	time.Sleep(50 * time.Millisecond) // longer than the grace
+	for _, old := range []string{first, second} {
+		if got := b.egress(t, "a", "x-bellhop-ticket: "+old); len(got) > 0 {
+			t.Errorf("an old ticket gives %q", got)
+		}
+	}
+}

@@ -52,22 +52,26 @@ func (e *engine) redeem(ctx context.Context, request incoming, sent ticket.Carri
 	if !ticket.WellFormed(text) {
 		return policy.ClaimUnknown, nil, nil
 	}
-	// Asked first: being used prolongs the life of a capture, and one that is superseded shall come to its end.
-	superseded, err := e.succession.Superseded(ctx, text, e.policy.Grace())
+	capture, ok, err := e.store.Get(ctx, e.scoped(text))
+	if err != nil || !ok {
+		return policy.ClaimUnknown, nil, err
+	}
+	superseded, err := e.succession.Superseded(ctx, e.content(capture), e.policy.Grace())
 	switch {
 	case err != nil:
 		return policy.ClaimUnknown, nil, err
 	case superseded:
 		return policy.ClaimSuperseded, nil, nil
+	default:
+		return policy.ClaimCapture, capture, nil
 	}
-	capture, ok, err := e.store.Get(ctx, e.scoped(text))
-	if err != nil || !ok {
-		return policy.ClaimUnknown, nil, err
-	}
-	return policy.ClaimCapture, capture, nil
 }
 
-// scoped is the name under which the store keeps a ticket: one fan-out's tickets are worthless at another.
+// content names what a capture holds, for who asks whether it has been replaced: whatever the time and the key, for tickets that only
+// rotate replace nothing, and all tickets of what is replaced are replaced with it.
+func (e *engine) content(capture policy.Capture) string { return e.scoped(ticket.Content(capture)) }
+
+// scoped is the name under which a store keeps something: what is one fan-out's is nothing at another.
 func (e *engine) scoped(text string) string {
 	if fanout := e.policy.Fanout(); fanout != "" {
 		return fanout + "/" + text

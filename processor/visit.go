@@ -8,7 +8,6 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/session"
-	"bellhop/processor/ticket"
 )
 
 // visit is one request of an MCP session, as far as Bellhop may know the session.
@@ -81,10 +80,10 @@ func (e *engine) find(ctx context.Context, request incoming, v visit) (found vis
 
 // remember writes what a request tells about its session. Nothing is written while nothing changes, for a session that is
 // being ended, and for one of which there is nothing to keep.
-func (e *engine) remember(ctx context.Context, v visit, request incoming, own, complete policy.Capture, minted string) error {
-	minted = e.succeeding(minted)
-	if minted != "" {
-		e.succession.Minted(ctx, minted)
+func (e *engine) remember(ctx context.Context, v visit, request incoming, own, complete policy.Capture) error {
+	content := e.succeeding(complete)
+	if content != "" {
+		e.succession.Minted(ctx, content)
 	}
 	if v.nameless {
 		own = nil
@@ -93,12 +92,12 @@ func (e *engine) remember(ctx context.Context, v visit, request incoming, own, c
 	switch {
 	case v.id == "" || request.method == http.MethodDelete || e.policy.Mode() == policy.ModeObserve:
 		return nil
-	case minted == "" && len(kept) == 0:
+	case content == "" && len(kept) == 0:
 		return nil
-	case v.known && v.before == "" && v.record.Ticket == minted && slices.EqualFunc(v.record.Kept, kept, sameLine):
+	case v.known && v.before == "" && v.record.Content == content && slices.EqualFunc(v.record.Kept, kept, sameLine):
 		return nil
 	}
-	record := session.Record{Ticket: minted, Content: ticket.Content(complete), Lifetime: e.policy.Lifetime()}
+	record := session.Record{Content: content, Lifetime: e.policy.Lifetime()}
 	err := e.sessions.Update(ctx, v.id, e.policy.Session().Idle, func(now session.Record) (session.Record, bool) {
 		if now.Principal != "" && (now.Principal != v.principal || v.nameless) {
 			return now, false // another's request has begun it in between
@@ -122,13 +121,13 @@ func (e *engine) remember(ctx context.Context, v visit, request incoming, own, c
 	return err
 }
 
-// succeeding is the ticket by which a session tells that another has been replaced. A sealed one tells nothing: it is
+// succeeding is the content by which a session tells that another has been replaced. With sealed tickets it tells nothing: they are
 // redeemed without a look at any session.
-func (e *engine) succeeding(minted string) string {
+func (e *engine) succeeding(complete policy.Capture) string {
 	if e.policy.Sealed() {
 		return ""
 	}
-	return minted
+	return e.content(complete)
 }
 
 func sameLine(a, b policy.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) }
@@ -144,13 +143,13 @@ type awaited struct {
 // await says what the response has to tell. Most responses tell nothing, and are not waited for: a session's ID stands
 // in the response to its first request, and its end in that to a DELETE. That the fan-out has forgotten a session is heard
 // of by other means, so that a call under way never depends on Bellhop: see [Processor.StreamAccessLogs].
-func (e *engine) await(request incoming, v visit, own, complete policy.Capture, minted string) *awaited {
+func (e *engine) await(request incoming, v visit, own, complete policy.Capture) *awaited {
 	kept := e.policy.Kept(own)
 	switch {
 	case !e.policy.KeepsSessions():
 		return nil
 	case request.session == "" && !v.nameless && len(kept) > 0 && beginsSession(request):
-		return &awaited{id: request.id, begins: &session.Record{Principal: v.principal, Kept: kept, Ticket: e.succeeding(minted), Content: ticket.Content(complete), Lifetime: e.policy.Lifetime()}}
+		return &awaited{id: request.id, begins: &session.Record{Principal: v.principal, Kept: kept, Content: e.succeeding(complete), Lifetime: e.policy.Lifetime()}}
 	case v.known && request.method == http.MethodDelete:
 		return &awaited{ends: cmp.Or(v.before, v.id)} // it was not remembered again
 	default:

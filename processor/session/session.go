@@ -14,8 +14,7 @@ import (
 type Record struct {
 	Principal string         // whose headers are kept, as [Names.Principal] says; empty: none were kept yet
 	Kept      policy.Capture // the headers that the policy keeps for the session
-	Ticket    string         // of its latest request
-	Content   string         // of that ticket: it stays the same when only the ticket rotates
+	Content   string         // of its latest request's ticket, by a name that stays the same when the ticket rotates; empty: unknown
 	Lifetime  time.Duration  // of that ticket, after its last use: for so long it has to be known who has replaced it
 }
 

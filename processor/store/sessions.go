@@ -22,7 +22,7 @@ type Sessions struct {
 	now      func() time.Time
 }
 
-// hold says how many sessions have a ticket as their latest, and since when none has it any more.
+// hold says how many sessions have tickets of one content as their latest, and since when none has any more.
 type hold struct {
 	lifetime time.Duration // see remembered
 	mu       sync.Mutex
@@ -31,6 +31,9 @@ type hold struct {
 	replaced time.Time // zero: a session has it, or none has replaced it
 	minted   time.Time // when a client got it last
 }
+
+// holdBytes is what a hold costs with its name, in bytes.
+const holdBytes = 192
 
 // remembered is how long a ticket that nobody mints or redeems is known to be superseded: longer than the ticket itself.
 func (h *hold) remembered() time.Duration { return max(2*h.lifetime, time.Second) }
@@ -41,14 +44,14 @@ func NewSessions(limit uint64) (*Sessions, error) {
 	var err error
 	s.holds, err = otter.New(&otter.Options[string, *hold]{
 		MaximumWeight:    limit / 4,
-		Weigher:          func(string, *hold) uint32 { return entryOverhead },
+		Weigher:          func(string, *hold) uint32 { return holdBytes },
 		ExpiryCalculator: otter.ExpiryAccessingFunc(func(e otter.Entry[string, *hold]) time.Duration { return e.Value.remembered() }),
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.sessions, err = NewCache(limit-limit/4, func(_ string, r session.Record) uint32 { return Weigh(r.Kept) }, func(r session.Record) {
-		s.release(r.Ticket, false)
+		s.release(r, false)
 	})
 	return s, err
 }
@@ -78,14 +81,13 @@ func (s *Sessions) Update(_ context.Context, id string, idle time.Duration, chan
 	if !changed {
 		return nil
 	}
-	same := known && before.Ticket == next.Ticket
+	same := known && before.Content == next.Content
 	if !same {
 		s.acquire(next)
 	}
 	s.sessions.Set(id, next, idle)
 	if known && !same {
-		// A ticket that only rotates is not replaced: what it stands for is still what the session sends.
-		s.release(before.Ticket, before.Content != next.Content)
+		s.release(before, next.Content != "")
 	}
 	return nil
 }
@@ -100,8 +102,8 @@ func (s *Sessions) End(_ context.Context, id string) error {
 }
 
 // Minted tells that a client got the ticket: it is of use for a while, whoever has replaced it.
-func (s *Sessions) Minted(_ context.Context, ticket string) {
-	if h, ok := s.holds.GetIfPresent(ticket); ok {
+func (s *Sessions) Minted(_ context.Context, content string) {
+	if h, ok := s.holds.GetIfPresent(content); ok {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.minted = s.now()
@@ -109,11 +111,11 @@ func (s *Sessions) Minted(_ context.Context, ticket string) {
 }
 
 // Superseded reports whether a session has replaced the ticket, and no session has had it for longer than grace.
-func (s *Sessions) Superseded(_ context.Context, ticket string, grace time.Duration) (bool, error) {
+func (s *Sessions) Superseded(_ context.Context, content string, grace time.Duration) (bool, error) {
 	if s.closed.Load() {
 		return false, ErrClosed
 	}
-	h, ok := s.holds.GetIfPresent(ticket)
+	h, ok := s.holds.GetIfPresent(content)
 	if !ok {
 		return false, nil
 	}
@@ -143,21 +145,25 @@ func (s *Sessions) Close() {
 }
 
 func (s *Sessions) acquire(r session.Record) {
-	if r.Ticket == "" {
+	if r.Content == "" {
 		return
 	}
-	h, _ := s.holds.ComputeIfAbsent(r.Ticket, func() (*hold, bool) { return &hold{lifetime: r.Lifetime}, false })
+	h, _ := s.holds.ComputeIfAbsent(r.Content, func() (*hold, bool) { return &hold{lifetime: r.Lifetime}, false })
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sessions++
 	h.replaced = time.Time{}
 }
 
-// release takes a session off a ticket: one that has another now, or one that has ended.
-func (s *Sessions) release(ticket string, replaced bool) {
-	h, ok := s.holds.GetIfPresent(ticket)
-	if !ok {
+// release takes a session off a ticket: one that has another now, or one that has ended. A hold that had to give way is made anew by
+// who replaces the ticket: then nobody has it as far as is known, and in doubt it is of no use.
+func (s *Sessions) release(r session.Record, replaced bool) {
+	h, ok := s.holds.GetIfPresent(r.Content)
+	if !ok && (!replaced || r.Content == "") {
 		return
+	}
+	if !ok {
+		h, _ = s.holds.ComputeIfAbsent(r.Content, func() (*hold, bool) { return &hold{lifetime: r.Lifetime}, false })
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -134,7 +134,7 @@ func TestKnownClientsDoNotWait(t *testing.T) {
 			if err := s.Put(limit(t), "T", storetest.Capture("v"), lifetime); err != nil {
 				t.Fatal(err)
 			}
-			replace(t, s, "S", session.Record{Principal: "P", Kept: storetest.Capture("v"), Ticket: "T", Content: "T", Lifetime: time.Hour})
+			replace(t, s, "S", session.Record{Principal: "P", Kept: storetest.Capture("v"), Content: "T", Lifetime: time.Hour})
 			for range 3 { // warm
 				_, _, _ = s.Find(limit(t), "S", "P")
 				_ = superseded(s, "T", 0)

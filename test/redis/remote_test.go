@@ -102,14 +102,14 @@ func value(s *remote.Store, name string) string {
 
 // record is what a session of the principal P has whose value is kept, and has made a ticket of that name.
 func record(kept string) session.Record {
-	return session.Record{Principal: "P", Kept: storetest.Capture(kept), Ticket: kept, Content: kept, Lifetime: time.Hour}
+	return session.Record{Principal: "P", Kept: storetest.Capture(kept), Content: kept, Lifetime: time.Hour}
 }
 
 // replace makes another record of a session.
 func replace(t testing.TB, s *remote.Store, id string, next session.Record) {
 	t.Helper()
 	if err := s.Update(limit(t), id, time.Hour, func(session.Record) (session.Record, bool) { return next, true }); err != nil {
-		t.Fatalf("%s: %v", next.Ticket, err)
+		t.Fatalf("%s: %v", next.Content, err)
 	}
 }
 
@@ -269,7 +269,7 @@ func TestNothingIsAskedWhileNothingChanges(t *testing.T) {
 			}
 		}
 	}
-	record := session.Record{Principal: "P", Ticket: "T", Content: "C"}
+	record := session.Record{Principal: "P", Content: "C"}
 	if err := one.Update(limit(t), "S", time.Hour, func(session.Record) (session.Record, bool) { return record, true }); err != nil {
 		t.Fatal(err)
 	}

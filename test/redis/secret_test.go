@@ -21,7 +21,7 @@ func TestTheServerLearnsNothing(t *testing.T) {
 	put(t, s, "ticket-name", "header-value")
 	for _, name := range []string{"older-name", "ticket-name"} {
 		replace(t, s, "session-name", session.Record{
-			Principal: "principal-name", Kept: storetest.Capture("header-value"), Ticket: name, Content: name, Lifetime: time.Hour,
+			Principal: "principal-name", Kept: storetest.Capture("header-value"), Content: name, Lifetime: time.Hour,
 		})
 	}
 	wait(t, func() bool { return superseded(s, "older-name", 0) })

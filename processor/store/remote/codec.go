@@ -22,7 +22,6 @@ type captureText struct {
 type recordText struct {
 	Principal string        `json:"p"`
 	Kept      []line        `json:"k"`
-	Ticket    string        `json:"t"`
 	Content   string        `json:"c"`
 	Lifetime  time.Duration `json:"l"`
 	Idle      time.Duration `json:"i"`
@@ -55,13 +54,13 @@ func decodeCapture(text []byte) (policy.Capture, time.Duration, error) {
 }
 
 func encodeRecord(r session.Record, idle time.Duration) ([]byte, error) {
-	return json.Marshal(recordText{r.Principal, linesOf(r.Kept), r.Ticket, r.Content, r.Lifetime, idle})
+	return json.Marshal(recordText{r.Principal, linesOf(r.Kept), r.Content, r.Lifetime, idle})
 }
 
 func decodeRecord(text []byte) (session.Record, time.Duration, error) {
 	var read recordText
 	err := json.Unmarshal(text, &read)
 	return session.Record{
-		Principal: read.Principal, Kept: captureOf(read.Kept), Ticket: read.Ticket, Content: read.Content, Lifetime: read.Lifetime,
+		Principal: read.Principal, Kept: captureOf(read.Kept), Content: read.Content, Lifetime: read.Lifetime,
 	}, read.Idle, err
 }

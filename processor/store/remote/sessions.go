@@ -43,7 +43,7 @@ func (s *Store) toldOfSessions(bytes uint64) (*told[seen], error) {
 	t.lost = func(_ string, before, answer word[seen]) word[seen] {
 		answer.value.lost = before.value.lost
 		if had := before.value.record; before.there && before.heard != answer.heard && before.stale.IsZero() && s.now().Before(before.until) {
-			answer.value.lost = session.Record{Ticket: had.Ticket, Content: had.Content, Lifetime: had.Lifetime}
+			answer.value.lost = session.Record{Content: had.Content, Lifetime: had.Lifetime}
 		}
 		return answer
 	}
@@ -85,8 +85,8 @@ func (s *Store) prolongSession(key, id string, found seen) {
 	begun := s.later(func(ctx context.Context, client valkey.Client) error {
 		commands := valkey.Commands{client.B().Pexpire().Key(key).Milliseconds(life.Milliseconds()).Build()}
 		for _, v := range all {
-			if found.record.Ticket != "" {
-				commands = append(commands, client.B().Eval().Script(holdScript).Numkeys(1).Key(v.key(holders, found.record.Ticket)).
+			if found.record.Content != "" {
+				commands = append(commands, client.B().Eval().Script(holdScript).Numkeys(1).Key(v.key(holders, found.record.Content)).
 					Arg(v.key(sessions, id), at(s.now().Add(life)), milliseconds(life)).Build())
 			}
 		}
@@ -153,7 +153,7 @@ func (s *Store) had(keys []string, before word[seen]) session.Record {
 		return before.value.record
 	}
 	for _, key := range keys {
-		if w, ok := s.sessions.words.Peek(key); ok && w.value.lost.Ticket != "" {
+		if w, ok := s.sessions.words.Peek(key); ok && w.value.lost.Content != "" {
 			return w.value.lost
 		}
 	}

@@ -84,7 +84,7 @@ const (
 // advance tells the server of a step, sooner or later: nobody waits for it, for a ticket that is replaced is of use for the
 // grace anyway. One goroutine does, so that the steps of a session keep their order.
 func (s *Store) advance(one step) {
-	if one.had.Ticket == one.has.Ticket {
+	if one.had.Content == one.has.Content {
 		return
 	}
 	select {
@@ -152,24 +152,23 @@ func (s *Store) take(ctx context.Context, batch []step) (again []step) {
 
 // acquire says that a session has a ticket.
 func (s *Store) acquire(client valkey.Client, v vault, one step) valkey.Commands {
-	ticket, life := one.has.Ticket, sessionLife(one.idle)
-	if ticket == "" {
+	content, life := one.has.Content, sessionLife(one.idle)
+	if content == "" {
 		return nil
 	}
-	return valkey.Commands{client.B().Eval().Script(acquireScript).Numkeys(2).Key(v.key(holders, ticket), v.key(replaced, ticket)).
+	return valkey.Commands{client.B().Eval().Script(acquireScript).Numkeys(2).Key(v.key(holders, content), v.key(replaced, content)).
 		Arg(v.key(sessions, one.id), at(one.at), at(one.at.Add(life)), milliseconds(life), milliseconds(marked(one.has))).Build()}
 }
 
-// release says that a session has a ticket no more: because it has another now, or because it has ended. A ticket that only
-// rotates is not replaced: what it stands for is still what the session sends.
+// release says that a session has a ticket no more: because it has another now, or because it has ended.
 func (s *Store) release(client valkey.Client, v vault, one step) valkey.Commands {
-	ticket, hasAnother := one.had.Ticket, "0"
-	if ticket == "" {
+	content, hasAnother := one.had.Content, "0"
+	if content == "" {
 		return nil
 	}
-	if one.has.Ticket != "" && one.has.Content != one.had.Content {
+	if one.has.Content != "" {
 		hasAnother = "1"
 	}
-	return valkey.Commands{client.B().Eval().Script(releaseScript).Numkeys(2).Key(v.key(holders, ticket), v.key(replaced, ticket)).
+	return valkey.Commands{client.B().Eval().Script(releaseScript).Numkeys(2).Key(v.key(holders, content), v.key(replaced, content)).
 		Arg(v.key(sessions, one.id), at(one.at), at(s.now()), hasAnother, milliseconds(marked(one.had))).Build()}
 }

@@ -58,26 +58,26 @@ func (s *Store) lostMark(key string, before, answer word[time.Time]) word[time.T
 
 // since tells when the last session has replaced a ticket; zero where one has it, or none has replaced it. An error means
 // that nobody can tell.
-func (s *Store) since(ctx context.Context, ticket string) (time.Time, error) {
-	mark, _, err := s.marks.first(ctx, s.keys(replaced, ticket))
+func (s *Store) since(ctx context.Context, content string) (time.Time, error) {
+	mark, _, err := s.marks.first(ctx, s.keys(replaced, content))
 	return mark.value, err
 }
 
 // Minted tells that a client got the ticket: it is of use for a while, whoever has replaced it. The server is told if it
 // takes it for replaced.
-func (s *Store) Minted(ctx context.Context, ticket string) {
+func (s *Store) Minted(ctx context.Context, content string) {
 	if s.closed.Load() {
 		return
 	}
-	since, err := s.since(ctx, ticket)
+	since, err := s.since(ctx, content)
 	if err == nil && since.IsZero() {
 		return
 	}
-	s.minted.Set(ticket, s.now(), markLife)
+	s.minted.Set(content, s.now(), markLife)
 	if err != nil || s.now().Sub(since) < time.Second {
 		return
 	}
-	keys := s.keys(replaced, ticket)
+	keys := s.keys(replaced, content)
 	_ = s.link.ask(ctx, func(ctx context.Context, client valkey.Client) error {
 		var commands valkey.Commands
 		for _, key := range keys {
@@ -91,13 +91,13 @@ func (s *Store) Minted(ctx context.Context, ticket string) {
 // Superseded reports whether a session has replaced the ticket, and no session, at any Bellhop, has had it for longer than
 // grace. While the server cannot be asked, that holds by what this process was told last; an error means that it was told
 // nothing, or that it has changed since.
-func (s *Store) Superseded(ctx context.Context, ticket string, grace time.Duration) (bool, error) {
+func (s *Store) Superseded(ctx context.Context, content string, grace time.Duration) (bool, error) {
 	if s.closed.Load() {
 		return false, errClosed
 	}
-	if minted, ok := s.minted.Get(ticket); ok && s.now().Sub(minted) <= grace {
+	if minted, ok := s.minted.Get(content); ok && s.now().Sub(minted) <= grace {
 		return false, nil
 	}
-	since, err := s.since(ctx, ticket)
+	since, err := s.since(ctx, content)
 	return err == nil && !since.IsZero() && s.now().Sub(since) > grace, err
 }

@@ -29,7 +29,7 @@ func ended(t *testing.T, s Subject) {
 		if got, ok, err := s.Get(ctx, "T"); err == nil && (!ok || !got[0].Value.Equal(Capture("v")[0].Value)) {
 			t.Errorf("Get: %v %v", got, ok)
 		}
-		if got, ok, err := s.Find(ctx, "S", "P"); err == nil && (!ok || got.Ticket != "B") {
+		if got, ok, err := s.Find(ctx, "S", "P"); err == nil && (!ok || got.Content != "B") {
 			t.Errorf("Find: %v %v", got, ok)
 		}
 		if is, err := s.Superseded(ctx, "A", grace); err == nil && !is {

@@ -40,7 +40,6 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"succession at an end": successionEnds,
 		"superseded for long":  supersededForLong,
 		"minted again":         mintedAgain,
-		"rotation":             rotation,
 		"a context that ended": ended,
 		"bounds":               bounds,
 		"an end":               closed,
@@ -144,19 +143,9 @@ func concurrentCaptures(t *testing.T, s Subject) {
 	group.Wait()
 }
 
-// record is what a session of the principal P holds: a ticket whose content is the part before the dot.
-func record(value, ticket string) session.Record {
-	content, _, _ := cut(ticket)
-	return session.Record{Principal: "P", Kept: Capture(value), Ticket: ticket, Content: content, Lifetime: time.Minute}
-}
-
-func cut(ticket string) (content, epoch string, ok bool) {
-	for i := range ticket {
-		if ticket[i] == '.' {
-			return ticket[:i], ticket[i+1:], true
-		}
-	}
-	return ticket, "", false
+// record is what a session of the principal P holds.
+func record(value, content string) session.Record {
+	return session.Record{Principal: "P", Kept: Capture(value), Content: content, Lifetime: time.Minute}
 }
 
 func save(t *testing.T, s Subject, id string, idle time.Duration, r session.Record) {
@@ -179,12 +168,12 @@ func sessions(t *testing.T, s Subject) {
 	if _, ok := find(t, s, "S", "P"); ok {
 		t.Error("an unknown session was found")
 	}
-	save(t, s, "S", time.Minute, record("v", "T.1"))
+	save(t, s, "S", time.Minute, record("v", "T"))
 	for _, value := range []string{"v", "newer", "newest"} {
-		save(t, s, "S", time.Minute, record(value, "T.1"))
+		save(t, s, "S", time.Minute, record(value, "T"))
 		for range 3 {
 			got, ok := find(t, s, "S", "P")
-			if !ok || got.Principal != "P" || got.Ticket != "T.1" || got.Content != "T" || len(got.Kept) != 1 || got.Kept[0].Value.Reveal() != value {
+			if !ok || got.Principal != "P" || got.Content != "T" || len(got.Kept) != 1 || got.Kept[0].Value.Reveal() != value {
 				t.Errorf("want %s: known %v, %+v", value, ok, got)
 			}
 		}
@@ -347,10 +336,4 @@ func mintedAgain(t *testing.T, s Subject) {
 		t.Error("it was just given to a client")
 	}
 	supersededSoon(t, s, "A")
-}
-
-func rotation(t *testing.T, s Subject) {
-	save(t, s, "S", time.Minute, record("v", "A.1"))
-	save(t, s, "S", time.Minute, record("v", "A.2"))
-	neverSuperseded(t, s, "A.1")
 }
