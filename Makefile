@@ -49,7 +49,7 @@ test-istio: build ## Let Istio's own pilot render our manifests, and run the end
 	@mkdir -p bin
 	cd test/istio && go test ./... && go build -o ../../bin/istio-render ./render
 	@export ENVOY_BIN VMCP_BIN CONFIGURE; ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \
-	for set_up in sidecar central gateway; do \
+	for set_up in sidecar central mesh gateway; do \
 		echo "end to end, on Istio's $$set_up configuration"; \
 		CONFIGURE="$(CURDIR)/bin/istio-render $$set_up" go test $(RACE) -count 1 -timeout 20m ./test/e2e || exit 1; \
 	done

@@ -14,6 +14,8 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -33,6 +35,7 @@ import (
 //   - addresses and certificates: the endpoints of the services are sockets, behind which a listener gives the request the
 //     Host that the server on loopback wants. There is no mutual TLS: its filter chains are left out at a sidecar, and at a
 //     gateway the transport, with the authorisation that rests on it;
+//   - the namespace in the proxy's environment, by which the mesh set-up names the fan-out: the name is the policy's own;
 //   - Istio's own extensions, which only Istio's build of Envoy has, are left out.
 //
 // The rest is as pilot made it: the order and the configuration of the other filters, the routes, the clusters.
@@ -143,12 +146,39 @@ func (p path) opened(name string, at *corev3.Address, chain *listenerv3.FilterCh
 	for _, filter := range manager.GetHttpFilters() {
 		nobody := p.setUp == envoy.SetUpGateway && filter.GetName() == "envoy.filters.http.rbac" // it asks for names in certificates
 		if !strings.HasPrefix(filter.GetName(), "istio.") && !nobody {
-			filters = append(filters, filter)
+			filters = append(filters, p.named(filter))
 		}
 	}
 	manager.HttpFilters, manager.Tracing = filters, nil
 	manager.AccessLog = slices.DeleteFunc(manager.AccessLog, func(l *accesslogv3.AccessLog) bool { return !strings.HasPrefix(l.GetName(), "bellhop.") })
+	for _, log := range manager.AccessLog {
+		config := &grpclogv3.HttpGrpcAccessLogConfig{}
+		if log.GetTypedConfig().UnmarshalTo(config) == nil {
+			p.rename(config.GetCommonConfig().GetGrpcService())
+			log.ConfigType = &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(config)}
+		}
+	}
 	return listen(name, at, manager)
+}
+
+// named gives a filter of Bellhop's the fan-out's name.
+func (p path) named(filter *hcmv3.HttpFilter) *hcmv3.HttpFilter {
+	config := &extprocv3.ExternalProcessor{}
+	if filter.GetTypedConfig().MessageIs(config) && filter.GetTypedConfig().UnmarshalTo(config) == nil {
+		p.rename(config.GetGrpcService())
+		filter.ConfigType = &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(config)}
+	}
+	return filter
+}
+
+// rename takes the name out of the environment's hands.
+func (p path) rename(service *corev3.GrpcService) {
+	for _, pair := range service.GetInitialMetadata() {
+		if pair.GetValue() == "%ENVIRONMENT(POD_NAMESPACE)%" {
+			pair.Value = p.name
+		}
+	}
+	service.InitialMetadata = slices.DeleteFunc(service.GetInitialMetadata(), func(pair *corev3.HeaderValue) bool { return pair.GetValue() == "" })
 }
 
 func listen(name string, at *corev3.Address, manager *hcmv3.HttpConnectionManager) *listenerv3.Listener {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -39,6 +40,7 @@ type path struct {
 	setUp                                           envoy.SetUp
 	policy, ingress, fanout, egress, bellhop, admin string
 	readMCP                                         bool
+	name                                            string // of the fan-out, as the policy has it
 	backends                                        []backend
 }
 
@@ -49,7 +51,8 @@ type backend struct {
 }
 
 const (
-	servicePort = 8080 // of the backends, inside the mesh
+	namespace   = "default" // of the fan-out
+	servicePort = 8080      // of the backends, inside the mesh
 	bellhopHost = "bellhop.bellhop.svc.cluster.local"
 	bellhopPort = 9000
 	fanoutHost  = "fanout.example.com" // at the ingress gateway, port 80
@@ -88,13 +91,15 @@ func (p path) proxies() (in, out *model.Proxy) {
 		return pilot.Gateway("istio-system", "10.0.0.3", map[string]string{"istio": "ingressgateway"}),
 			pilot.Gateway("istio-system", "10.0.0.4", map[string]string{"istio": "egressgateway"})
 	}
-	sidecar := func() *model.Proxy { return pilot.Sidecar("default", "127.0.0.1", map[string]string{"app": "vmcp"}) }
+	sidecar := func() *model.Proxy {
+		return pilot.Sidecar(namespace, "127.0.0.1", map[string]string{"app": "vmcp", "bellhop": "enabled"})
+	}
 	return sidecar(), sidecar()
 }
 
 func parse(args []string) (path, error) {
 	if len(args) == 0 {
-		return path{}, errors.New("name a set-up: sidecar, central or gateway")
+		return path{}, errors.New("name a set-up: sidecar, central, mesh or gateway")
 	}
 	p := path{setUp: envoy.SetUp(args[0])}
 	var backends many
@@ -125,15 +130,32 @@ func parse(args []string) (path, error) {
 	return p, nil
 }
 
-// manifests are what a person would apply.
-func (p path) manifests() (string, error) {
+// read reads the policy, and its fan-out, which in the mesh set-up has to be a namespace.
+func (p *path) read() (*policy.Policy, error) {
 	text, err := os.ReadFile(p.policy)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	loaded, findings := policy.Load(p.policy, text)
 	if loaded == nil {
-		return "", findings
+		return nil, findings
+	}
+	p.name = loaded.Fanout()
+	if p.setUp != envoy.SetUpMesh {
+		return loaded, nil
+	}
+	text = regexp.MustCompile(`(?m)^fanout:.*$`).ReplaceAll(text, nil)
+	if loaded, findings = policy.Load(p.policy, append(text, "\nfanout: "+namespace+"\n"...)); loaded == nil {
+		return nil, findings
+	}
+	return loaded, nil
+}
+
+// manifests are what a person would apply.
+func (p *path) manifests() (string, error) {
+	loaded, err := p.read()
+	if err != nil {
+		return "", err
 	}
 	options := envoy.IstioOptions{SetUp: p.setUp, ReadMCP: p.readMCP, ProxyVersion: "1.31"}
 	target := fmt.Sprintf("http://%%s:%d%%s", servicePort)
@@ -142,11 +164,12 @@ func (p path) manifests() (string, error) {
 		options.Bellhop, options.Port = p.bellhop, portOf(p.ingress)
 	case envoy.SetUpCentral:
 		options.Accounts, options.Port = []string{"default/vmcp"}, portOf(p.ingress)
+	case envoy.SetUpMesh: // all ports of all pods with the label
 	case envoy.SetUpGateway:
 		options.Accounts, options.Hosts = []string{"default/vmcp"}, []string{fanoutHost}
 		target = "https://%s%s"
 	default:
-		return "", fmt.Errorf("the set-up %q cannot be rendered: write sidecar, central or gateway", p.setUp)
+		return "", fmt.Errorf("the set-up %q cannot be rendered: write sidecar, central, mesh or gateway", p.setUp)
 	}
 	for _, b := range p.backends {
 		options.Backends = append(options.Backends, b.name+"="+fmt.Sprintf(target, b.host, b.url.Path))
