@@ -30,6 +30,9 @@ const (
 	securityVersion      = "security.istio.io/v1"
 )
 
+// lastPriority lets Istio apply our patches after those of others, whose priority is 0 if they name none.
+const lastPriority = 100
+
 // patches collects the patches of one EnvoyFilter, with the comments on them.
 type patches struct {
 	*writer
@@ -116,8 +119,9 @@ func (w *meshWriter) envoyFilter(p *patches, name, namespace string, labels []la
 	w.faults = append(w.faults, p.faults...)
 	made := manifest{
 		kind: "EnvoyFilter", version: filterVersion, name: name, namespace: namespace, notes: p.notes,
-		spec: fields("workloadSelector", fields("labels", labelsOf(labels)), "configPatches", p.all),
+		spec: fields("priority", lastPriority, "workloadSelector", fields("labels", labelsOf(labels)), "configPatches", p.all),
 	}
+	made.note("$.spec.priority", "After the EnvoyFilters of others: what they put in front of the router stands in front of Bellhop too.")
 	if w.bellhop == nil {
 		// A gateway that is told only of the services it routes to would not know Bellhop's cluster.
 		namespace := strings.Split(w.service.host, ".")[1]

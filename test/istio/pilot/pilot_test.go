@@ -139,9 +139,6 @@ func order(t *testing.T, manager *hcmv3.HttpConnectionManager) (roles []string) 
 		if config.GetFailureModeAllow() || !config.GetMutationRules().GetDisallowAll().GetValue() || config.GetForwardRules() == nil {
 			t.Errorf("%s: it does not fail closed, or is open: %v", role, config)
 		}
-		if !config.GetStatusOnError().ProtoReflect().IsValid() || len(config.ProtoReflect().GetUnknown()) > 0 {
-			t.Errorf("%s: a field was lost", role)
-		}
 	}
 	return roles
 }
