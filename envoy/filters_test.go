@@ -40,7 +40,7 @@ static_resources:
     - name: mine-in
       address: {socket_address: {address: 127.0.0.1, port_value: INGRESS}}
       filter_chains: [{filters: [{name: hcm, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
-        stat_prefix: in, route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: my-fanout}}]}]}, http_filters: INGRESS-FILTERS}}]}]
+        stat_prefix: in, access_log: INGRESS-LOG, route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: my-fanout}}]}]}, http_filters: INGRESS-FILTERS}}]}]
     - name: mine-out
       address: {socket_address: {address: 127.0.0.1, port_value: EGRESS}}
       filter_chains: [{filters: [{name: hcm, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
@@ -84,12 +84,38 @@ func TestFiltersInAnExistingEnvoy(t *testing.T) {
 	}
 }
 
+// The access log that "envoy filters" prints for sessions is one that an Envoy of somebody's own takes, beside its filters.
+func TestTheAccessLogInAnExistingEnvoy(t *testing.T) {
+	binary := envoyBinary(t)
+	bellhop, address := serve(t, "unix")
+	server := newUpstream(t, nil)
+	sessions := strings.Replace(servedPolicy, "- x-mcp-api-key", "- {name: x-mcp-api-key, keep: session}", 1)
+	text, err := envoy.Filters(load(t, sessions), envoy.FilterOptions{Bellhop: []string{address}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\ningress_access_log:\n") {
+		t.Fatalf("there is none:\n%s", text)
+	}
+	free := freeAddresses(t, 3)
+	file := filepath.Join(t.TempDir(), "envoy.yaml")
+	if err := os.WriteFile(file, paste(t, text, free, server.host()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, binary, file, free[2])
+	bellhop.tell(set())
+	if got := get(t, "http://"+free[0]+"/mcp", "x-mcp-api-key", "k"); got.status != http.StatusOK || bellhop.last(t).headers["x-mcp-api-key"] != "k" {
+		t.Errorf("status %d", got.status)
+	}
+}
+
 // paste puts each piece where its comment says.
 func paste(t *testing.T, pieces []byte, free []string, server string) []byte {
 	t.Helper()
 	var piece struct {
 		Ingress  []any          `yaml:"ingress_http_filters"`
 		Egress   []any          `yaml:"egress_http_filters"`
+		Log      []any          `yaml:"ingress_access_log"`
 		Clusters []any          `yaml:"clusters"`
 		Runtime  map[string]any `yaml:"layered_runtime"`
 	}
@@ -115,7 +141,7 @@ func paste(t *testing.T, pieces []byte, free []string, server string) []byte {
 		return cluster
 	}
 	text := strings.NewReplacer(
-		"INGRESS-FILTERS", flow(append(piece.Ingress, router)), "EGRESS-FILTERS", flow(append(piece.Egress, router)),
+		"INGRESS-LOG", flow(append([]any{}, piece.Log...)), "INGRESS-FILTERS", flow(append(piece.Ingress, router)), "EGRESS-FILTERS", flow(append(piece.Egress, router)),
 		"INGRESS", port(free[0]), "EGRESS", port(free[1]),
 	).Replace(existing)
 	text += "  clusters: " + flow(append(piece.Clusters, endpoint("my-fanout"), endpoint("mcp-a"))) + "\n"
