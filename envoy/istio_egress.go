@@ -19,7 +19,7 @@ func (w *meshWriter) egressGateway() []manifest {
 		spec: fields("selector", fields("istio", "egressgateway"), "servers", list(fields(
 			"port", fields("number", 80, "name", "https-bellhop", "protocol", "HTTPS"), "hosts", hosts, "tls", fields("mode", "ISTIO_MUTUAL")))),
 	}
-	server.note("$.spec.servers", "From the fan-out's proxy to the gateway it is the mesh's mutual TLS.")
+	server.note("$.spec.servers", "From the fan-out's proxy to the gateway it is the mesh's mutual TLS. Without a proxy nobody gets in.")
 	all := []manifest{server, {
 		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,
 		spec: fields("exportTo", w.users(), "host", scalar(gateway), "subsets", subsets),
