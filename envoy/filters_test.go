@@ -56,7 +56,7 @@ func TestFiltersInAnExistingEnvoy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free := freeAddresses(t, 3)
+	free := freeAddresses(t)
 	file := filepath.Join(t.TempDir(), "envoy.yaml")
 	if err := os.WriteFile(file, paste(t, text, free, server.host()), 0o600); err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func TestTheAccessLogInAnExistingEnvoy(t *testing.T) {
 	if !strings.Contains(string(text), "\ningress_access_log:\n") {
 		t.Fatalf("there is none:\n%s", text)
 	}
-	free := freeAddresses(t, 3)
+	free := freeAddresses(t)
 	file := filepath.Join(t.TempDir(), "envoy.yaml")
 	if err := os.WriteFile(file, paste(t, text, free, server.host()), 0o600); err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func TestTheNamespaceNamesTheFanout(t *testing.T) {
 	if !strings.Contains(mesh, "- key: bellhop-fanout\n                  "+value) {
 		t.Fatalf("the mesh-wide example names fan-outs in another way")
 	}
-	free := freeAddresses(t, 3)
+	free := freeAddresses(t)
 	file := filepath.Join(t.TempDir(), "envoy.yaml")
 	if err := os.WriteFile(file, paste(t, []byte(strings.ReplaceAll(string(text), "value: search", value)), free, server.host()), 0o600); err != nil {
 		t.Fatal(err)

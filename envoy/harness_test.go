@@ -49,9 +49,10 @@ func envoyBinary(t *testing.T) string {
 	return path
 }
 
-// freeAddresses are addresses that nobody listens on.
-func freeAddresses(t *testing.T, count int) []string {
+// freeAddresses are addresses that nobody listens on: for the ingress, the egress and Envoy's admin page.
+func freeAddresses(t *testing.T) []string {
 	t.Helper()
+	const count = 3
 	ports, err := process.FreePorts(count)
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +68,7 @@ func freeAddresses(t *testing.T, count int) []string {
 func start(t *testing.T, p *policy.Policy, options envoy.BootstrapOptions) envoy.BootstrapOptions {
 	t.Helper()
 	binary := envoyBinary(t)
-	free := freeAddresses(t, 3)
+	free := freeAddresses(t)
 	options.Ingress, options.Egress, options.Admin = free[0], free[1], free[2]
 	config, err := envoy.Bootstrap(p, options)
 	if err != nil {

@@ -1,6 +1,7 @@
 package envoy_test
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func resources(t *testing.T, manifests []byte) []resource {
 	decoder := yaml.NewDecoder(strings.NewReader(string(manifests)))
 	for {
 		var one resource
-		if err := decoder.Decode(&one); err == io.EOF {
+		if err := decoder.Decode(&one); errors.Is(err, io.EOF) {
 			return all
 		} else if err != nil {
 			t.Fatal(err)
