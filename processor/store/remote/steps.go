@@ -22,7 +22,7 @@ const stillHeld = "0"
 //
 // A step may be told late, or twice. So the holders of a ticket are a sorted set in which a session that has it stands with
 // the time at which that ends, and one that has left it, for a minute, with the time at which it did, as a negative number:
-// by that it cannot come to have the ticket again by a step from before.
+// by that it cannot come to have the ticket again by a step from before, or of the same millisecond.
 const (
 	// ARGV: the version it has to have, the text, its life.
 	swapScript = `
@@ -32,7 +32,7 @@ return 1`
 	// KEYS: holders, mark. ARGV: session, time of the step, until, life of the holders, life of the mark.
 	acquireScript = `
 local left = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or '0')
-if left < 0 and -left > tonumber(ARGV[2]) then return 0 end
+if left < 0 and -left >= tonumber(ARGV[2]) then return 0 end
 redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[2], '0', 'XX', 'PX', ARGV[5])
