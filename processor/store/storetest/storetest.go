@@ -108,14 +108,14 @@ func captures(t *testing.T, s Subject) {
 }
 
 func capturesExpire(t *testing.T, s Subject) {
-	put(t, s, "idle", Capture("v"), 300*time.Millisecond)
-	put(t, s, "used", Capture("v"), 300*time.Millisecond)
-	for range 10 {
-		time.Sleep(90 * time.Millisecond)
+	put(t, s, "idle", Capture("v"), time.Second)
+	put(t, s, "used", Capture("v"), time.Second)
+	for range 13 { // longer than the lifetime, in steps that a busy machine keeps well within it
+		time.Sleep(100 * time.Millisecond)
 		want(t, s, "used", Capture("v"))
 	}
 	// A store may keep a little longer, so as not to be told of each use.
-	wait(t, func() bool { _, ok, _ := s.Get(limit(t), "idle"); return !ok }, time.Second)
+	wait(t, func() bool { _, ok, _ := s.Get(limit(t), "idle"); return !ok }, 2500*time.Millisecond)
 }
 
 // wait asks at long intervals, for asking is using.
