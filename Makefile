@@ -48,6 +48,7 @@ test-kubernetes: ## Hold deploy/ against the types of Kubernetes, ToolHive and o
 test-istio: build ## Let Istio's own pilot render our manifests, and run the end-to-end tests on what it makes (4–8 minutes to build, once)
 	@mkdir -p bin
 	cd test/istio && go test ./... && go build -o ../../bin/istio-render ./render
+	cd test/istio/oldest && go vet . && go test .
 	@export ENVOY_BIN VMCP_BIN CONFIGURE; ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \
 	for set_up in sidecar central mesh gateway; do \
 		echo "end to end, on Istio's $$set_up configuration"; \
