@@ -138,6 +138,7 @@ func (r *reloader) settle(a attempt, tell bool) {
 func (r *reloader) announce(now, was *rules) {
 	if !now.keys.Equal(was.keys) {
 		r.log.Info("keys reloaded", "file", r.sources.keyFile, "keys", len(now.keys))
+		warnOfExposed(r.log, r.sources.keyFile)
 	}
 	for _, document := range now.documents {
 		before, ok := was.at(document.path)

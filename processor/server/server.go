@@ -167,10 +167,17 @@ func (s *Server) warnOfKeys(rules *rules) {
 		}
 		return
 	}
-	if info, err := os.Stat(s.config.KeyFile); err == nil {
-		if what := ticket.Exposed(info.Mode()); what != "" {
-			s.log.Warn(what, "file", s.config.KeyFile, "mode", info.Mode().Perm().String(), "mend", "chmod 0600 "+s.config.KeyFile)
-		}
+	warnOfExposed(s.log, s.config.KeyFile)
+}
+
+// warnOfExposed tells of a key file that others can use.
+func warnOfExposed(log *slog.Logger, file string) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return
+	}
+	if what := ticket.Exposed(info.Mode()); what != "" {
+		log.Warn(what, "file", file, "mode", info.Mode().Perm().String(), "mend", "chmod 0600 "+file)
 	}
 }
 

@@ -196,15 +196,15 @@ func sessions(t *testing.T, s Subject) {
 }
 
 func sessionsExpire(t *testing.T, s Subject) {
-	save(t, s, "idle", 300*time.Millisecond, record("v", "T"))
-	save(t, s, "used", 300*time.Millisecond, record("v", "T"))
-	for range 12 {
-		time.Sleep(90 * time.Millisecond)
+	save(t, s, "idle", time.Second, record("v", "T"))
+	save(t, s, "used", time.Second, record("v", "T"))
+	for range 13 {
+		time.Sleep(100 * time.Millisecond)
 		if _, ok := find(t, s, "used", "P"); !ok {
 			t.Fatal("a session in use has expired")
 		}
 	}
-	wait(t, func() bool { _, ok := find(t, s, "idle", "P"); return !ok }, time.Second)
+	wait(t, func() bool { _, ok := find(t, s, "idle", "P"); return !ok }, 2*time.Second)
 }
 
 // principals: a stranger who asks does not keep a session alive.
