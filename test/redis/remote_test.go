@@ -130,13 +130,28 @@ func subject(s *remote.Store) storetest.Subject {
 	return storetest.Subject{Store: s, Sessions: s, Succession: s, Usage: func() []store.Usage { return []store.Usage{s.Usage()} }, Close: s.Close}
 }
 
+// least are the rules of the README for a user that may do no more than it has to.
+func least(t *testing.T) []string {
+	t.Helper()
+	readme, err := os.ReadFile("../../deploy/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(readme), "\nuser bellhop ")
+	line, _, end := strings.Cut(rest, "\n")
+	if !ok || !end {
+		t.Fatal("the README has no line of an ACL file")
+	}
+	return append([]string{"--user", "default", "off", "--user", "bellhop"}, strings.Fields(strings.Replace(line, ">PASSWORD", ">canary", 1))...)
+}
+
 func TestAServerKeepsTheContract(t *testing.T) {
 	for name, program := range programs {
 		t.Run(name, func(t *testing.T) {
-			server := serve(t, program)
+			server := serve(t, program, least(t)...)
 			storetest.Run(t, func(t *testing.T) storetest.Subject {
-				s := open(t, remote.Options{Address: server.Address(), Keys: ticket.RandomKeys()}) // other keys: other names
-				return subject(s)
+				keys := ticket.RandomKeys() // other keys: other names
+				return subject(open(t, remote.Options{Address: "redis://bellhop:canary@" + server.HostPort(), Keys: keys}))
 			})
 		})
 	}

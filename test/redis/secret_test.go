@@ -1,7 +1,6 @@
 package redis_test
 
 import (
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -103,28 +102,6 @@ func TestAPasswordIsNeeded(t *testing.T) {
 	}
 	if told != nil && (strings.Contains(told.Error(), "wrong") || strings.Contains(told.Error(), "canary")) {
 		t.Errorf("an error shows a password: %v", told)
-	}
-}
-
-// The ACL of the README is enough for the whole contract.
-func TestTheUserOfTheREADMEIsEnough(t *testing.T) {
-	readme, err := os.ReadFile("../../deploy/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, ok := strings.Cut(string(readme), "\nuser bellhop ")
-	line, _, end := strings.Cut(rest, "\n")
-	if !ok || !end {
-		t.Fatal("the README has no line of an ACL file")
-	}
-	rules := strings.Fields(strings.Replace(line, ">PASSWORD", ">canary", 1))
-	for name, program := range programs {
-		t.Run(name, func(t *testing.T) {
-			server := serve(t, program, append([]string{"--user", "default", "off", "--user", "bellhop"}, rules...)...)
-			storetest.Run(t, func(t *testing.T) storetest.Subject {
-				return subject(open(t, remote.Options{Address: "redis://bellhop:canary@" + server.HostPort(), Keys: ticket.RandomKeys()}))
-			})
-		})
 	}
 }
 

@@ -163,12 +163,11 @@ func TestAServerThatIsFar(t *testing.T) {
 	for i := range many {
 		group.Go(func() {
 			for _, version := range []string{"old", "new"} {
-				for range 5 { // other tests run beside this one
-					if s.Update(limit(t), strconv.Itoa(i), time.Hour, func(session.Record) (session.Record, bool) {
+				saved := false
+				for try := 0; !saved && try < 5; try++ { // other tests run beside this one
+					saved = s.Update(limit(t), strconv.Itoa(i), time.Hour, func(session.Record) (session.Record, bool) {
 						return record(version + strconv.Itoa(i)), true
-					}) == nil {
-						return
-					}
+					}) == nil
 				}
 			}
 		})
@@ -177,9 +176,9 @@ func TestAServerThatIsFar(t *testing.T) {
 		}
 	}
 	group.Wait()
-	replace(t, s, "last", record("L"))
-	replace(t, s, "last", record("M"))
-	wait(t, func() bool { return superseded(s, "L", 0) })
+	for i := range many {
+		wait(t, func() bool { return superseded(s, "old"+strconv.Itoa(i), 0) })
+	}
 	good, failed, refused := s.Commands()
 	t.Logf("%d sessions' tickets were told within %s; calls: %d good, %d failed, %d refused", many, time.Since(begun), good, failed, refused)
 	if failed > good/20 || refused > 0 {
