@@ -56,7 +56,7 @@ func keepRemote(config Config, keys ticket.Keys, log *slog.Logger) (*keep, error
 		Address: config.Store, Keys: keys, Bytes: config.StoreBytes,
 		Tell: func(err error) {
 			if err != nil {
-				log.Error("the store is away; what is known here goes on, and it is tried again all the time", "error", err)
+				log.Error("the store cannot be asked, or takes nothing; what is known here goes on, and it is tried again all the time", "error", err)
 				return
 			}
 			log.Info("the store is there")

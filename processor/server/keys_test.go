@@ -119,8 +119,10 @@ func TestAKeyFileThatOthersCanReadIsWarnedOf(t *testing.T) {
 	}
 	second, err := ticket.AddKey(nil, 2)
 	must(t, err)
-	must(t, os.WriteFile(keyFile, second, 0o644)) //nolint:gosec // what is warned of
-	wait(t, func() bool { return strings.Count(s.log.String(), "everybody on this machine can use the key file") == 2 })
+	must(t, os.WriteFile(keyFile, second, 0o644))
+	wait(t, func() bool {
+		return strings.Count(s.log.String(), "everybody on this machine can use the key file") == 2
+	})
 	quiet := serve(t, older+"ticket: {mode: sealed}\n", nil)
 	if log := quiet.log.String(); !strings.Contains(log, "sealed tickets without --key-file") {
 		t.Errorf("nobody is warned: %s", log)
