@@ -215,14 +215,9 @@ func appendOnce(names []string, name string) []string {
 	return append(names, name)
 }
 
-// Renew returns what a session remembers after a request: its newest values of the headers that the policy keeps.
+// Renew returns what a session remembers after a request: its newest values of the headers that the policy keeps. It is within the
+// limits of one request: of a family a client could send new names for ever.
 func (p *Policy) Renew(remembered, own Capture) Capture {
-	renewed := p.Kept(own)
-	for _, header := range p.Kept(remembered) {
-		if !own.Has(header.Name) {
-			renewed = append(renewed, header)
-		}
-	}
-	p.sort(renewed)
+	renewed, _ := p.Complete(p.Kept(own), remembered)
 	return renewed
 }

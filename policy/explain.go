@@ -112,15 +112,16 @@ func (p *Policy) Explain(q Question) Explanation {
 // explainer gathers one explanation.
 type explainer struct {
 	Explanation
-	policy   *Policy
-	question Question
-	taken    Taken
-	capture  Capture    // of the request and its session
-	refusal  *Rejection // of the client's request
-	limited  bool       // the refusal is for a limit, so that there is no capture at all
-	nameless bool       // the request says nothing of its principal, so its session gives it nothing
-	decision Decision
-	told     map[int]bool // verdicts that a row tells of
+	policy    *Policy
+	question  Question
+	taken     Taken
+	capture   Capture    // of the request and its session
+	refusal   *Rejection // of the client's request
+	limited   bool       // the refusal is for a limit, so that there is no capture at all
+	overLimit []string   // names that the session remembers, and that break a limit together with the request's own
+	nameless  bool       // the request says nothing of its principal, so its session gives it nothing
+	decision  Decision
+	told      map[int]bool // verdicts that a row tells of
 }
 
 // locate finds the backend, by its name or by a cluster of it.
@@ -144,7 +145,7 @@ func (e *explainer) ingress() {
 		if len(remembered) > 0 && !e.policy.HasPrincipal(e.question.Client) {
 			remembered, e.nameless = nil, true
 		}
-		e.capture, _ = e.policy.Complete(e.taken.Capture, remembered)
+		e.capture, e.overLimit = e.policy.Complete(e.taken.Capture, remembered)
 	}
 	if e.refusal != nil {
 		e.limited, e.taken = true, Taken{}
@@ -366,6 +367,7 @@ func (e *explainer) notes() {
 	note(e.NoTicket, "no ticket: no client caused the request, so that no client's header can be meant")
 	note(e.nameless, "keep: session: what an earlier request of the session sent is not given to this one, which says nothing of its principal: it has none of "+
 		strings.Join(e.policy.doc.Session.Bind, ", ")+" (session.bind); send one of them, with -H here")
+	note(len(e.overLimit) > 0, "keep: session: "+strings.Join(e.overLimit, ", ")+" of an earlier request is left out: with it the request would break a limit")
 	note(keeps, "keep: session: a later request of the same MCP session that lacks the header gets the session's last value, where the principal ("+
 		principal(e.policy.doc.Session.Bind)+") is the same; clients of MCP 2026-07-28 have no session, so for them it acts as request")
 }

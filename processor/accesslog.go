@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	accesslogservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -39,7 +40,7 @@ func (p *Processor) StreamAccessLogs(stream accesslogservicev3.AccessLogService_
 		if err != nil {
 			return ended(err)
 		}
-		engine, err := p.current.Load().of(bound.fanout)
+		engine, err := p.engineOf(bound.fanout)
 		if err != nil {
 			return p.shared.refuse(err)
 		}
@@ -49,12 +50,13 @@ func (p *Processor) StreamAccessLogs(stream accesslogservicev3.AccessLogService_
 	}
 }
 
-// forget ends the session of a request that was answered with 404. Envoy only has a name for one whose principal sent it.
+// forget ends the session of a POST that was answered with 404: a GET may be answered so by a fan-out without event streams. Envoy only
+// has a name for a session whose principal sent the request.
 func (e *engine) forget(ctx context.Context, entry *accesslogv3.HTTPAccessLogEntry) {
 	told := entry.GetCommonProperties().GetMetadata().GetFilterMetadata()[metadataNamespace]
 	name := told.GetFields()[sessionField].GetStringValue()
 	response := entry.GetResponse()
-	if name == "" || response.GetResponseCode().GetValue() != http.StatusNotFound || response.GetResponseCodeDetails() != fromUpstream {
+	if name == "" || entry.GetRequest().GetRequestMethod() != corev3.RequestMethod_POST || response.GetResponseCode().GetValue() != http.StatusNotFound || response.GetResponseCodeDetails() != fromUpstream {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)

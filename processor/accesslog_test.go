@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func (b *bench) accessLog(t *testing.T, pairs ...string) accesslogservicev3.Acce
 }
 
 // entry is that of a request for which Bellhop gave Envoy some metadata.
-func entry(told *structpb.Struct, status uint32, details string) *accesslogservicev3.StreamAccessLogsMessage {
+func entry(told *structpb.Struct, method string, status uint32, details string) *accesslogservicev3.StreamAccessLogsMessage {
 	all := map[string]*structpb.Struct{"envoy.filters.http.mcp": {}}
 	for namespace, value := range told.GetFields() {
 		all[namespace] = value.GetStructValue()
@@ -39,7 +40,10 @@ func entry(told *structpb.Struct, status uint32, details string) *accesslogservi
 	return &accesslogservicev3.StreamAccessLogsMessage{LogEntries: &accesslogservicev3.StreamAccessLogsMessage_HttpLogs{
 		HttpLogs: &accesslogservicev3.StreamAccessLogsMessage_HTTPAccessLogEntries{LogEntry: []*accesslogv3.HTTPAccessLogEntry{{
 			CommonProperties: &accesslogv3.AccessLogCommon{Metadata: &corev3.Metadata{FilterMetadata: all}},
-			Response:         &accesslogv3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(status), ResponseCodeDetails: details},
+			Request: &accesslogv3.HTTPRequestProperties{
+				RequestMethod: corev3.RequestMethod(corev3.RequestMethod_value[strings.TrimPrefix(method, ":method: ")]),
+			},
+			Response: &accesslogv3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(status), ResponseCodeDetails: details},
 		}}},
 	}}
 }
@@ -54,6 +58,7 @@ func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
 		ended   bool
 	}{
 		{"a 404", session, 404, "", true},
+		{"a 404 to a GET, of which there may be none", append([]string{":method: GET"}, session[1:]...), 404, "", false},
 		{"a 404 of Envoy itself", session, 404, "route_not_found", false},
 		{"a 404 to a request with the header itself", append(session[:len(session):len(session)], "x-mcp-api-key: alice"), 404, "", true},
 		{"another error", session, 500, "", false},
@@ -70,7 +75,7 @@ func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
 			if answer.GetModeOverride() != nil {
 				t.Error("the response is waited for: a call would depend on Bellhop for as long as it takes")
 			}
-			if err := log.Send(entry(answer.GetDynamicMetadata(), test.status, cmp.Or(test.details, "via_upstream"))); err != nil {
+			if err := log.Send(entry(answer.GetDynamicMetadata(), test.request[0], test.status, cmp.Or(test.details, "via_upstream"))); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := log.CloseAndRecv(); err == nil || status.Code(err) == codes.InvalidArgument { // all is read when it ends
@@ -95,7 +100,7 @@ func TestAnAccessLogThatIsMisconfiguredIsRefused(t *testing.T) {
 	b := start(t, setup{policy: keeping})
 	for _, pairs := range [][]string{nil, {"bellhop-role", "other"}, {"bellhop-role", "ingress", "bellhop-fanout", "other"}} {
 		log := b.accessLog(t, pairs...)
-		_ = log.Send(entry(nil, 404, "via_upstream"))
+		_ = log.Send(entry(nil, ":method: POST", 404, "via_upstream"))
 		if _, err := log.CloseAndRecv(); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("%v: %v", pairs, err)
 		}
@@ -106,7 +111,7 @@ func TestAnAccessLogThatIsMisconfiguredIsRefused(t *testing.T) {
 func TestAnAccessLogEndsWithTheDrain(t *testing.T) {
 	b := start(t, setup{policy: keeping})
 	log := b.accessLog(t, "bellhop-role", "ingress")
-	if err := log.Send(entry(nil, 404, "via_upstream")); err != nil {
+	if err := log.Send(entry(nil, ":method: POST", 404, "via_upstream")); err != nil {
 		t.Fatal(err)
 	}
 	b.processor.Drain()

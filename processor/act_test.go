@@ -2,6 +2,7 @@ package processor_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -141,8 +142,25 @@ func TestARememberedHeaderThatBreaksALimitIsLeftOut(t *testing.T) {
 bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="over_limit"} 1
 bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="absent"} 1
 bellhop_headers_total{backend="a",fanout="",header="x-tenant-id",outcome="absent"} 1`)
-	b.apply(t, keeping)
-	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1"); len(got) != 1 {
-		t.Errorf("with the limit of before: %q", got)
+}
+
+// What a session keeps is within the limits of one request: of a family a client could send new names for ever.
+func TestASessionKeepsNoMoreThanOneRequestMayHave(t *testing.T) {
+	b := start(t, setup{policy: "version: 1\nforward: [{name: x-acme-*, keep: session}]\nlimits: {headers: 5}\n"})
+	for i := range 50 {
+		b.ingress(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1", fmt.Sprintf("x-acme-%d: v", i))
 	}
+	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1"); len(got) != 5 || !slices.Contains(got, "x-acme-49: v") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A dry run knows sessions as they would be: what was sent with initialize is not missed later.
+func TestADryRunKnowsSessions(t *testing.T) {
+	b := start(t, setup{policy: "version: 1\nmode: observe\nexplain: true\nforward: [{name: x-mcp-api-key, keep: session, required: true}]\n"})
+	if !b.converse(t, append(start1, "x-bellhop-explain: 1"), ":status: 200", "mcp-session-id: S1") {
+		t.Fatal("the response to initialize names the session: it must be asked for")
+	}
+	b.ask(t, requestHeaders(":method: POST", "mcp-session-id: S1", "authorization: user-1"), "bellhop-role", "ingress")
+	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="captured",role="ingress"} 2`)
 }

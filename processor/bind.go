@@ -63,6 +63,9 @@ func bind(ctx context.Context) (binding, error) {
 		}
 		*word.into = strings.Join(values, "")
 	}
+	if bound.reads != "" && bound.reads != readsMCP {
+		return binding{}, misconfigured("reads", "the filter's bellhop-reads is not mcp: correct its grpc_service.initial_metadata, or leave it out")
+	}
 	switch bound.role {
 	case ingress, egress:
 		return bound, nil
@@ -76,15 +79,17 @@ func bind(ctx context.Context) (binding, error) {
 // engines are one for each fan-out, by its name. They never change.
 type engines map[string]*engine
 
-// of finds the engine of a fan-out. A filter that names none means the fan-out without a name, or the only one.
-func (all engines) of(fanout string) (*engine, error) {
+// engineOf finds the engine of a fan-out. A filter that names none means the fan-out without a name, or the one that there is where
+// there can be no other: one of several that is left alone is not meant by the filters of those that are not served.
+func (p *Processor) engineOf(fanout string) (*engine, error) {
+	all := *p.current.Load()
 	if engine, ok := all[fanout]; ok {
 		return engine, nil
 	}
 	switch {
 	case fanout != "":
 		return nil, misconfigured("fanout", "the filter's bellhop-fanout is the fanout of no policy: make the two the same")
-	case len(all) == 1:
+	case p.shared.single && len(all) == 1:
 		for _, only := range all {
 			return only, nil
 		}

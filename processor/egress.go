@@ -71,7 +71,7 @@ func (e *engine) identity(backend string) (identity []policy.Header, has bool) {
 // act is what a request asks for. Where Envoy reads bodies and could not read this one, it may be anything, whatever its headers say.
 func (b binding) act(request incoming) policy.Act {
 	act := request.act
-	if b.reads == readsMCP && !request.read && request.method == http.MethodPost {
+	if b.reads == readsMCP && !request.read && (request.method == "" || request.method == http.MethodPost) {
 		act.Disputed = true
 	}
 	return act

@@ -86,7 +86,7 @@ func start(t testing.TB, s setup) *bench {
 	}
 	b.keys = s.keys
 	b.processor = processor.New(processor.Settings{
-		Store: s.store, Sessions: s.sessions, Succession: s.succession, Continue: s.goesOn, Metrics: b.registry,
+		Store: s.store, Sessions: s.sessions, Succession: s.succession, Continue: s.goesOn, Single: len(s.others) == 0, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, s.keys, all...)
 	b.processor.Register(server)

@@ -36,6 +36,7 @@ type families struct {
 	baggageDropped *prometheus.CounterVec
 	strangers      *prometheus.CounterVec
 	nameless       *prometheus.CounterVec
+	unknown        *prometheus.CounterVec
 	ended          *prometheus.CounterVec
 }
 
@@ -66,11 +67,14 @@ func newFamilies(registerer prometheus.Registerer) *families {
 		nameless: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bellhop_session_nameless_total", Help: "Requests of a session that keeps headers, without any principal: they got nothing of it.",
 		}, []string{"fanout"}),
+		unknown: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bellhop_session_unknown_total", Help: "Requests of a session of which nothing is known: it has kept nothing yet, or what it kept is lost.",
+		}, []string{"fanout"}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bellhop_sessions_ended_total", Help: "Sessions that were forgotten because their client or the fan-out ended them.",
 		}, []string{"fanout"}),
 	}
-	registerer.MustRegister(f.strangers, f.nameless, f.ended, f.requests, f.headers, f.seconds, f.refused, f.mismatches, f.baggageDropped)
+	registerer.MustRegister(f.strangers, f.nameless, f.unknown, f.ended, f.requests, f.headers, f.seconds, f.refused, f.mismatches, f.baggageDropped)
 	return f
 }
 
@@ -83,6 +87,7 @@ type metrics struct {
 	baggageDropped prometheus.Counter
 	strangers      prometheus.Counter
 	nameless       prometheus.Counter
+	unknown        prometheus.Counter
 	ended          prometheus.Counter
 }
 
@@ -91,7 +96,7 @@ func (f *families) of(fanout string) *metrics {
 	return &metrics{
 		requests: f.requests.MustCurryWith(label), headers: f.headers.MustCurryWith(label), seconds: f.seconds.MustCurryWith(label),
 		mismatches: f.mismatches.With(label), baggageDropped: f.baggageDropped.With(label), strangers: f.strangers.With(label),
-		nameless: f.nameless.With(label), ended: f.ended.With(label),
+		nameless: f.nameless.With(label), unknown: f.unknown.With(label), ended: f.ended.With(label),
 	}
 }
 

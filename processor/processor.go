@@ -48,7 +48,7 @@ type Succession interface {
 	Superseded(ctx context.Context, content string, grace time.Duration) (bool, error)
 }
 
-// Settings are all that a [Processor] needs. Every field but Continue is required.
+// Settings are all that a [Processor] needs. Every field but Continue and Single is required.
 type Settings struct {
 	Store      Store
 	Sessions   Sessions
@@ -56,8 +56,10 @@ type Settings struct {
 	// Continue lets requests go on without the headers that a store which fails could not keep or tell; else they are
 	// refused. A required header is missed in either case.
 	Continue bool
-	Metrics  prometheus.Registerer
-	Log      *slog.Logger
+	// Single says that there is one fan-out and never another, so that filters need not name it.
+	Single  bool
+	Metrics prometheus.Registerer
+	Log     *slog.Logger
 }
 
 // Processor is the ext_proc service, and that of an access log. It keeps nothing of a request but what its store keeps.
@@ -82,6 +84,7 @@ type shared struct {
 	sessions   Sessions
 	succession Succession
 	goesOn     bool          // where the store fails
+	single     bool          // there is one fan-out and never another
 	draining   chan struct{} // closed by Drain
 	families   *families
 	log        *slog.Logger
@@ -109,7 +112,7 @@ type engine struct {
 // New makes a processor that applies the rules of each fan-out.
 func New(settings Settings, keys ticket.Keys, all ...Rules) *Processor {
 	processor := &Processor{shared: &shared{
-		store: settings.Store, sessions: settings.Sessions, succession: settings.Succession, goesOn: settings.Continue,
+		store: settings.Store, sessions: settings.Sessions, succession: settings.Succession, goesOn: settings.Continue, single: settings.Single,
 		draining: make(chan struct{}), families: newFamilies(settings.Metrics),
 		log: settings.Log, warnings: newWarnings(settings.Log), now: time.Now,
 	}}
@@ -162,7 +165,7 @@ func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) er
 	if err != nil {
 		return p.shared.refuse(err)
 	}
-	engine, err := p.current.Load().of(bound.fanout)
+	engine, err := p.engineOf(bound.fanout)
 	if err != nil {
 		return p.shared.refuse(err)
 	}

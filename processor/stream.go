@@ -74,7 +74,13 @@ func (e *engine) answer(ctx context.Context, x *exchange, request *extprocv3.Pro
 	made, trouble := serve(ctx, x.binding, incoming)
 	switch {
 	case e.policy.Mode() == policy.ModeObserve:
-		return replyHeaders(carriersOff(incoming.headers)), !moreToCome(request)
+		observed := carriersOff(incoming.headers)
+		observed.session = made.session
+		if observed.await = made.await; made.await != nil {
+			observed.await.view = nil
+		}
+		x.awaits = observed.await
+		return replyHeaders(observed), x.awaits == nil && !moreToCome(request)
 	case trouble != nil:
 		return replyProblem(trouble, incoming.id), true
 	default:
@@ -127,7 +133,7 @@ func (e *engine) pass(ctx context.Context, x *exchange, request *extprocv3.Proce
 		x.awaits = nil
 		ctx, cancel := context.WithTimeout(ctx, storeTime)
 		defer cancel()
-		if trouble := e.hear(ctx, awaits, readResponse(request)); trouble != nil {
+		if trouble := e.hear(ctx, awaits, readResponse(request)); trouble != nil && e.policy.Mode() != policy.ModeObserve {
 			return replyProblem(trouble, awaits.id), true
 		}
 		return replyResponse(awaits.view), !moreToCome(request)

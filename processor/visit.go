@@ -55,6 +55,9 @@ func (e *engine) visit(ctx context.Context, request incoming) (visit, error) {
 		}
 		return visit{nameless: true}, nil
 	default:
+		if !v.known && !v.nameless && request.method != http.MethodDelete {
+			e.metrics.unknown.Inc()
+		}
 		return v, nil
 	}
 }
@@ -90,7 +93,7 @@ func (e *engine) remember(ctx context.Context, v visit, request incoming, own, c
 	}
 	kept := e.policy.Renew(v.record.Kept, own)
 	switch {
-	case v.id == "" || request.method == http.MethodDelete || e.policy.Mode() == policy.ModeObserve:
+	case v.id == "" || request.method == http.MethodDelete:
 		return nil
 	case content == "" && len(kept) == 0:
 		return nil

@@ -3,6 +3,7 @@ package server_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -83,6 +84,12 @@ func TestADiscoveryFileThatIsMissingAtTheStart(t *testing.T) {
 	if strings.Count(s.log.String(), "discovery header x-id of backend a") != 1 {
 		t.Errorf("the log should say it once:\n%s", s.log)
 	}
+	// It keeps no change of the policy waiting, for nothing that was good gets lost.
+	s.write(t, strings.Replace(strings.Replace(withIdentity, "backends: {", "backends: {b: {}, ", 1), "x-old", "x-new", 1))
+	wait(t, func() bool {
+		removed, _, err := s.try("ingress", "", "x-new")
+		return err == nil && slices.Contains(removed, "x-new")
+	})
 	write(t, s.folder(), "secret", first)
 	wait(t, func() bool { _, set, err := s.try("egress", ""); return err == nil && set["x-id"] == first })
 	s.wantMetric(t, "bellhop_policy_reload_success", "1")

@@ -46,7 +46,7 @@ func keepInMemory(bytes uint64) (*keep, error) {
 		return nil, fmt.Errorf("--store-bytes %d: %w", bytes, err)
 	}
 	return &keep{
-		store: captures, sessions: sessions, succession: sessions, usage: captures.Usage,
+		store: captures, sessions: sessions, succession: sessions, usage: func() store.Usage { return captures.Usage().With(sessions.Usage()) },
 		ready: func() error { return nil }, rekey: func(ticket.Keys) {}, close: func() { sessions.Close(); captures.Close() },
 	}, nil
 }

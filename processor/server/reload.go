@@ -52,6 +52,7 @@ func newReloader(sources sources, first reading, service *processor.Processor, r
 	r := &reloader{sources: sources, processor: service, rekey: rekey, log: log}
 	r.inForce.Store(first.rules)
 	r.metrics = newReloadMetrics(registerer, r.policies)
+	r.metrics.tell(first)
 	if len(first.faults) > 0 {
 		r.settle(attempt{reading: first, outcome: first.faults[0].outcome}, true)
 	}
@@ -124,6 +125,9 @@ func (r *reloader) settle(a attempt, tell bool) {
 	}
 	if !tell {
 		return
+	}
+	if a.rules != was && len(a.faults) > 0 {
+		r.metrics.total.WithLabelValues(string(outcomeApplied)).Inc() // some of it is
 	}
 	r.metrics.count(a)
 	for _, one := range a.faults {

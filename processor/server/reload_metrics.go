@@ -9,16 +9,20 @@ import (
 // reloadMetrics say which policy is in force, and whether it is the one in the files.
 type reloadMetrics struct {
 	success prometheus.Gauge
+	each    *prometheus.GaugeVec
 	when    prometheus.Gauge
 	total   *prometheus.CounterVec
 }
 
-// newReloadMetrics begins with the success of the start.
+// newReloadMetrics makes metrics that know of no reading yet.
 func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy.Policy) *reloadMetrics {
 	m := &reloadMetrics{
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "bellhop_policy_reload_success", Help: "Whether what the files say is in force (1), or the last good policy because they have faults (0).",
 		}),
+		each: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "bellhop_policy_document_success", Help: "Whether what one policy document says is in force, whole (1), or not (0).",
+		}, []string{"document"}),
 		when: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "bellhop_policy_reload_timestamp_seconds", Help: "When the files were last loaded with success, in seconds since 1970.",
 		}),
@@ -29,14 +33,27 @@ func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy
 	for _, o := range []outcome{outcomeApplied, outcomeUnchanged, outcomeUnreadable, outcomeFaults, outcomeFanout, outcomeKeys, outcomeDiscovery} {
 		m.total.WithLabelValues(string(o)) // a rate needs the 0 before the first
 	}
-	m.succeeded()
-	registerer.MustRegister(m.success, m.when, m.total, newPolicyInfo(inForce))
+	registerer.MustRegister(m.success, m.each, m.when, m.total, newPolicyInfo(inForce))
 	return m
 }
 
 func (m *reloadMetrics) count(a attempt) {
 	m.total.WithLabelValues(string(a.outcome)).Inc()
-	if len(a.faults) > 0 {
+	m.tell(a.reading)
+}
+
+// tell says what is in force after a reading.
+func (m *reloadMetrics) tell(r reading) {
+	m.each.Reset()
+	for _, path := range r.paths {
+		m.each.WithLabelValues(path).Set(1)
+	}
+	for _, one := range r.faults {
+		if one.document != "" {
+			m.each.WithLabelValues(one.document).Set(0)
+		}
+	}
+	if len(r.faults) > 0 {
 		m.success.Set(0)
 		return
 	}

@@ -36,14 +36,24 @@ func (r *rules) identified(before *rules) (documents []*document, faults []fault
 		same := known && was.samePolicy(document)
 		next, err := document.identified(was, same)
 		if err != nil {
-			faults = append(faults, fault{outcomeDiscovery, err})
+			faults = append(faults, fault{outcomeDiscovery, document.path, err})
 		}
-		if err != nil && known && !same {
+		if err != nil && known && !same && !was.lacks(next) {
 			next, _ = was.identified(was, true)
 		}
 		documents = append(documents, next)
 	}
 	return documents, faults
+}
+
+// lacks reports whether this document has none of the identities that other lacks either: then there is nothing good to keep.
+func (d *document) lacks(other *document) bool {
+	for backend, identity := range other.identities {
+		if own, has := d.identities[backend]; len(identity) == 0 && (!has || len(own) > 0) {
+			return false
+		}
+	}
+	return true
 }
 
 // identified returns the document with its discovery identities, as they are now or, where they cannot be read, as they were

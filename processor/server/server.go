@@ -123,7 +123,8 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	registry.MustRegister(usageCollectors(s.keep.usage)...)
 	registry.MustRegister(s.keep.collectors...)
 	s.processor = processor.New(processor.Settings{
-		Store: s.keep.store, Sessions: s.keep.sessions, Succession: s.keep.succession, Continue: config.OnStoreError == continueWithout, Metrics: registry, Log: log,
+		Store: s.keep.store, Sessions: s.keep.sessions, Succession: s.keep.succession, Continue: config.OnStoreError == continueWithout,
+		Single: from.single(), Metrics: registry, Log: log,
 	}, rules.keys, rules.processed()...)
 	s.reloader = newReloader(from, first, s.processor, s.keep.rekey, registry, log)
 	rules.warn(log)

@@ -35,13 +35,15 @@ func (s sources) load() (reading, error) {
 type reading struct {
 	rules  *rules   // what is to be in force
 	faults []fault  // why that is not all that the files say
+	paths  []string // of the policy documents
 	text   []byte   // a digest of all documents
 	names  []string // the files that the documents name
 }
 
 // fault is one thing that is wrong with the files, as it is counted.
 type fault struct {
-	outcome outcome
+	outcome  outcome
+	document string // path of the policy document that it is about; empty: none, or all
 	error
 }
 
@@ -73,13 +75,13 @@ func (r reading) err() error {
 func (s sources) next(before *rules, open func(path string) ([]byte, error)) reading {
 	next := reading{rules: &rules{keys: before.keys, documents: before.documents}}
 	if read, err := s.read(open); err != nil {
-		next.faults = append(next.faults, fault{outcomeUnreadable, err})
+		next.faults = append(next.faults, fault{outcomeUnreadable, "", err})
 	} else {
-		next.text = read.digest()
+		next.text, next.paths = read.digest(), read.paths()
 		next.rules.documents, next.faults = read.parse(before)
 	}
 	if keys, err := s.keys(); err != nil {
-		next.faults = append(next.faults, fault{outcomeKeys, err})
+		next.faults = append(next.faults, fault{outcomeKeys, "", err})
 	} else {
 		next.rules.keys = keys
 	}
@@ -182,6 +184,9 @@ func isFolder(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+// single reports whether there is one policy, and never another.
+func (s sources) single() bool { return len(s.policies) == 1 && !isFolder(s.policies[0]) }
+
 // isPolicy passes over hidden files: Kubernetes keeps its own there.
 func isPolicy(name string) bool {
 	return !strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml"))
@@ -219,6 +224,15 @@ func (s sources) watched() []string {
 	return watched
 }
 
+// paths are those of the policy documents.
+func (t texts) paths() []string {
+	var paths []string
+	for _, file := range t.policies {
+		paths = append(paths, file.path)
+	}
+	return paths
+}
+
 // digest is one of all texts, and of the names that they have.
 func (t texts) digest() []byte {
 	sum := sha256.New()
@@ -240,7 +254,7 @@ func (t texts) parse(before *rules) ([]*document, []fault) {
 	if t.ceiling != nil {
 		loaded, findings := policy.LoadCeiling(t.ceiling.path, t.ceiling.text)
 		if loaded == nil {
-			return before.documents, []fault{{outcomeFaults, findings}}
+			return before.documents, []fault{{outcomeFaults, "", findings}}
 		}
 		ceiling = loaded
 	}
@@ -263,19 +277,19 @@ func (t texts) parse(before *rules) ([]*document, []fault) {
 // parse makes one document of a file; was is the one before, or nil.
 func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *fault) {
 	if f.unread != nil {
-		return nil, &fault{outcomeUnreadable, f.unread}
+		return nil, &fault{outcomeUnreadable, f.path, f.unread}
 	}
 	loaded, findings := policy.LoadUnder(ceiling, f.path, f.text)
 	if loaded == nil {
-		return nil, &fault{outcomeFaults, findings}
+		return nil, &fault{outcomeFaults, f.path, findings}
 	}
 	name, _, _ := strings.Cut(filepath.Base(f.path), ".")
 	switch fanout := loaded.Fanout(); {
 	case f.inFolder && fanout != name:
-		return nil, &fault{outcomeFaults, fmt.Errorf("%s is for the fan-out %q: in a folder each document has the name of its fan-out, so that no team takes another's place; write fanout: %s, or call the file %s.yaml",
+		return nil, &fault{outcomeFaults, f.path, fmt.Errorf("%s is for the fan-out %q: in a folder each document has the name of its fan-out, so that no team takes another's place; write fanout: %s, or call the file %s.yaml",
 			f.path, fanout, name, fanout)}
 	case was != nil && was.policy.Fanout() != fanout:
-		return nil, &fault{outcomeFanout, fmt.Errorf("%s: fanout has changed from %q to %q, which needs a restart: change it back, or restart Bellhop", f.path, was.policy.Fanout(), fanout)}
+		return nil, &fault{outcomeFanout, f.path, fmt.Errorf("%s: fanout has changed from %q to %q, which needs a restart: change it back, or restart Bellhop", f.path, was.policy.Fanout(), fanout)}
 	default:
 		return &document{path: f.path, policy: loaded, findings: findings}, nil
 	}
@@ -294,7 +308,7 @@ func unambiguous(documents []*document, before *rules, faults []fault) ([]*docum
 			left = append(left, one)
 			continue
 		}
-		faults = append(faults, fault{outcomeFaults, fmt.Errorf("%s and %s are both for the fan-out %q: write fanout: with a name of its own into each, and into the bellhop-fanout of its filters",
+		faults = append(faults, fault{outcomeFaults, one.path, fmt.Errorf("%s and %s are both for the fan-out %q: write fanout: with a name of its own into each, and into the bellhop-fanout of its filters",
 			one.path, documents[i].path, one.policy.Fanout())})
 	}
 	return left, faults

@@ -134,6 +134,20 @@ func TestAStartBesideADocumentWithFaults(t *testing.T) {
 	s.wantMetric(t, "bellhop_policy_reload_success", "1")
 }
 
+// A filter that names no fan-out is not the one's that happens to be left.
+func TestAnUnnamedFilterIsNotServedByWhoIsLeft(t *testing.T) {
+	s := serve(t, searchPolicy, func(folder string) { write(t, folder, "bad.yaml", faulty) }, func(c *server.Config) {
+		folder := filepath.Dir(c.Policies[0])
+		c.Policies, c.Ceiling = []string{folder + "/bad.yaml", c.Policies[0]}, write(t, folder, "mesh.yaml", mesh)
+	})
+	if got := s.fanouts(t); got != "search" {
+		t.Errorf("served are %q", got)
+	}
+	if _, err := s.at(t, ""); err == nil {
+		t.Error("a filter without a name is served")
+	}
+}
+
 func TestACeilingThatChangesIsApplied(t *testing.T) {
 	s, _, ceiling := team(t)
 	replace(t, ceiling, "version: 1\nceiling: {limits: {headers: 1}}\n")

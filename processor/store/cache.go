@@ -45,6 +45,11 @@ type Usage struct {
 	Evictions uint64 // entries that gave way before their lifetime was over, since the start
 }
 
+// With is the usage of this store and of one beside it, whose entries are no tickets.
+func (u Usage) With(other Usage) Usage {
+	return Usage{Tickets: u.Tickets, Bytes: u.Bytes + other.Bytes, Limit: u.Limit + other.Limit, Evictions: u.Evictions + other.Evictions}
+}
+
 // NewCache makes a cache of at most limit bytes, by what weigh says. Gone is told of each entry that leaves for another
 // reason than a newer value; it may be nil, and must not call the cache.
 func NewCache[V any](limit uint64, weigh func(key string, value V) uint32, gone func(value V)) (*Cache[V], error) {

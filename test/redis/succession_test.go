@@ -94,6 +94,32 @@ func TestALostSessionSupersedesItsTicket(t *testing.T) {
 	wait(t, func() bool { return superseded(s, "A", 0) })
 }
 
+// A session that is written again, with what it had, to a server that came back empty has it there too: another that leaves the same
+// content does not supersede it.
+func TestASessionThatIsWrittenAgainHoldsItsTicket(t *testing.T) {
+	server := serve(t, programs["redis"])
+	s := open(t, remote.Options{Address: server.Address(), Keys: threeKeys()})
+	for _, id := range []string{"S", "S2"} {
+		replace(t, s, id, record("A"))
+	}
+	server.Kill()
+	wait(t, func() bool { return s.Ready() != nil })
+	if err := server.Again(limit(t)); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, func() bool { return s.Ready() == nil })
+	for _, id := range []string{"S", "S2"} {
+		replace(t, s, id, record("A"))
+	}
+	replace(t, s, "S2", record("B"))
+	replace(t, s, "S3", record("C"))
+	replace(t, s, "S3", record("D"))
+	wait(t, func() bool { return superseded(s, "C", 0) }) // all that came before is told by then
+	if superseded(s, "A", 0) {
+		t.Error("S has it")
+	}
+}
+
 // Invariant 10: while the server is away, a ticket of which nothing was told is as it was; one of which something was told
 // that could not be asked is an error, and if the server comes back empty then, it is superseded until it is minted.
 func TestATicketOfWhichSomethingWasToldIsAnErrorWhileTheServerIsAway(t *testing.T) {

@@ -133,6 +133,9 @@ func (s *Store) Update(ctx context.Context, id string, idle time.Duration, chang
 			return nil
 		}
 		had := s.had(keys, before)
+		if !before.there && had.Content == next.Content {
+			had = session.Record{} // the server, which has lost it, is to be told that the session has it
+		}
 		done, err := s.swap(ctx, all[i], keys[i], before.value.version, next, idle)
 		if done == yes || done == maybe {
 			s.advance(step{id: id, idle: idle, had: had, has: next, at: s.now()})

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -78,7 +79,7 @@ type step struct {
 const (
 	maxSteps  = 4096
 	retryTime = 200 * time.Millisecond
-	lastRetry = 30 * time.Second // that a ticket was replaced longer ago is told no more
+	lastRetry = 10 * time.Minute // that a ticket was replaced longer ago is told no more
 )
 
 // advance tells the server of a step, sooner or later: nobody waits for it, for a ticket that is replaced is of use for the
@@ -123,7 +124,7 @@ func (s *Store) walk(ctx context.Context) {
 // take tells the server of steps, and returns those to try again: that failed, or that come after one that did and is of
 // the same session.
 func (s *Store) take(ctx context.Context, batch []step) (again []step) {
-	failed := make([]bool, len(batch))
+	failed := slices.Repeat([]bool{true}, len(batch)) // until they are answered
 	err := s.link.patiently(ctx, func(ctx context.Context, client valkey.Client) error {
 		var commands valkey.Commands
 		var of []int // the step of each command
@@ -135,6 +136,7 @@ func (s *Store) take(ctx context.Context, batch []step) (again []step) {
 			}
 		}
 		answers := client.DoMulti(ctx, commands...)
+		clear(failed)
 		for i, answer := range answers {
 			failed[of[i]] = failed[of[i]] || answer.Error() != nil
 		}
@@ -142,7 +144,7 @@ func (s *Store) take(ctx context.Context, batch []step) (again []step) {
 	})
 	waits := map[string]bool{}
 	for i, one := range batch {
-		if err != nil && (failed[i] || waits[one.id] || s.link.away() != nil) && s.now().Sub(one.at) < lastRetry {
+		if err != nil && (failed[i] || waits[one.id]) && s.now().Sub(one.at) < lastRetry {
 			waits[one.id] = true
 			again = append(again, one)
 		}
