@@ -243,3 +243,31 @@ func read(t *testing.T, file string) string {
 	}
 	return string(text)
 }
+
+// Every policy that stands in a file tells an editor where its schema is, and that is true.
+func TestEveryExampleNamesItsSchema(t *testing.T) {
+	line := regexp.MustCompile(`^# yaml-language-server: \$schema=(\S+)\n`)
+	examples := 0
+	for _, file := range append(tracked(t, "deploy/*.yaml"), tracked(t, "envoy/examples/*.yaml")...) {
+		text := read(t, file)
+		if !strings.Contains("\n"+text, "\nversion: 1\n") {
+			continue
+		}
+		examples++
+		match := line.FindStringSubmatch(text)
+		if match == nil {
+			t.Errorf("%s: the first line names no schema", file)
+			continue
+		}
+		schema := "policy/schema.json"
+		if strings.Contains(text, "\nceiling:") {
+			schema = "policy/ceiling.schema.json"
+		}
+		if named := filepath.Join(filepath.Dir(file), match[1]); named != schema {
+			t.Errorf("%s: its schema is %s, not %s", file, schema, named)
+		}
+	}
+	if examples < 15 {
+		t.Errorf("only %d examples were found", examples)
+	}
+}
