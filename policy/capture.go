@@ -137,23 +137,36 @@ func (p *Policy) NeedsAct() bool { return p.ScopesTools() || p.Discovers() }
 // Complete adds to a request's own capture what its session remembers of the headers that it lacks. A remembered header that
 // breaks a limit, which may have been another when it was sent, is left out, with all its lines; their names are returned.
 func (p *Policy) Complete(own, remembered Capture) (complete Capture, leftOut []string) {
+	var lacking Capture
+	for _, header := range p.Kept(remembered) {
+		if !own.Has(header.Name) {
+			lacking = append(lacking, header)
+		}
+	}
+	complete = slices.Concat(own, lacking)
+	if len(lacking) > 0 && p.exceeds(complete) != nil {
+		complete, leftOut = p.completeWithin(own, lacking)
+	}
+	p.sort(complete)
+	return complete, leftOut
+}
+
+// completeWithin adds of the lacking headers those that break no limit: one by one, which takes longer, and is rare.
+func (p *Policy) completeWithin(own, lacking Capture) (complete Capture, leftOut []string) {
 	complete = slices.Clone(own)
-	for rest := remembered; len(rest) > 0; {
+	for rest := lacking; len(rest) > 0; {
 		name := rest[0].Name
 		lines := slices.IndexFunc(rest, func(h Header) bool { return h.Name != name })
 		if lines < 0 {
 			lines = len(rest)
 		}
-		if source, _, ok := p.source(name); ok && source.keep == KeepSession && !own.Has(name) {
-			if with := slices.Concat(complete, rest[:lines]); p.exceeds(with) == nil {
-				complete = with
-			} else {
-				leftOut = append(leftOut, name)
-			}
+		if with := slices.Concat(complete, rest[:lines]); p.exceeds(with) == nil {
+			complete = with
+		} else {
+			leftOut = append(leftOut, name)
 		}
 		rest = rest[lines:]
 	}
-	p.sort(complete)
 	return complete, leftOut
 }
 

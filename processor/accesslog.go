@@ -55,8 +55,10 @@ func (p *Processor) StreamAccessLogs(stream accesslogservicev3.AccessLogService_
 func (e *engine) forget(ctx context.Context, entry *accesslogv3.HTTPAccessLogEntry) {
 	told := entry.GetCommonProperties().GetMetadata().GetFilterMetadata()[metadataNamespace]
 	name := told.GetFields()[sessionField].GetStringValue()
+	post := entry.GetRequest().GetRequestMethod() == corev3.RequestMethod_POST
 	response := entry.GetResponse()
-	if name == "" || entry.GetRequest().GetRequestMethod() != corev3.RequestMethod_POST || response.GetResponseCode().GetValue() != http.StatusNotFound || response.GetResponseCodeDetails() != fromUpstream {
+	forgotten := response.GetResponseCode().GetValue() == http.StatusNotFound && response.GetResponseCodeDetails() == fromUpstream
+	if name == "" || !post || !forgotten {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
