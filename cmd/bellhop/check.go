@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -26,9 +27,12 @@ func newCheck() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			findings, unread := check(files, ceiling, cmd.InOrStdin())
+			policies, findings, unread := check(files, ceiling, cmd.InOrStdin())
 			if ceiling != "" {
 				files = append(files, ceiling)
+			}
+			if output == "text" && unread == nil && !findings.Faulty() {
+				explainTickets(cmd.OutOrStdout(), policies)
 			}
 			if err := render(cmd.OutOrStdout(), len(files), findings); err != nil {
 				return err
@@ -45,7 +49,8 @@ func newCheck() *cobra.Command {
 }
 
 // check reads what can be read, and returns an error for the rest.
-func check(files []string, ceiling string, stdin io.Reader) (policy.Findings, error) {
+func check(files []string, ceiling string, stdin io.Reader) ([]*policy.Policy, policy.Findings, error) {
+	var policies []*policy.Policy
 	above, all, err := readCeiling(ceiling, stdin)
 	unread := []error{err}
 	for _, file := range files {
@@ -54,10 +59,26 @@ func check(files []string, ceiling string, stdin io.Reader) (policy.Findings, er
 			unread = append(unread, err)
 			continue
 		}
-		_, findings := policy.LoadUnder(above, file, text)
-		all = append(all, findings...)
+		loaded, findings := policy.LoadUnder(above, file, text)
+		policies, all = append(policies, loaded), append(all, findings...)
 	}
-	return all, errors.Join(unread...)
+	return policies, all, errors.Join(unread...)
+}
+
+// explainTickets says when the kind of ticket that is chosen is the right one: how many Bellhops there are, no policy can know.
+func explainTickets(out io.Writer, policies []*policy.Policy) {
+	var said []bool
+	for _, one := range policies {
+		if slices.Contains(said, one.Sealed()) {
+			continue
+		}
+		said = append(said, one.Sealed())
+		text := "tickets are stored: right for one Bellhop, and for several that have one store (--store redis://…); for several without, write ticket: {mode: sealed}"
+		if one.Sealed() {
+			text = "tickets are sealed: right for several Bellhops that have one key file (--key-file) and no store; with a store, stored ones are shorter, and end when a session replaces them"
+		}
+		_, _ = fmt.Fprintln(out, text)
+	}
 }
 
 func checkPrinter(output string) (func(io.Writer, int, policy.Findings) error, error) {
