@@ -104,10 +104,10 @@ func parseEndpoint(text string) (endpoint, *problem) {
 		}
 		return endpoint{pipe: path}, nil
 	}
-	const mend = "write unix:///PATH or HOST:PORT"
+	const hint = "write unix:///PATH or HOST:PORT"
 	host, port, err := net.SplitHostPort(strings.TrimPrefix(text, "tcp://"))
 	if err != nil {
-		return endpoint{}, &problem{"is neither a Unix socket nor a host and a port", mend}
+		return endpoint{}, &problem{"is neither a Unix socket nor a host and a port", hint}
 	}
 	where, p := parsePlace(host, port)
 	return endpoint{place: where}, p

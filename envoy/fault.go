@@ -12,18 +12,18 @@ import (
 // faults gathers all that is wrong with the options, so that one run shows it all.
 type faults []error
 
-// add reports one fault: the flag, its value, what is wrong, and how to mend it.
-func (f *faults) add(flag, value, wrong, mend string) {
+// add reports one fault: the flag, its value, what is wrong, and how to fix it.
+func (f *faults) add(flag, value, wrong, hint string) {
 	if value != "" {
 		flag += " " + withoutSecrets(value)
 	}
-	*f = append(*f, fmt.Errorf("%s: %s; %s", flag, wrong, mend))
+	*f = append(*f, fmt.Errorf("%s: %s; %s", flag, wrong, hint))
 }
 
 // addProblem reports a problem that the parser of the value found, if it found one.
 func (f *faults) addProblem(flag, value string, p *problem) bool {
 	if p != nil {
-		f.add(flag, value, p.wrong, p.mend)
+		f.add(flag, value, p.wrong, p.hint)
 	}
 	return p != nil
 }
@@ -38,7 +38,7 @@ func withoutSecrets(value string) string {
 func (f *faults) join() error { return errors.Join(*f...) }
 
 // problem is what a parser finds wrong with a value. It does not know whose value it is.
-type problem struct{ wrong, mend string }
+type problem struct{ wrong, hint string }
 
 // printable reports whether text can stand in a message and in a comment.
 func printable(text string) bool {

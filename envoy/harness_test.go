@@ -36,7 +36,7 @@ import (
 	"bellhop/test/tools"
 )
 
-// envoyBinary is the path of the pinned Envoy. A machine without it fails the test, and is told what mends it.
+// envoyBinary is the path of the pinned Envoy. A machine without it fails the test, and is told how to fix it.
 func envoyBinary(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {

@@ -43,7 +43,7 @@ func IstioWarnings(policies []*policy.Policy, options IstioOptions) []string {
 		warnings = append(warnings, "ticket.carriers: baggage: what the fan-out sends to a server that is no backend takes the ticket along; use the header where the fan-out passes it on")
 	}
 	for _, one := range policies {
-		if one.ScopesTools() && !plan.readMCP {
+		if one.HasToolRules() && !plan.readMCP {
 			warnings = append(warnings, "--proxy-version "+plan.options.ProxyVersion+": these proxies cannot read the tool from a body, so rules with tools: hold only for clients that say the tool in mcp-name")
 		}
 		if slices.Contains(one.IngressFootprint().Reads, "x-request-id") {

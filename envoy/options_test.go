@@ -138,7 +138,7 @@ func mutual(o *envoy.BootstrapOptions) {
 	o.BellhopCA, o.BellhopCert, o.BellhopKey = "ca.pem", "cert.pem", "key.pem"
 }
 
-// requireFaults wants exactly these faults, each with a way to mend it.
+// requireFaults wants exactly these faults, each with a way to fix it.
 func requireFaults(t *testing.T, err error, want []string) {
 	t.Helper()
 	var got []string
@@ -150,7 +150,7 @@ func requireFaults(t *testing.T, err error, want []string) {
 	}
 	for i := range want {
 		if !strings.Contains(got[i], want[i]) || !strings.Contains(got[i], "; ") {
-			t.Errorf("fault %q, want one with %q and a way to mend it", got[i], want[i])
+			t.Errorf("fault %q, want one with %q and a way to fix it", got[i], want[i])
 		}
 	}
 }

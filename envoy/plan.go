@@ -60,13 +60,13 @@ func (p *plan) listeners(f *faults, options BootstrapOptions) {
 	if options.Admin != "" {
 		p.admin = f.listen("--envoy-admin", options.Admin, "")
 	}
-	const mend = "give it another port"
+	const hint = "give it another port"
 	if p.ingress.IsValid() && overlap(p.ingress, p.egress) {
-		f.add("--egress", options.Egress, "is taken by --ingress "+options.Ingress, mend)
+		f.add("--egress", options.Egress, "is taken by --ingress "+options.Ingress, hint)
 	}
 	for _, other := range []netip.AddrPort{p.ingress, p.egress} {
 		if p.admin.IsValid() && overlap(p.admin, other) {
-			f.add("--envoy-admin", options.Admin, "is taken by another listener, "+other.String(), mend)
+			f.add("--envoy-admin", options.Admin, "is taken by another listener, "+other.String(), hint)
 		}
 	}
 }
@@ -155,11 +155,11 @@ func (p *plan) distinctClusters(f *faults) {
 	taken := map[string]string{bellhopCluster: "Bellhop itself", fanoutCluster: "the fan-out"}
 	for _, b := range p.backends {
 		flag := "--backend " + b.name
-		mend := "put another name first in backends." + b.name + ".clusters of the policy"
+		hint := "put another name first in backends." + b.name + ".clusters of the policy"
 		if !printable(b.cluster) {
-			f.add(flag, "", "the policy's name for its cluster holds a control character, or is not UTF-8", mend)
+			f.add(flag, "", "the policy's name for its cluster holds a control character, or is not UTF-8", hint)
 		} else if owner, ok := taken[b.cluster]; ok {
-			f.add(flag, "", "its cluster would be called "+b.cluster+", as that of "+owner, mend)
+			f.add(flag, "", "its cluster would be called "+b.cluster+", as that of "+owner, hint)
 		}
 		taken[b.cluster] = "backend " + b.name
 	}

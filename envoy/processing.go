@@ -46,7 +46,7 @@ func (p *processing) allow(one *policy.Policy) {
 	p.atEgress = union(p.atEgress, one.EgressFootprint())
 	p.sessions = p.sessions || one.KeepsSessions()
 	p.responses = p.responses || one.KeepsSessions() || one.Explains()
-	p.readMCP = p.readMCP || one.NeedsAct()
+	p.readMCP = p.readMCP || one.NeedsOperation()
 }
 
 func union(a, b policy.Footprint) policy.Footprint {

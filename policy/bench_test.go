@@ -18,7 +18,7 @@ func BenchmarkCapture(b *testing.B) {
 func BenchmarkDecide(b *testing.B) {
 	p := load(b, decidePolicy)
 	capture, _ := p.Capture(headers("x-tenant-id: t", "x-mcp-api-key: k", "x-github-token: g"))
-	call := policy.Call{Backend: "billing", Claim: policy.ClaimCapture, Capture: capture.Capture, Request: headers("x-bellhop-ticket: T")}
+	call := policy.Call{Backend: "billing", Ticket: policy.StatusRedeemed, Capture: capture.Capture, Request: headers("x-bellhop-ticket: T")}
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = p.Decide(call)

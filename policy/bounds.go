@@ -104,7 +104,7 @@ func (c *checker) grant(path string, grant Grant) {
 func (c *checker) labels(path, of string, names []string) {
 	for i, name := range names {
 		if !ValidLabel(name) {
-			c.fault(c.at("%s[%d]", path, i), labelMend, "%q cannot be the name of a %s", name, of)
+			c.fault(c.at("%s[%d]", path, i), labelHint, "%q cannot be the name of a %s", name, of)
 		}
 	}
 }

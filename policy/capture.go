@@ -10,8 +10,8 @@ import (
 // Capture is the headers taken off one client request: in the policy's order, the lines of one name in the client's.
 type Capture []Header
 
-// Taken is what a client's request becomes.
-type Taken struct {
+// Captured is what a client's request becomes.
+type Captured struct {
 	Capture  Capture
 	Hide     []string // names to remove, present or not: what was not seen must not slip through either
 	LeftOut  []string // names that are of a family of the policy and that no policy can carry
@@ -71,8 +71,8 @@ func (r *Rejection) Error() string {
 
 // Capture takes off a client's request the headers that the policy carries. A broken limit rejects the request as
 // a whole; nothing is cut to fit.
-func (p *Policy) Capture(request []Header) (Taken, *Rejection) {
-	taken := Taken{Hide: p.hidden}
+func (p *Policy) Capture(request []Header) (Captured, *Rejection) {
+	taken := Captured{Hide: p.hidden}
 	hopByHop := nominated(request)
 	for _, header := range request {
 		source, _, carried := p.source(header.Name)
@@ -91,7 +91,7 @@ func (p *Policy) Capture(request []Header) (Taken, *Rejection) {
 		}
 		if source.repeat != RepeatAll && taken.Capture.Has(header.Name) {
 			if source.repeat == RepeatReject {
-				return Taken{}, &Rejection{Header: header.Name, Reason: ReasonRepeat}
+				return Captured{}, &Rejection{Header: header.Name, Reason: ReasonRepeat}
 			}
 			taken.Repeated = appendOnce(taken.Repeated, header.Name)
 			continue
@@ -99,7 +99,7 @@ func (p *Policy) Capture(request []Header) (Taken, *Rejection) {
 		taken.Capture = append(taken.Capture, Header{Name: header.Name, Value: NewValue(trimOuter(header.Value.Reveal()))})
 	}
 	if rejection := p.exceeds(taken.Capture); rejection != nil {
-		return Taken{}, rejection
+		return Captured{}, rejection
 	}
 	p.sort(taken.Capture)
 	return taken, nil
@@ -121,18 +121,18 @@ func (p *Policy) KeepsSessions() bool {
 	return slices.ContainsFunc(p.sources, func(s source) bool { return s.keep == KeepSession })
 }
 
-// ScopesTools reports whether any rule is for certain tools only.
-func (p *Policy) ScopesTools() bool {
+// HasToolRules reports whether any rule is for certain tools only.
+func (p *Policy) HasToolRules() bool {
 	return slices.ContainsFunc(p.doc.Forward, func(r Rule) bool { return len(r.Tools) > 0 })
 }
 
-// Discovers reports whether any backend has a discovery identity, which must not go on what only a client can cause.
-func (p *Policy) Discovers() bool {
+// HasDiscovery reports whether any backend has a discovery identity, which must not go on what only a client can cause.
+func (p *Policy) HasDiscovery() bool {
 	return slices.ContainsFunc(p.doc.Backends, func(b Backend) bool { return len(b.Discovery) > 0 })
 }
 
-// NeedsAct reports whether it matters what a request asks for.
-func (p *Policy) NeedsAct() bool { return p.ScopesTools() || p.Discovers() }
+// NeedsOperation reports whether it matters what a request asks for.
+func (p *Policy) NeedsOperation() bool { return p.HasToolRules() || p.HasDiscovery() }
 
 // Complete adds to a request's own capture what its session remembers of the headers that it lacks. A remembered header that
 // breaks a limit, which may have been another when it was sent, is left out, with all its lines; their names are returned.

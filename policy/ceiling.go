@@ -54,7 +54,7 @@ func LoadCeiling(file string, text []byte) (*Ceiling, Findings) {
 		checker.ceiling(doc)
 	}
 	findings := recorder.sorted()
-	if findings.Faulty() {
+	if findings.HasErrors() {
 		return nil, findings
 	}
 	return &Ceiling{bounds: doc.Ceiling, file: file, places: places, digest: digest(text)}, findings

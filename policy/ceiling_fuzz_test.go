@@ -15,14 +15,14 @@ func FuzzCeiling(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, above, below []byte) {
 		ceiling, findings := policy.LoadCeiling("mesh.yaml", above)
-		if (ceiling == nil) != findings.Faulty() {
+		if (ceiling == nil) != findings.HasErrors() {
 			t.Fatalf("a ceiling is %v with the findings %s", ceiling, findings.Error())
 		}
 		if ceiling == nil {
 			return
 		}
 		under, findings := policy.LoadUnder(ceiling, "p.yaml", below)
-		if (under == nil) != findings.Faulty() {
+		if (under == nil) != findings.HasErrors() {
 			t.Fatalf("a policy is %v with the findings %s", under, findings.Error())
 		}
 		if alone, _ := policy.Load("p.yaml", below); under != nil && alone == nil {

@@ -81,13 +81,13 @@ func TestGrantsAddUp(t *testing.T) {
 	} {
 		ceiling := loadCeiling(t, "version: 1\nceiling: {sensitive: ["+test.grants+"]}\n")
 		_, findings := policy.LoadUnder(ceiling, "team.yaml", []byte("version: 1\nforward: [{name: cookie, to: [a], hide: true}]\nbackends: {a: {clusters: [one, two]}}\n"))
-		if findings.Faulty() != (test.want != "") || (test.want != "" && !strings.Contains(findings.Error(), test.want)) {
+		if findings.HasErrors() != (test.want != "") || (test.want != "" && !strings.Contains(findings.Error(), test.want)) {
 			t.Errorf("%s: %q, want %q", test.grants, findings.Error(), test.want)
 		}
 	}
 }
 
-// A ceiling for all values together is one for each of them: the mend must not be to raise what may not be raised.
+// A ceiling for all values together is one for each of them: the hint must not be to raise what may not be raised.
 func TestAValueStaysBelowTheCeilingOfAllTogether(t *testing.T) {
 	ceiling := loadCeiling(t, "version: 1\nceiling: {limits: {total_bytes: 8192}}\n")
 	for limits, want := range map[string]string{
@@ -98,12 +98,12 @@ func TestAValueStaysBelowTheCeilingOfAllTogether(t *testing.T) {
 		"value_bytes: 5000, total_bytes: 4096":  "raise total_bytes too, or lower this",
 	} {
 		_, findings := policy.LoadUnder(ceiling, "team.yaml", []byte("version: 1\nforward: [x-a]\nlimits: {"+limits+"}\n"))
-		if findings.Faulty() != (want != "") {
+		if findings.HasErrors() != (want != "") {
 			t.Errorf("%s: %v", limits, findings)
 		}
 		for _, finding := range findings {
-			if finding.Severity == policy.SeverityError && finding.Mend != want {
-				t.Errorf("%s: %q, want %q", limits, finding.Mend, want)
+			if finding.Severity == policy.SeverityError && finding.Hint != want {
+				t.Errorf("%s: %q, want %q", limits, finding.Hint, want)
 			}
 		}
 	}
@@ -135,7 +135,7 @@ func TestNoPolicyGetsAboveItsCeiling(t *testing.T) {
 			t.Fatal(rejection)
 		}
 		for _, backend := range []string{"a", "b"} {
-			decision := p.Decide(policy.Call{Backend: backend, Claim: policy.ClaimCapture, Capture: taken.Capture})
+			decision := p.Decide(policy.Call{Backend: backend, Ticket: policy.StatusRedeemed, Capture: taken.Capture})
 			for _, header := range append(slices.Clone(taken.Capture), decision.Set...) {
 				if matches(deny, header.Name) {
 					t.Fatalf("%s is denied", header.Name)

@@ -22,9 +22,9 @@ type checker struct {
 }
 
 // fault reports a fault unless the value there could not even be read, so that one fault is not reported as two.
-func (c *checker) fault(at Position, mend, format string, args ...any) {
+func (c *checker) fault(at Position, hint, format string, args ...any) {
 	if !c.unread[at] {
-		c.recorder.fault(at, mend, format, args...)
+		c.recorder.fault(at, hint, format, args...)
 	}
 }
 
@@ -35,7 +35,7 @@ func (c *checker) at(format string, args ...any) Position {
 func (c *checker) document(doc *Document) {
 	c.version(doc.Version, "the policy")
 	if _, ok := c.places["fanout"]; ok && !ValidLabel(doc.Fanout) {
-		c.fault(c.at("fanout"), labelMend, "%q cannot be the name of a fan-out", doc.Fanout)
+		c.fault(c.at("fanout"), labelHint, "%q cannot be the name of a fan-out", doc.Fanout)
 	}
 	c.forward(doc)
 	c.backends(doc.Backends)
@@ -228,7 +228,7 @@ func (c *checker) backends(backends []Backend) {
 	for _, backend := range backends {
 		path := "backends." + backend.Name
 		if !ValidLabel(backend.Name) {
-			c.fault(c.at("%s", path), labelMend, "%q cannot be the name of a backend", backend.Name)
+			c.fault(c.at("%s", path), labelHint, "%q cannot be the name of a backend", backend.Name)
 		}
 		for i, cluster := range backend.Clusters {
 			at := c.at("%s.clusters[%d]", path, i)
@@ -245,12 +245,12 @@ func (c *checker) backends(backends []Backend) {
 
 // reach warns of backends that no cluster leads to, and of rules that are for such backends only.
 func (c *checker) reach(doc *Document) {
-	const mend = "list under clusters: the names that Envoy has for it (or leave it, where each filter or route says bellhop-backend, as bellhop envoy writes it)"
+	const hint = "list under clusters: the names that Envoy has for it (or leave it, where each filter or route says bellhop-backend, as bellhop envoy writes it)"
 	var lost []string
 	for _, backend := range doc.Backends {
 		if len(backend.Clusters) == 0 {
 			lost = append(lost, backend.Name)
-			c.aside(TopicClusters, c.at("backends.%s", backend.Name), mend, "backend %q has no clusters: only a filter or route that says bellhop-backend: %s leads to it", backend.Name, backend.Name)
+			c.aside(TopicClusters, c.at("backends.%s", backend.Name), hint, "backend %q has no clusters: only a filter or route that says bellhop-backend: %s leads to it", backend.Name, backend.Name)
 		}
 	}
 	if len(lost) == len(doc.Backends) {
@@ -328,7 +328,7 @@ func (c *checker) within(path string, value, most int) {
 	}
 }
 
-const labelMend = "use 1 to 63 letters, digits, '.', '_' or '-', and begin with a letter or digit"
+const labelHint = "use 1 to 63 letters, digits, '.', '_' or '-', and begin with a letter or digit"
 
 // ValidLabel reports whether name can stand in metadata, in a path and as a metric label.
 func ValidLabel(name string) bool {

@@ -2,37 +2,37 @@ package policy
 
 import "slices"
 
-// Claim says what a request to a backend knows of the client that caused it.
-type Claim int
+// TicketStatus says what a request to a backend knows of the client that caused it.
+type TicketStatus int
 
 const (
-	// ClaimUnknown is a ticket that cannot be redeemed: expired, forged, or of another fan-out. The zero value, because
+	// StatusUnknown is a ticket that cannot be redeemed: expired, forged, or of another fan-out. The zero value, because
 	// it is the one that gets nothing.
-	ClaimUnknown Claim = iota
-	// ClaimNone is no ticket at all: no client caused the request.
-	ClaimNone
-	// ClaimCapture is a redeemed ticket, of a capture that may be empty.
-	ClaimCapture
-	// ClaimSuperseded is a ticket in whose place every session that had it has another by now.
-	ClaimSuperseded
-	// ClaimRedirected is no ticket in a request that a proxy sends once more, to where its first backend has redirected it:
+	StatusUnknown TicketStatus = iota
+	// StatusNone is no ticket at all: no client caused the request.
+	StatusNone
+	// StatusRedeemed is a redeemed ticket, of a capture that may be empty.
+	StatusRedeemed
+	// StatusSuperseded is a ticket in whose place every session that had it has another by now.
+	StatusSuperseded
+	// StatusRedirected is no ticket in a request that a proxy sends once more, to where its first backend has redirected it:
 	// the ticket went the first time, and what was set then was for another backend, or may have been.
-	ClaimRedirected
+	StatusRedirected
 )
 
 // Call is one request to one backend, as [Policy.Decide] has to know it.
 type Call struct {
-	Backend  string // as [Policy.Backend] names it
-	Claim    Claim
-	Capture  Capture  // with ClaimCapture
-	Identity []Header // the backend's discovery identity, as it is to be sent
-	Act      Act
-	Request  []Header // what the fan-out sent
+	Backend   string // as [Policy.Backend] names it
+	Ticket    TicketStatus
+	Capture   Capture  // with StatusRedeemed
+	Identity  []Header // the backend's discovery identity, as it is to be sent
+	Operation Operation
+	Request   []Header // what the fan-out sent
 }
 
-// Discovers reports whether the backend's discovery identity is for this request: no client caused it, and its method, where it
+// IsDiscovery reports whether the backend's discovery identity is for this request: no client caused it, and its method, where it
 // is known, is not one that only a client can cause.
-func (c Call) Discovers() bool { return c.Claim == ClaimNone && !c.Act.ofClient() }
+func (c Call) IsDiscovery() bool { return c.Ticket == StatusNone && !c.Operation.onlyByClients() }
 
 // Outcome says what became of one header at one backend. Its text is stable: metrics may rely on it.
 type Outcome string
@@ -81,16 +81,16 @@ func (p *Policy) Decide(call Call) Decision {
 	r := p.routeTo(call.Backend)
 	decision := Decision{Remove: r.remove(call.Request)}
 	call.Request = p.withhold(r, call, &decision)
-	switch call.Claim {
-	case ClaimCapture:
+	switch call.Ticket {
+	case StatusRedeemed:
 		deliver(r, call, &decision)
-	case ClaimNone:
-		if call.Discovers() {
+	case StatusNone:
+		if call.IsDiscovery() {
 			identify(call, &decision)
 		}
-	case ClaimSuperseded:
+	case StatusSuperseded:
 		decision.deny(r, call, OutcomeSuperseded)
-	case ClaimRedirected:
+	case StatusRedirected:
 		decision.Remove = p.written(decision.Remove, call.Request)
 		decision.deny(r, call, OutcomeRedirected)
 	default:
@@ -104,7 +104,7 @@ func (p *Policy) written(names []string, request []Header) []string {
 	names = slices.Clone(names)
 	for _, header := range request {
 		for _, rule := range p.doc.Forward {
-			if takes(rule.As, header.Name) {
+			if matches(rule.As, header.Name) {
 				names = appendOnce(names, header.Name)
 			}
 		}
@@ -133,12 +133,12 @@ func (r *route) remove(request []Header) []string {
 }
 
 func (r *route) inFamily(name string) bool {
-	return slices.ContainsFunc(r.families, func(pattern string) bool { return takes(pattern, name) })
+	return slices.ContainsFunc(r.families, func(pattern string) bool { return matches(pattern, name) })
 }
 
 func deliver(r *route, call Call, decision *Decision) {
 	for _, rule := range r.deliveries {
-		if rule.concerns(call.Act) {
+		if rule.appliesTo(call.Operation) {
 			decision.apply(rule, call)
 		} else {
 			decision.verdict(rule, rule.Name, OutcomeOtherTool)
@@ -151,7 +151,7 @@ func deliver(r *route, call Call, decision *Decision) {
 func (d *Decision) apply(rule Rule, call Call) {
 	found := false
 	for i, header := range call.Capture {
-		if !takes(rule.Name, header.Name) {
+		if !matches(rule.Name, header.Name) {
 			continue
 		}
 		found = true
@@ -220,7 +220,7 @@ func (d *Decision) miss(rule Rule) {
 func (p *Policy) withhold(r *route, call Call, decision *Decision) []Header {
 	var left []Header
 	for _, sent := range call.Request {
-		if source, _, carried := p.source(sent.Name); carried && !source.hide && !r.delivers(sent.Name, call.Act) {
+		if source, _, carried := p.source(sent.Name); carried && !source.hide && !r.delivers(sent.Name, call.Operation) {
 			decision.Remove = appendOnce(slices.Clip(decision.Remove), sent.Name)
 			continue
 		}
@@ -235,16 +235,16 @@ func (r *route) notAllowed(capture Capture, decision *Decision) {
 		if i > 0 && capture[i-1].Name == captured.Name {
 			continue
 		}
-		if !slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return takes(rule.Name, captured.Name) }) {
+		if !slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return matches(rule.Name, captured.Name) }) {
 			decision.Verdicts = append(decision.Verdicts, Verdict{Header: captured.Name, Outcome: OutcomeNotAllowed})
 		}
 	}
 }
 
-// delivers reports whether a rule that concerns the request takes the header to the backend under its own name.
-func (r *route) delivers(name string, act Act) bool {
+// delivers reports whether a rule that appliesTo the request takes the header to the backend under its own name.
+func (r *route) delivers(name string, operation Operation) bool {
 	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool {
-		return takes(rule.Name, name) && rule.as(name) == name && rule.concerns(act)
+		return matches(rule.Name, name) && rule.as(name) == name && rule.appliesTo(operation)
 	})
 }
 
@@ -260,7 +260,7 @@ func identify(call Call, decision *Decision) {
 func (d *Decision) deny(r *route, call Call, outcome Outcome) {
 	for _, rule := range r.deliveries {
 		d.verdict(rule, rule.Name, outcome)
-		if rule.concerns(call.Act) {
+		if rule.appliesTo(call.Operation) {
 			d.miss(rule)
 		}
 	}

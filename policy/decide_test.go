@@ -34,33 +34,33 @@ func TestDecide(t *testing.T) {
 		set    []policy.Header
 		remove []string
 	}{
-		{"a backend gets its headers, lines kept", policy.Call{Backend: "billing", Claim: policy.ClaimCapture, Capture: all.Capture},
+		{"a backend gets its headers, lines kept", policy.Call{Backend: "billing", Ticket: policy.StatusRedeemed, Capture: all.Capture},
 			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2", "x-shown: s"), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
-		{"renamed, with prefix", policy.Call{Backend: "github", Claim: policy.ClaimCapture, Capture: all.Capture, Identity: identity},
+		{"renamed, with prefix", policy.Call{Backend: "github", Ticket: policy.StatusRedeemed, Capture: all.Capture, Identity: identity},
 			headers("x-tenant-id: t", "authorization: Bearer g"), []string{"x-tenant-id", "authorization"}},
-		{"outside the declared world", policy.Call{Backend: "other", Claim: policy.ClaimCapture, Capture: all.Capture}, nil, nil},
-		{"known but empty stays empty, no identity", policy.Call{Backend: "github", Claim: policy.ClaimCapture, Capture: none.Capture, Identity: identity},
+		{"outside the declared world", policy.Call{Backend: "other", Ticket: policy.StatusRedeemed, Capture: all.Capture}, nil, nil},
+		{"known but empty stays empty, no identity", policy.Call{Backend: "github", Ticket: policy.StatusRedeemed, Capture: none.Capture, Identity: identity},
 			nil, []string{"x-tenant-id", "authorization"}},
-		{"unknown ticket gets nothing, no identity", policy.Call{Backend: "github", Claim: policy.ClaimUnknown, Capture: all.Capture, Identity: identity},
+		{"unknown ticket gets nothing, no identity", policy.Call{Backend: "github", Ticket: policy.StatusUnknown, Capture: all.Capture, Identity: identity},
 			nil, []string{"x-tenant-id", "authorization"}},
-		{"no ticket gets the identity", policy.Call{Backend: "github", Claim: policy.ClaimNone, Capture: all.Capture, Identity: identity},
+		{"no ticket gets the identity", policy.Call{Backend: "github", Ticket: policy.StatusNone, Capture: all.Capture, Identity: identity},
 			identity, []string{"x-tenant-id", "authorization"}},
-		{"no ticket, a method that lists", policy.Call{Backend: "github", Claim: policy.ClaimNone, Identity: identity, Act: policy.Act{Method: "tools/list"}},
+		{"no ticket, a method that lists", policy.Call{Backend: "github", Ticket: policy.StatusNone, Identity: identity, Operation: policy.Operation{Method: "tools/list"}},
 			identity, []string{"x-tenant-id", "authorization"}},
-		{"no ticket, a tool call gets nothing", policy.Call{Backend: "github", Claim: policy.ClaimNone, Identity: identity, Act: policy.Act{Method: "tools/call"}},
+		{"no ticket, a tool call gets nothing", policy.Call{Backend: "github", Ticket: policy.StatusNone, Identity: identity, Operation: policy.Operation{Method: "tools/call"}},
 			nil, []string{"x-tenant-id", "authorization"}},
-		{"no ticket, no identity", policy.Call{Backend: "billing", Claim: policy.ClaimNone}, nil, []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
+		{"no ticket, no identity", policy.Call{Backend: "billing", Ticket: policy.StatusNone}, nil, []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 		{"a shown header that the fan-out sends elsewhere by itself is withheld",
-			policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: all.Capture, Request: headers("x-shown: s")},
+			policy.Call{Backend: "search", Ticket: policy.StatusRedeemed, Capture: all.Capture, Request: headers("x-shown: s")},
 			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2"), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 		{"without a capture nobody can tell whose a shown header is: it is withheld",
-			policy.Call{Backend: "search", Claim: policy.ClaimUnknown, Request: headers("x-shown: s", "x-shown: t", "x-other: o")},
+			policy.Call{Backend: "search", Ticket: policy.StatusUnknown, Request: headers("x-shown: s", "x-shown: t", "x-other: o")},
 			nil, []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 		{"without a ticket neither",
-			policy.Call{Backend: "github", Claim: policy.ClaimNone, Identity: identity, Request: headers("x-shown: s")},
+			policy.Call{Backend: "github", Ticket: policy.StatusNone, Identity: identity, Request: headers("x-shown: s")},
 			identity, []string{"x-tenant-id", "authorization", "x-shown"}},
 		{"whatever its value: it may be an old one, or joined",
-			policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: all.Capture, Request: headers("x-shown: fan-out")},
+			policy.Call{Backend: "search", Ticket: policy.StatusRedeemed, Capture: all.Capture, Request: headers("x-shown: fan-out")},
 			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2"), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 	}
 	for _, test := range tests {
@@ -79,7 +79,7 @@ func TestDecide(t *testing.T) {
 func TestVerdicts(t *testing.T) {
 	p := load(t, decidePolicy)
 	capture, _ := p.Capture(headers("x-mcp-api-key: k", "x-github-token: g"))
-	got := p.Decide(policy.Call{Backend: "billing", Claim: policy.ClaimCapture, Capture: capture.Capture}).Verdicts
+	got := p.Decide(policy.Call{Backend: "billing", Ticket: policy.StatusRedeemed, Capture: capture.Capture}).Verdicts
 	want := []policy.Verdict{
 		{Header: "x-tenant-id", Outcome: policy.OutcomeAbsent, Line: 4, Rule: 1},
 		{Header: "x-mcp-api-key", As: "x-mcp-api-key", Outcome: policy.OutcomeForwarded, Line: 5, Rule: 2},
@@ -94,7 +94,7 @@ func TestVerdicts(t *testing.T) {
 func TestDecideLeavesThePolicyAsItIs(t *testing.T) {
 	p := load(t, decidePolicy)
 	capture, _ := p.Capture(headers("x-shown: s"))
-	leak := policy.Call{Backend: "search", Claim: policy.ClaimCapture, Capture: capture.Capture, Request: headers("x-shown: s")}
+	leak := policy.Call{Backend: "search", Ticket: policy.StatusRedeemed, Capture: capture.Capture, Request: headers("x-shown: s")}
 	for range 3 {
 		if got := p.Decide(leak).Remove; len(got) != 3 {
 			t.Fatalf("remove grows from call to call: %v", got)

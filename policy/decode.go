@@ -197,11 +197,11 @@ func (d *decoder) mapping(node ast.Node, path, what string, fields []field) {
 		i := slices.IndexFunc(fields, func(f field) bool { return f.name == entry.key })
 		switch {
 		case i < 0:
-			mend := "the fields of " + what + " are " + names(fields)
+			hint := "the fields of " + what + " are " + names(fields)
 			if at == "ceiling" {
-				mend = "a ceiling is a document of its own: bellhop check --ceiling FILE"
+				hint = "a ceiling is a document of its own: bellhop check --ceiling FILE"
 			}
-			d.fault(entry.at, mend, "unknown field %q in %s", entry.key, what)
+			d.fault(entry.at, hint, "unknown field %q in %s", entry.key, what)
 		case entry.value.Type() == ast.NullType:
 			d.places[at] = place(entry.value)
 			d.unread[place(entry.value)] = true
@@ -351,18 +351,18 @@ func (d *decoder) duration(node ast.Node, path string, into *time.Duration) {
 
 func (d *decoder) wrongType(node ast.Node, what, want string) {
 	d.unread[place(node)] = true
-	mend := "write " + want
+	hint := "write " + want
 	switch node.(type) {
 	case *ast.AliasNode, *ast.AnchorNode, *ast.TagNode:
-		mend = "write the value out; anchors, aliases and tags are not part of the policy language"
+		hint = "write the value out; anchors, aliases and tags are not part of the policy language"
 	case *ast.NullNode:
-		mend = "give it a value, or take it out"
+		hint = "give it a value, or take it out"
 	case ast.ScalarNode:
 		if want == "text" {
-			mend = "put it in quotes"
+			hint = "put it in quotes"
 		}
 	}
-	d.fault(place(node), mend, "%s: expected %s, found %s", what, want, kind(node))
+	d.fault(place(node), hint, "%s: expected %s, found %s", what, want, kind(node))
 }
 
 func (d *decoder) has(path string) bool {

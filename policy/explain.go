@@ -8,13 +8,13 @@ import (
 // Question is a request of a client and a request to a backend that it causes, as [Policy.Explain] has to know them.
 // The values count only for their length, their bytes and whether they are equal.
 type Question struct {
-	Backend  string   // its name, or that of a cluster which is the backend
-	Client   []Header // what the client sends
-	Earlier  []Header // what an earlier request of the same MCP session sent
-	Session  bool     // the client has an MCP session; Earlier implies it
-	NoTicket bool     // no client caused the request to the backend: Client and Earlier are passed over
-	Act      Act
-	Fanout   []Header // what the fan-out itself sends to the backend
+	Backend   string   // its name, or that of a cluster which is the backend
+	Client    []Header // what the client sends
+	Earlier   []Header // what an earlier request of the same MCP session sent
+	Session   bool     // the client has an MCP session; Earlier implies it
+	NoTicket  bool     // no client caused the request to the backend: Client and Earlier are passed over
+	Operation Operation
+	Fanout    []Header // what the fan-out itself sends to the backend
 }
 
 // Fate says what becomes of a header at the ingress. Its text is stable.
@@ -96,10 +96,10 @@ func (p *Policy) Explain(q Question) Explanation {
 	e.Rows = []Row{}
 	e.locate()
 	if q.NoTicket {
-		e.egress(ClaimNone)
+		e.egress(StatusNone)
 	} else {
 		e.ingress()
-		e.egress(ClaimCapture)
+		e.egress(StatusRedeemed)
 		e.clientRows()
 	}
 	e.ruleRows()
@@ -114,7 +114,7 @@ type explainer struct {
 	Explanation
 	policy    *Policy
 	question  Question
-	taken     Taken
+	taken     Captured
 	capture   Capture    // of the request and its session
 	refusal   *Rejection // of the client's request
 	limited   bool       // the refusal is for a limit, so that there is no capture at all
@@ -148,7 +148,7 @@ func (e *explainer) ingress() {
 		e.capture, e.overLimit = e.policy.Complete(e.taken.Capture, remembered)
 	}
 	if e.refusal != nil {
-		e.limited, e.taken = true, Taken{}
+		e.limited, e.taken = true, Captured{}
 	} else {
 		e.refusal = e.policy.Missing(e.capture)
 	}
@@ -156,12 +156,12 @@ func (e *explainer) ingress() {
 
 // egress does what is done to the request to the backend. Where there can be none, because a required header is
 // missing, it shows what else would be missing.
-func (e *explainer) egress(claim Claim) {
+func (e *explainer) egress(status TicketStatus) {
 	if e.limited {
 		return
 	}
 	e.decision = e.policy.Decide(Call{
-		Backend: e.Backend, Claim: claim, Capture: e.capture, Identity: e.identity(), Act: e.question.Act, Request: e.question.Fanout,
+		Backend: e.Backend, Ticket: status, Capture: e.capture, Identity: e.identity(), Operation: e.question.Operation, Request: e.question.Fanout,
 	})
 }
 
@@ -205,7 +205,7 @@ func (e *explainer) deliveryRows(row Row) {
 		row.Keep = source.keep
 	}
 	for i, verdict := range e.decision.Verdicts {
-		if takes(verdict.Header, row.Header) {
+		if matches(verdict.Header, row.Header) {
 			e.told[i] = true
 			e.Rows = append(e.Rows, e.judged(row, verdict))
 		}
@@ -321,7 +321,7 @@ func (e *explainer) sight(name string) Sight {
 func (e *explainer) listing(name string) []int {
 	lines := []int{}
 	for _, rule := range e.policy.doc.Forward {
-		if takes(rule.Name, name) && !slices.Contains(lines, rule.Line) {
+		if matches(rule.Name, name) && !slices.Contains(lines, rule.Line) {
 			lines = append(lines, rule.Line)
 		}
 	}

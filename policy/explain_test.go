@@ -31,7 +31,7 @@ backends:
 `
 
 func TestExplainHeader(t *testing.T) {
-	search := policy.Act{Method: "tools/call", Tool: "search_code"}
+	search := policy.Operation{Method: "tools/call", Tool: "search_code"}
 	required := "x-billing: 1"
 	tests := []struct {
 		name     string
@@ -43,15 +43,15 @@ func TestExplainHeader(t *testing.T) {
 			policy.Row{Fate: policy.FateCaptured, Fanout: policy.SightHidden, Keep: policy.KeepRequest, Outcome: policy.OutcomeForwarded, As: "x-all", Lines: []int{3}}},
 		{"by the name of a cluster", policy.Question{Backend: "mcp-github", Client: headers("x-all: 1", required)}, "x-all",
 			policy.Row{Fate: policy.FateCaptured, Fanout: policy.SightHidden, Keep: policy.KeepRequest, Outcome: policy.OutcomeForwarded, As: "x-all", Lines: []int{3}}},
-		{"renamed, for a tool", policy.Question{Backend: "github", Client: headers("x-token: 1", required), Act: search}, "x-token",
+		{"renamed, for a tool", policy.Question{Backend: "github", Client: headers("x-token: 1", required), Operation: search}, "x-token",
 			policy.Row{Fate: policy.FateCaptured, Fanout: policy.SightHidden, Keep: policy.KeepRequest, Outcome: policy.OutcomeForwarded, As: "authorization", Prefix: "Bearer ", Lines: []int{5}}},
-		{"the tool is not known", policy.Question{Backend: "github", Client: headers("x-token: 1", required), Act: policy.Act{Method: "tools/call"}}, "x-token",
+		{"the tool is not known", policy.Question{Backend: "github", Client: headers("x-token: 1", required), Operation: policy.Operation{Method: "tools/call"}}, "x-token",
 			policy.Row{Fate: policy.FateCaptured, Fanout: policy.SightHidden, Keep: policy.KeepRequest, Outcome: policy.OutcomeOtherTool, Lines: []int{5}, Why: "only for calls of search_*; the tool of this call is not known"}},
-		{"another tool", policy.Question{Backend: "github", Client: headers("x-token: 1", required), Act: policy.Act{Method: "tools/call", Tool: "merge"}}, "x-token",
+		{"another tool", policy.Question{Backend: "github", Client: headers("x-token: 1", required), Operation: policy.Operation{Method: "tools/call", Tool: "merge"}}, "x-token",
 			policy.Row{Fate: policy.FateCaptured, Fanout: policy.SightHidden, Keep: policy.KeepRequest, Outcome: policy.OutcomeOtherTool, Lines: []int{5}, Why: "only for calls of search_*; this call is of merge"}},
-		{"another method", policy.Question{Backend: "github", Client: headers("x-token: 1", required), Act: policy.Act{Method: "tools/list"}}, "x-token",
+		{"another method", policy.Question{Backend: "github", Client: headers("x-token: 1", required), Operation: policy.Operation{Method: "tools/list"}}, "x-token",
 			policy.Row{Fate: policy.FateCaptured, Fanout: policy.SightHidden, Keep: policy.KeepRequest, Outcome: policy.OutcomeOtherTool, Lines: []int{5}, Why: "only for calls of search_*; this request is tools/list"}},
-		{"the method is disputed", policy.Question{Backend: "github", Client: headers("x-token: 1", required), Act: policy.Act{Method: "tools/call", Tool: "search_code", Disputed: true}}, "x-token",
+		{"the method is disputed", policy.Question{Backend: "github", Client: headers("x-token: 1", required), Operation: policy.Operation{Method: "tools/call", Tool: "search_code", Ambiguous: true}}, "x-token",
 			policy.Row{Fate: policy.FateCaptured, Fanout: policy.SightHidden, Keep: policy.KeepRequest, Outcome: policy.OutcomeOtherTool, Lines: []int{5}, Why: "only for calls of search_*; two sources contradict each other on the method or the tool"}},
 		{"for another backend", policy.Question{Backend: "github", Client: headers(required)}, "x-billing",
 			policy.Row{Fate: policy.FateCaptured, Fanout: policy.SightHidden, Keep: policy.KeepRequest, Outcome: policy.OutcomeNotAllowed, Lines: []int{4}, Why: "its rule is for billing"}},
@@ -98,7 +98,7 @@ func TestExplainHeader(t *testing.T) {
 			policy.Row{Fate: policy.FateCaptured, Fanout: policy.SightHidden, Keep: policy.KeepRequest, Outcome: policy.OutcomeForwarded, Lines: []int{3}, Why: "the request to the backend is refused because of x-conflict"}},
 		{"discovery", policy.Question{Backend: "github", NoTicket: true}, "authorization",
 			policy.Row{Fate: policy.FateIdentity, Fanout: policy.SightNone, Outcome: policy.OutcomeIdentity, As: "authorization", Prefix: "Bearer ", Lines: []int{14}, Why: "discovery identity, from secret"}},
-		{"no discovery for a tool call", policy.Question{Backend: "github", NoTicket: true, Act: search}, "authorization",
+		{"no discovery for a tool call", policy.Question{Backend: "github", NoTicket: true, Operation: search}, "authorization",
 			policy.Row{Fate: policy.FateIdentity, Fanout: policy.SightNone, Lines: []int{14}, Why: "discovery identity: never for what only a client can cause, such as tools/call"}},
 		{"no discovery for a client", policy.Question{Backend: "github", Client: headers(required)}, "authorization",
 			policy.Row{Fate: policy.FateIdentity, Fanout: policy.SightNone, Lines: []int{14}, Why: "discovery identity: only for requests that no client caused"}},
@@ -128,7 +128,7 @@ func TestExplainSummary(t *testing.T) {
 		{"delivered", "The fan-out sees x-acme-a, a ticket. billing gets x-billing, x-acme-a.",
 			policy.Question{Backend: "billing", Client: headers("x-billing: 1", "x-acme-a: 1")}},
 		{"renamed, and taken off", "The fan-out sees a ticket. github gets authorization (from x-token). Of what the fan-out sends, x-all does not reach it.",
-			policy.Question{Backend: "github", Client: headers("x-token: 1", "x-billing: 1"), Act: policy.Act{Method: "tools/call", Tool: "search_a"}, Fanout: headers("x-all: 1", "authorization: 2", "x-free: 3")}},
+			policy.Question{Backend: "github", Client: headers("x-token: 1", "x-billing: 1"), Operation: policy.Operation{Method: "tools/call", Tool: "search_a"}, Fanout: headers("x-all: 1", "authorization: 2", "x-free: 3")}},
 		{"refused", "The client's request is refused: header x-billing is missing; send it with the request.", policy.Question{Backend: "github"}},
 		{"refused at the backend", "The fan-out sees a ticket. The request to github is refused: header x-conflict is sent by the gateway too, with another value; only one of them can be right.",
 			policy.Question{Backend: "github", Client: headers("x-billing: 1", "x-conflict: 1"), Fanout: headers("x-conflict: 2")}},
@@ -185,7 +185,7 @@ func TestExplainAgreesWithWhatServes(t *testing.T) {
 		if rejection != nil {
 			t.Fatal(rejection)
 		}
-		decision := w.policy.Decide(policy.Call{Backend: question.Backend, Claim: policy.ClaimCapture, Capture: taken.Capture, Request: question.Fanout})
+		decision := w.policy.Decide(policy.Call{Backend: question.Backend, Ticket: policy.StatusRedeemed, Capture: taken.Capture, Request: question.Fanout})
 		var gets []string
 		for _, row := range explained.Rows {
 			if taken.Capture.Has(row.Header) != (row.Fate == policy.FateCaptured) {

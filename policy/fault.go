@@ -30,7 +30,7 @@ type Finding struct {
 	File     string   `json:"file"`
 	Position
 	Message string `json:"message"` // what is wrong
-	Mend    string `json:"mend"`    // how to put it right
+	Hint    string `json:"hint"`    // how to put it right
 	Topic   Topic  `json:"topic,omitempty"`
 	Source  string `json:"source"` // the line of the document, or the part of a long one around the column
 	mark    int    // where the column is in Source, from 0
@@ -45,8 +45,8 @@ func (f Finding) String() string {
 		mark := strings.Repeat(" ", f.mark) + "^"
 		fmt.Fprintf(&text, "  %s | %s\n  %s | %s\n", number, f.Source, strings.Repeat(" ", len(number)), mark)
 	}
-	if f.Mend != "" {
-		fmt.Fprintf(&text, "  mend: %s\n", f.Mend)
+	if f.Hint != "" {
+		fmt.Fprintf(&text, "  hint: %s\n", f.Hint)
 	}
 	return text.String()
 }
@@ -60,8 +60,8 @@ const TopicClusters Topic = "clusters"
 // Findings are all findings of one document, in the order of their places.
 type Findings []Finding
 
-// Faulty reports whether one of them keeps the policy from being used.
-func (f Findings) Faulty() bool { return f.Count(SeverityError) > 0 }
+// HasErrors reports whether one of them keeps the policy from being used.
+func (f Findings) HasErrors() bool { return f.Count(SeverityError) > 0 }
 
 // Count returns how many findings have the given severity.
 func (f Findings) Count(severity Severity) int {
@@ -95,19 +95,19 @@ func newRecorder(file string, source []byte) *recorder {
 	return &recorder{file: file, lines: strings.Split(string(source), "\n"), unread: make(map[Position]bool)}
 }
 
-func (r *recorder) fault(at Position, mend, format string, args ...any) {
-	r.add(SeverityError, at, mend, format, args...)
+func (r *recorder) fault(at Position, hint, format string, args ...any) {
+	r.add(SeverityError, at, hint, format, args...)
 }
 
-func (r *recorder) warn(at Position, mend, format string, args ...any) {
-	r.add(SeverityWarning, at, mend, format, args...)
+func (r *recorder) warn(at Position, hint, format string, args ...any) {
+	r.add(SeverityWarning, at, hint, format, args...)
 }
 
-func (r *recorder) add(severity Severity, at Position, mend, format string, args ...any) {
+func (r *recorder) add(severity Severity, at Position, hint, format string, args ...any) {
 	if at.Line == 0 {
 		at = Position{Line: 1, Column: 1}
 	}
-	finding := Finding{Severity: severity, File: r.file, Position: at, Mend: mend, Message: fmt.Sprintf(format, args...)}
+	finding := Finding{Severity: severity, File: r.file, Position: at, Hint: hint, Message: fmt.Sprintf(format, args...)}
 	if at.Line <= len(r.lines) {
 		finding.Source, finding.mark = excerpt(r.lines[at.Line-1], at.Column)
 	}
@@ -139,8 +139,8 @@ func excerpt(line string, column int) (shown string, mark int) {
 }
 
 // aside warns of what Envoy's configuration may know better.
-func (r *recorder) aside(topic Topic, at Position, mend, format string, args ...any) {
-	r.warn(at, mend, format, args...)
+func (r *recorder) aside(topic Topic, at Position, hint, format string, args ...any) {
+	r.warn(at, hint, format, args...)
 	r.findings[len(r.findings)-1].Topic = topic
 }
 

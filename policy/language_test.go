@@ -24,7 +24,7 @@ func TestFamilies(t *testing.T) {
 	if diff := cmp.Diff([]string{"x-b", "x-a", "authx"}, taken.Hide); diff != "" {
 		t.Errorf("hidden: %s", diff)
 	}
-	got := p.Decide(policy.Call{Claim: policy.ClaimCapture, Capture: taken.Capture, Request: headers("x-fanout: own", "x-forwarded-for: 2.2.2.2", "x-a: own")})
+	got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: taken.Capture, Request: headers("x-fanout: own", "x-forwarded-for: 2.2.2.2", "x-a: own")})
 	if diff := cmp.Diff([]string{"x-fanout", "x-a"}, got.Remove); diff != "" {
 		t.Errorf("removed at egress: %s", diff)
 	}
@@ -38,16 +38,16 @@ func TestAFamilyDoesNotSpeakOfSensitiveNames(t *testing.T) {
 	p := load(t, "version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: authorization, to: [a], hide: false}, {name: auth*, to: [b], hide: false}]\n")
 	sent := headers("authorization: secret")
 	taken, _ := p.Capture(sent)
-	for claim, want := range map[policy.Claim][]policy.Verdict{
-		policy.ClaimCapture: {{Header: "auth*", Outcome: policy.OutcomeAbsent, Line: 3, Rule: 2}, {Header: "authorization", Outcome: policy.OutcomeNotAllowed}},
-		policy.ClaimNone:    nil,
+	for status, want := range map[policy.TicketStatus][]policy.Verdict{
+		policy.StatusRedeemed: {{Header: "auth*", Outcome: policy.OutcomeAbsent, Line: 3, Rule: 2}, {Header: "authorization", Outcome: policy.OutcomeNotAllowed}},
+		policy.StatusNone:     nil,
 	} {
-		got := p.Decide(policy.Call{Backend: "b", Claim: claim, Capture: taken.Capture, Request: sent})
+		got := p.Decide(policy.Call{Backend: "b", Ticket: status, Capture: taken.Capture, Request: sent})
 		if diff := cmp.Diff([]string{"authorization"}, got.Remove); diff != "" || len(got.Set) > 0 {
-			t.Errorf("claim %d: the fan-out may pass it on: %s", claim, diff)
+			t.Errorf("status %d: the fan-out may pass it on: %s", status, diff)
 		}
 		if diff := cmp.Diff(want, got.Verdicts); diff != "" {
-			t.Errorf("claim %d: %s", claim, diff)
+			t.Errorf("status %d: %s", status, diff)
 		}
 	}
 }
@@ -100,7 +100,7 @@ func TestConflict(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			p := load(t, "version: 1\nforward: [{name: x-a, conflict: "+test.mode+"}]\n")
-			got := p.Decide(policy.Call{Claim: policy.ClaimCapture, Capture: test.captured, Request: test.sent})
+			got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: test.captured, Request: test.sent})
 			if diff := cmp.Diff(test.set, got.Set); diff != "" {
 				t.Errorf("set: %s", diff)
 			}
@@ -123,37 +123,37 @@ func TestRequired(t *testing.T) {
 		t.Errorf("what a rule for tools requires is not known at ingress: %v", got)
 	}
 	for tool, want := range map[string]string{"pay_now": "x-t", "look": ""} {
-		got := p.Decide(policy.Call{Backend: "a", Claim: policy.ClaimCapture, Capture: headers("x-a: 1"), Act: policy.Act{Method: "tools/call", Tool: tool}}).Rejection
+		got := p.Decide(policy.Call{Backend: "a", Ticket: policy.StatusRedeemed, Capture: headers("x-a: 1"), Operation: policy.Operation{Method: "tools/call", Tool: tool}}).Rejection
 		if (got == nil) != (want == "") || (got != nil && got.Header != want) {
 			t.Errorf("%s: %v", tool, got)
 		}
 	}
-	for claim, want := range map[policy.Claim]bool{policy.ClaimUnknown: true, policy.ClaimSuperseded: true, policy.ClaimCapture: true, policy.ClaimNone: false} {
-		if got := p.Decide(policy.Call{Backend: "a", Claim: claim}).Rejection; (got != nil) != want {
-			t.Errorf("claim %d: %v", claim, got)
+	for status, want := range map[policy.TicketStatus]bool{policy.StatusUnknown: true, policy.StatusSuperseded: true, policy.StatusRedeemed: true, policy.StatusNone: false} {
+		if got := p.Decide(policy.Call{Backend: "a", Ticket: status}).Rejection; (got != nil) != want {
+			t.Errorf("status %d: %v", status, got)
 		}
-		if got := p.Decide(policy.Call{Backend: "b", Claim: claim}).Rejection; got != nil {
-			t.Errorf("claim %d at a backend that the rule is not for: %v", claim, got)
+		if got := p.Decide(policy.Call{Backend: "b", Ticket: status}).Rejection; got != nil {
+			t.Errorf("status %d at a backend that the rule is not for: %v", status, got)
 		}
 	}
 }
 
 func TestTools(t *testing.T) {
 	p := load(t, "version: 1\nforward: [{name: x-a, tools: [search_*, \"*_all\", exact]}]\n")
-	for act, want := range map[policy.Act]bool{
-		{Method: "tools/call", Tool: "search_web"}:            true,
-		{Method: "tools/call", Tool: "search_"}:               true,
-		{Method: "tools/call", Tool: "find_all"}:              true,
-		{Method: "tools/call", Tool: "exact"}:                 true,
-		{Method: "tools/call", Tool: "exactly"}:               false,
-		{Method: "tools/call", Tool: "research_web"}:          false,
-		{Method: "tools/call"}:                                false,
-		{Tool: "exact"}:                                       false,
-		{Method: "prompts/get", Tool: "exact"}:                false,
-		{Method: "tools/call", Tool: "exact", Disputed: true}: false,
+	for act, want := range map[policy.Operation]bool{
+		{Method: "tools/call", Tool: "search_web"}:             true,
+		{Method: "tools/call", Tool: "search_"}:                true,
+		{Method: "tools/call", Tool: "find_all"}:               true,
+		{Method: "tools/call", Tool: "exact"}:                  true,
+		{Method: "tools/call", Tool: "exactly"}:                false,
+		{Method: "tools/call", Tool: "research_web"}:           false,
+		{Method: "tools/call"}:                                 false,
+		{Tool: "exact"}:                                        false,
+		{Method: "prompts/get", Tool: "exact"}:                 false,
+		{Method: "tools/call", Tool: "exact", Ambiguous: true}: false,
 		{}: false,
 	} {
-		got := p.Decide(policy.Call{Claim: policy.ClaimCapture, Capture: headers("x-a: 1"), Act: act, Request: headers("x-a: fan-out")})
+		got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: headers("x-a: 1"), Operation: act, Request: headers("x-a: fan-out")})
 		if (len(got.Set) == 1) != want || len(got.Remove) != 1 {
 			t.Errorf("%+v: set %d, removed %q", act, len(got.Set), got.Remove)
 		}
@@ -163,17 +163,17 @@ func TestTools(t *testing.T) {
 func TestActs(t *testing.T) {
 	for name, test := range map[string]struct {
 		sent  []policy.Header
-		other policy.Act
-		want  policy.Act
+		other policy.Operation
+		want  policy.Operation
 	}{
-		"nothing known": {nil, policy.Act{}, policy.Act{}},
-		"headers":       {headers("mcp-method: tools/call", "mcp-name: t"), policy.Act{}, policy.Act{Method: "tools/call", Tool: "t"}},
-		"both agree":    {headers("mcp-method: tools/call"), policy.Act{Method: "tools/call", Tool: "t"}, policy.Act{Method: "tools/call", Tool: "t"}},
-		"they differ":   {headers("mcp-method: tools/list"), policy.Act{Method: "tools/call"}, policy.Act{Method: "tools/list", Disputed: true}},
-		"two lines":     {headers("mcp-method: tools/list", "mcp-method: tools/call"), policy.Act{}, policy.Act{Method: "tools/list", Disputed: true}},
-		"names differ":  {headers("mcp-name: a"), policy.Act{Tool: "b"}, policy.Act{Tool: "a", Disputed: true}},
+		"nothing known": {nil, policy.Operation{}, policy.Operation{}},
+		"headers":       {headers("mcp-method: tools/call", "mcp-name: t"), policy.Operation{}, policy.Operation{Method: "tools/call", Tool: "t"}},
+		"both agree":    {headers("mcp-method: tools/call"), policy.Operation{Method: "tools/call", Tool: "t"}, policy.Operation{Method: "tools/call", Tool: "t"}},
+		"they differ":   {headers("mcp-method: tools/list"), policy.Operation{Method: "tools/call"}, policy.Operation{Method: "tools/list", Ambiguous: true}},
+		"two lines":     {headers("mcp-method: tools/list", "mcp-method: tools/call"), policy.Operation{}, policy.Operation{Method: "tools/list", Ambiguous: true}},
+		"names differ":  {headers("mcp-name: a"), policy.Operation{Tool: "b"}, policy.Operation{Tool: "a", Ambiguous: true}},
 	} {
-		if got := policy.ReadAct(test.sent).Merge(test.other); got != test.want {
+		if got := policy.OperationFromHeaders(test.sent).Merge(test.other); got != test.want {
 			t.Errorf("%s: got %+v, want %+v", name, got, test.want)
 		}
 	}
@@ -211,14 +211,14 @@ forward:
 `)
 	taken, _ := p.Capture(headers("authorization: billing", "x-github-token: github", "x-key: k", "x-first: one", "x-first: two"))
 	sent := headers("authorization: billing", "x-key: k", "x-first: one, two")
-	for _, claim := range []policy.Claim{policy.ClaimCapture, policy.ClaimUnknown, policy.ClaimSuperseded, policy.ClaimNone} {
-		got := apply(sent, p.Decide(policy.Call{Backend: "github", Claim: claim, Capture: taken.Capture, Act: policy.Act{Method: "tools/call", Tool: "delete_all"}, Request: sent}))
+	for _, status := range []policy.TicketStatus{policy.StatusRedeemed, policy.StatusUnknown, policy.StatusSuperseded, policy.StatusNone} {
+		got := apply(sent, p.Decide(policy.Call{Backend: "github", Ticket: status, Capture: taken.Capture, Operation: policy.Operation{Method: "tools/call", Tool: "delete_all"}, Request: sent}))
 		want := []string(nil)
-		if claim == policy.ClaimCapture {
+		if status == policy.StatusRedeemed {
 			want = []string{"github"}
 		}
 		if diff := cmp.Diff(want, values(got, "authorization")); diff != "" || len(got) != len(want) {
-			t.Errorf("claim %d: %d headers, authorization %s", claim, len(got), diff)
+			t.Errorf("status %d: %d headers, authorization %s", status, len(got), diff)
 		}
 	}
 }
@@ -226,7 +226,7 @@ forward:
 func TestNoTextMakesAToolPatternSlow(t *testing.T) {
 	p := load(t, "version: 1\nforward: [{name: x-a, tools: [\"*a*a*b*\"]}]\n")
 	for tool, want := range map[string]int{"xaxaxbx": 1, "aab": 1, "ab": 0, strings.Repeat("a", 1<<20): 0, "aa" + strings.Repeat("x", 300) + "b": 0} {
-		if got := p.Decide(policy.Call{Claim: policy.ClaimCapture, Capture: headers("x-a: 1"), Act: policy.Act{Method: "tools/call", Tool: tool}}); len(got.Set) != want {
+		if got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: headers("x-a: 1"), Operation: policy.Operation{Method: "tools/call", Tool: tool}}); len(got.Set) != want {
 			t.Errorf("%.20s: %d", tool, len(got.Set))
 		}
 	}

@@ -45,8 +45,8 @@ func wantOneFault(t *testing.T, text []byte, findings policy.Findings) {
 	if got := fmt.Sprintf("%d:%d", fault.Line, fault.Column); got != place || !strings.Contains(fault.Message, message) {
 		t.Errorf("got  %s %s\nwant %s %s", got, fault.Message, place, message)
 	}
-	if fault.Mend == "" || (fault.Source == "" && len(text) > 0 && place != "1:1") {
-		t.Errorf("the fault must say how to mend it and show the line: %#v", fault)
+	if fault.Hint == "" || (fault.Source == "" && len(text) > 0 && place != "1:1") {
+		t.Errorf("the fault must say how to fix it and show the line: %#v", fault)
 	}
 }
 
@@ -91,7 +91,7 @@ func TestWarnings(t *testing.T) {
 			if loaded == nil {
 				t.Fatalf("a warning must not keep a policy from being used: %s", findings.Error())
 			}
-			if !slices.ContainsFunc(findings, func(f policy.Finding) bool { return strings.Contains(f.Message, test.want) && f.Mend != "" }) {
+			if !slices.ContainsFunc(findings, func(f policy.Finding) bool { return strings.Contains(f.Message, test.want) && f.Hint != "" }) {
 				t.Errorf("got %s\nwant %q", findings.Error(), test.want)
 			}
 		})
@@ -122,7 +122,7 @@ func TestALongLineIsShownAroundTheFault(t *testing.T) {
 			t.Errorf("%q is no line for a terminal", lines[1])
 		}
 	}
-	if !findings.Faulty() {
+	if !findings.HasErrors() {
 		t.Error("no fault")
 	}
 }
@@ -136,7 +136,7 @@ func TestFindingShowsTheLineAndTheMend(t *testing.T) {
 	want := `p.yaml:3:5: error: name: "host" is restricted (host): it routes the request, so carrying it would send the request elsewhere
   3 |   - Host
     |     ^
-  mend: choose another header; no policy can carry this one
+  hint: choose another header; no policy can carry this one
 `
 	if got := findings.Error(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -166,12 +166,12 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		loaded, findings := policy.Load("fuzz.yaml", text)
-		if (loaded == nil) != findings.Faulty() {
+		if (loaded == nil) != findings.HasErrors() {
 			t.Fatalf("a policy and faults must exclude each other: %v", findings)
 		}
 		for _, finding := range findings {
-			if finding.Line < 1 || finding.Column < 1 || finding.Mend == "" {
-				t.Fatalf("a finding without a place or a mend: %#v", finding)
+			if finding.Line < 1 || finding.Column < 1 || finding.Hint == "" {
+				t.Fatalf("a finding without a place or a hint: %#v", finding)
 			}
 		}
 	})

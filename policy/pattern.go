@@ -13,8 +13,8 @@ func covers(pattern, name string) bool {
 	return pattern == name
 }
 
-// takes reports whether a rule for the pattern speaks of a header name: what no family may have needs a rule of its own.
-func takes(pattern, name string) bool {
+// matches reports whether a rule for the pattern speaks of a header name: what no family may have needs a rule of its own.
+func matches(pattern, name string) bool {
 	return covers(pattern, name) && (pattern == name || !outsideFamilies(name))
 }
 

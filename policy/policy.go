@@ -61,7 +61,7 @@ func LoadUnder(ceiling *Ceiling, file string, text []byte) (*Policy, Findings) {
 		checker.document(doc)
 	}
 	findings := recorder.sorted()
-	if findings.Faulty() {
+	if findings.HasErrors() {
 		return nil, findings
 	}
 	p := compile(*doc)
@@ -317,7 +317,7 @@ func (p *Policy) EgressFootprint() Footprint {
 		}
 	}
 	reads := append(slices.Clone(names), MethodHeader, NameHeader, OriginalURLHeader)
-	if p.NeedsAct() {
+	if p.NeedsOperation() {
 		reads = append(reads, ":method") // only a POST asks for something
 	}
 	return Footprint{Reads: reads, Writes: names}

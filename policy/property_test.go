@@ -86,7 +86,7 @@ func TestABackendGetsExactlyWhatTheRulesAllow(t *testing.T) {
 		}
 		for _, backend := range append([]string{"undeclared"}, worldBackends...) {
 			sent := drawHeaders(t, "fanout")
-			got := apply(sent, w.policy.Decide(policy.Call{Backend: backend, Claim: policy.ClaimCapture, Capture: capture.Capture, Request: sent}))
+			got := apply(sent, w.policy.Decide(policy.Call{Backend: backend, Ticket: policy.StatusRedeemed, Capture: capture.Capture, Request: sent}))
 			for _, name := range append([]string{"x-as", "x-other", "host"}, worldNames...) {
 				if want := w.expect(backend, name, client, sent); !slices.EqualFunc(values(got, name), want, func(a, b string) bool { return a == b }) {
 					t.Fatalf("backend %s header %s: got %q, want %q", backend, name, values(got, name), want)
@@ -118,13 +118,13 @@ func TestWithoutACaptureNothingOfAClientIsSet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
 		capture, _ := w.policy.Capture(drawHeaders(t, "client"))
-		for _, claim := range []policy.Claim{policy.ClaimUnknown, policy.ClaimNone} {
+		for _, status := range []policy.TicketStatus{policy.StatusUnknown, policy.StatusNone} {
 			for _, backend := range worldBackends {
 				sent := drawHeaders(t, "fanout")
-				got := apply(sent, w.policy.Decide(policy.Call{Backend: backend, Claim: claim, Capture: capture.Capture, Request: sent}))
+				got := apply(sent, w.policy.Decide(policy.Call{Backend: backend, Ticket: status, Capture: capture.Capture, Request: sent}))
 				for _, rule := range w.rules {
 					if slices.Contains(rule.To, backend) && len(values(got, rule.As)) > 0 {
-						t.Fatalf("claim %d: backend %s got %s", claim, backend, rule.As)
+						t.Fatalf("status %d: backend %s got %s", status, backend, rule.As)
 					}
 				}
 			}
@@ -139,7 +139,7 @@ func TestDecidingTwiceIsDecidingOnce(t *testing.T) {
 		capture, _ := w.policy.Capture(drawHeaders(t, "client"))
 		backend := rapid.SampledFrom(worldBackends).Draw(t, "backend")
 		once := drawHeaders(t, "fanout")
-		call := policy.Call{Backend: backend, Claim: policy.ClaimCapture, Capture: capture.Capture, Request: once}
+		call := policy.Call{Backend: backend, Ticket: policy.StatusRedeemed, Capture: capture.Capture, Request: once}
 		once = apply(once, w.policy.Decide(call))
 		call.Request = once
 		twice := apply(once, w.policy.Decide(call))
@@ -204,7 +204,7 @@ func TestNoFamilyCarriesARestrictedName(t *testing.T) {
 		if rejection != nil {
 			t.Fatal(rejection)
 		}
-		decision := p.Decide(policy.Call{Claim: policy.ClaimCapture, Capture: taken.Capture, Request: request})
+		decision := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: taken.Capture, Request: request})
 		for _, name := range restricted {
 			if taken.Capture.Has(name) || slices.Contains(taken.Hide, name) || slices.Contains(decision.Remove, name) || len(values(decision.Set, name)) > 0 {
 				t.Fatalf("%s takes %s", family, name)

@@ -195,7 +195,7 @@ func TestSchemaAndParserKnowTheSameFields(t *testing.T) {
 func fieldsOf(t *testing.T, findings policy.Findings, what string) []string {
 	t.Helper()
 	for _, finding := range findings {
-		if list, ok := strings.CutPrefix(finding.Mend, "the fields of "+what+" are "); ok {
+		if list, ok := strings.CutPrefix(finding.Hint, "the fields of "+what+" are "); ok {
 			return strings.Split(list, ", ")
 		}
 	}

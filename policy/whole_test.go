@@ -156,12 +156,12 @@ func TestWhateverABackendGetsARuleAllows(t *testing.T) {
 		if rejection != nil {
 			return
 		}
-		claim := rapid.SampledFrom([]policy.Claim{
-			policy.ClaimCapture, policy.ClaimCapture, policy.ClaimCapture, policy.ClaimNone, policy.ClaimUnknown, policy.ClaimSuperseded, policy.ClaimRedirected,
-		}).Draw(t, "claim")
+		status := rapid.SampledFrom([]policy.TicketStatus{
+			policy.StatusRedeemed, policy.StatusRedeemed, policy.StatusRedeemed, policy.StatusNone, policy.StatusUnknown, policy.StatusSuperseded, policy.StatusRedirected,
+		}).Draw(t, "status")
 		for _, backend := range []string{"a", "b", "undeclared"} {
 			for _, act := range wholeActs {
-				forwarded += w.gives(t, policy.Call{Backend: backend, Claim: claim, Capture: taken.Capture, Act: act, Request: sent}, client)
+				forwarded += w.gives(t, policy.Call{Backend: backend, Ticket: status, Capture: taken.Capture, Operation: act, Request: sent}, client)
 			}
 		}
 	})
@@ -172,15 +172,15 @@ func TestWhateverABackendGetsARuleAllows(t *testing.T) {
 }
 
 // wholeActs are what requests ask for.
-var wholeActs = []policy.Act{
-	{}, {Method: "tools/call", Tool: "search_x"}, {Method: "tools/call", Tool: "other"}, {Method: "tools/call", Tool: "search_x", Disputed: true}, {Method: "tools/list"},
+var wholeActs = []policy.Operation{
+	{}, {Method: "tools/call", Tool: "search_x"}, {Method: "tools/call", Tool: "other"}, {Method: "tools/call", Tool: "search_x", Ambiguous: true}, {Method: "tools/list"},
 }
 
 // gives decides on a call, holds that against the rules, and returns how many headers the backend is given.
 func (w whole) gives(t *rapid.T, call policy.Call, client []policy.Header) int {
 	decision := w.policy.Decide(call)
-	if len(decision.Set) > 0 && (call.Claim != policy.ClaimCapture || call.Backend == "undeclared") {
-		t.Fatalf("claim %v at %s sets %d headers", call.Claim, call.Backend, len(decision.Set))
+	if len(decision.Set) > 0 && (call.Ticket != policy.StatusRedeemed || call.Backend == "undeclared") {
+		t.Fatalf("status %v at %s sets %d headers", call.Ticket, call.Backend, len(decision.Set))
 	}
 	if decision.Rejection != nil {
 		return 0
@@ -191,7 +191,7 @@ func (w whole) gives(t *rapid.T, call policy.Call, client []policy.Header) int {
 	}
 	for name, lines := range given {
 		if want := w.allowed(name, call, client); policy.Restricted(name) || !slices.Equal(lines, want) {
-			t.Fatalf("%s at %s for %+v: got %q, allowed is %q", name, call.Backend, call.Act, lines, want)
+			t.Fatalf("%s at %s for %+v: got %q, allowed is %q", name, call.Backend, call.Operation, lines, want)
 		}
 	}
 	once := apply(call.Request, decision)
@@ -212,7 +212,7 @@ func (w whole) allowed(name string, call policy.Call, client []policy.Header) []
 		if as == "c*" {
 			as = line.Name
 		}
-		search := call.Act.Method == "tools/call" && call.Act.Tool == "search_x" && !call.Act.Disputed
+		search := call.Operation.Method == "tools/call" && call.Operation.Tool == "search_x" && !call.Operation.Ambiguous
 		if as == name && slices.Contains(rule.To, call.Backend) && (len(rule.Tools) == 0 || search) {
 			want = append(want, rule.Prefix+line.Value.Reveal())
 		}

@@ -33,7 +33,7 @@ func (e *explainer) whyJudged(row Row, rule Rule) string {
 	case OutcomeNotAllowed:
 		return e.whyNotAllowed(row.Header)
 	case OutcomeOtherTool:
-		return whyOtherTool(rule, e.question.Act)
+		return whyOtherTool(rule, e.question.Operation)
 	case OutcomeConflict:
 		return whyConflict(rule)
 	case OutcomeForwarded:
@@ -68,7 +68,7 @@ func (e *explainer) whyNotAllowed(name string) string {
 	}
 	var backends []string
 	for _, rule := range e.policy.doc.Forward {
-		if takes(rule.Name, name) {
+		if matches(rule.Name, name) {
 			for _, backend := range rule.To {
 				backends = appendOnce(backends, backend)
 			}
@@ -77,19 +77,19 @@ func (e *explainer) whyNotAllowed(name string) string {
 	return "its rule is for " + strings.Join(backends, ", ")
 }
 
-func whyOtherTool(rule Rule, act Act) string {
+func whyOtherTool(rule Rule, operation Operation) string {
 	why := "only for calls of " + strings.Join(rule.Tools, ", ")
 	switch {
-	case act.Disputed:
+	case operation.Ambiguous:
 		return why + "; two sources contradict each other on the method or the tool"
-	case act.Method == "":
+	case operation.Method == "":
 		return why + "; the method of this request is not known"
-	case act.Method != callTool:
-		return why + "; this request is " + act.Method
-	case act.Tool == "":
+	case operation.Method != callTool:
+		return why + "; this request is " + operation.Method
+	case operation.Tool == "":
 		return why + "; the tool of this call is not known"
 	default:
-		return why + "; this call is of " + act.Tool
+		return why + "; this call is of " + operation.Tool
 	}
 }
 

@@ -17,16 +17,16 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 		e.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", bound.backend, "cluster", request.cluster)
 	}
 	e.seen.backend(backend, e.now())
-	claim, capture, err := e.redeem(ctx, request, sent)
+	status, capture, err := e.redeem(ctx, request, sent)
 	if err != nil && !e.fails("the store cannot be read", err) {
 		e.metrics.request(egress, outcomeStoreFailed)
 		return change{}, storeFailed()
 	}
 	identity, has := e.identity(backend)
 	call := policy.Call{
-		Backend: backend, Claim: claim, Capture: capture, Identity: identity, Act: bound.act(request), Request: request.headers,
+		Backend: backend, Ticket: status, Capture: capture, Identity: identity, Operation: bound.operation(request), Request: request.headers,
 	}
-	if has && len(identity) == 0 && call.Discovers() {
+	if has && len(identity) == 0 && call.IsDiscovery() {
 		e.warnings.warn("a discovery identity cannot be read; the request is refused", "backend", backend)
 		e.metrics.request(egress, outcomeNoIdentity)
 		return change{}, identityUnread()
@@ -55,7 +55,7 @@ func (e *engine) egress(ctx context.Context, bound binding, request incoming) (c
 		e.metrics.request(egress, outcomeStoreFailed)
 		return made, nil
 	}
-	e.metrics.request(egress, egressOutcome(claim, declared, decision))
+	e.metrics.request(egress, egressOutcome(status, declared, decision))
 	return made, nil
 }
 
@@ -68,13 +68,13 @@ func (e *engine) identity(backend string) (identity []policy.Header, has bool) {
 	return identity, has
 }
 
-// act is what a request asks for. Where Envoy reads bodies and could not read this one, it may be anything, whatever its headers say.
-func (b binding) act(request incoming) policy.Act {
-	act := request.act
+// operation is what a request asks for. Where Envoy reads bodies and could not read this one, it may be anything, whatever its headers say.
+func (b binding) operation(request incoming) policy.Operation {
+	operation := request.operation
 	if b.reads == readsMCP && !request.read && (request.method == "" || request.method == http.MethodPost) {
-		act.Disputed = true
+		operation.Ambiguous = true
 	}
-	return act
+	return operation
 }
 
 // withoutHeaders lets a request go on without any of the client's headers, where Envoy would refuse it with them.
@@ -84,19 +84,19 @@ func (e *engine) withoutHeaders(backend string, bare change) (change, *problem) 
 	return bare, nil
 }
 
-func egressOutcome(claim policy.Claim, declared bool, decision policy.Decision) outcome {
+func egressOutcome(status policy.TicketStatus, declared bool, decision policy.Decision) outcome {
 	switch {
 	case !declared:
 		return outcomeUndeclared
-	case claim == policy.ClaimUnknown:
+	case status == policy.StatusUnknown:
 		return outcomeUnknownTicket
-	case claim == policy.ClaimSuperseded:
+	case status == policy.StatusSuperseded:
 		return outcomeSuperseded
-	case claim == policy.ClaimRedirected:
+	case status == policy.StatusRedirected:
 		return outcomeRedirected
-	case claim == policy.ClaimNone && len(decision.Set) > 0:
+	case status == policy.StatusNone && len(decision.Set) > 0:
 		return outcomeDiscovery
-	case claim == policy.ClaimNone:
+	case status == policy.StatusNone:
 		return outcomeNoTicket
 	case len(decision.Set) > 0:
 		return outcomeForwarded

@@ -25,7 +25,8 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor"
-	"bellhop/processor/store"
+	"bellhop/processor/session"
+	"bellhop/processor/store/memory"
 	"bellhop/processor/ticket"
 )
 
@@ -36,7 +37,7 @@ type bench struct {
 	client    extprocv3.ExternalProcessorClient
 	logs      accesslogservicev3.AccessLogServiceClient
 	registry  *prometheus.Registry
-	sessions  *store.Sessions
+	sessions  *memory.Sessions
 	processor *processor.Processor
 	log       *safeBuffer
 	keys      ticket.Keys
@@ -46,9 +47,9 @@ type bench struct {
 type setup struct {
 	policy     string
 	others     []string // policies of further fan-outs
-	store      processor.Store
-	sessions   processor.Sessions
-	succession processor.Succession
+	store      ticket.Store
+	sessions   session.Store
+	succession ticket.Supersession
 	identities map[string][]policy.Header
 	keys       ticket.Keys
 	goesOn     bool // where the store fails
@@ -61,14 +62,14 @@ func start(t testing.TB, s setup) *bench {
 		all = append(all, processor.Rules{Policy: loadPolicy(t, other)})
 	}
 	if s.store == nil {
-		memory, err := store.NewMemory(1 << 20)
+		memory, err := memory.NewMemory(1 << 20)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(memory.Close)
 		s.store = memory
 	}
-	sessions, err := store.NewSessions(1 << 20)
+	sessions, err := memory.NewSessions(1 << 20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -311,7 +311,7 @@ bellhop_requests_total{fanout="",outcome="store_failed",role="egress"} 1`)
 // brokenSuccession cannot tell of any ticket.
 type brokenSuccession struct{}
 
-func (brokenSuccession) Minted(context.Context, string) {}
+func (brokenSuccession) Issued(context.Context, string) {}
 func (brokenSuccession) Superseded(context.Context, string, time.Duration) (bool, error) {
 	return false, errors.New("store is away")
 }

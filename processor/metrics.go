@@ -121,7 +121,7 @@ func (m *metrics) rejected(p *policy.Policy, backend string, rejection *policy.R
 	m.header(p, rejection.Header, backend, "rejected")
 }
 
-func (m *metrics) taken(p *policy.Policy, taken policy.Taken, complete policy.Capture, leftOut []string) {
+func (m *metrics) taken(p *policy.Policy, taken policy.Captured, complete policy.Capture, leftOut []string) {
 	if len(complete) == 0 {
 		m.request(ingress, outcomeEmpty)
 	} else {

@@ -1,7 +1,6 @@
 package processor
 
 import (
-	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -16,43 +15,11 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// Store remembers which capture a ticket stands for. Implementations are safe for concurrent use and return the
-// captures they were given, which nobody changes.
-type Store interface {
-	// Put remembers the capture of a ticket until the ticket has not been used for lifetime. It is called for every
-	// client request, so it must cost nothing when the ticket is known already.
-	Put(ctx context.Context, ticket string, capture policy.Capture, lifetime time.Duration) error
-	// Get returns the capture of a ticket, and false where there is none. An error means that nobody can tell.
-	Get(ctx context.Context, ticket string) (policy.Capture, bool, error)
-}
-
-// Sessions remembers MCP sessions by the names of package session. Implementations are safe for concurrent use.
-type Sessions interface {
-	// Find returns what is remembered of a session, and false where nothing is. Only its own principal keeps it alive by
-	// that. An error means that nobody can tell.
-	Find(ctx context.Context, id, principal string) (session.Record, bool, error)
-	// Update remembers what change makes of a session's record, the zero one where there is none, until the session has
-	// not been used for idle. No other update comes in between. It is called only when something may have changed; where
-	// change returns false, nothing is written.
-	Update(ctx context.Context, id string, idle time.Duration, change func(session.Record) (session.Record, bool)) error
-	// End forgets a session.
-	End(ctx context.Context, id string) error
-}
-
-// Succession knows which tickets have been replaced by others: all of one content together, by a name for that.
-type Succession interface {
-	// Minted tells that a client got a ticket of the content: it is of use for a while, whoever has replaced it.
-	Minted(ctx context.Context, content string)
-	// Superseded reports whether a session has replaced the tickets of the content, and no session has had one for longer than
-	// grace. An error means that nobody can tell.
-	Superseded(ctx context.Context, content string, grace time.Duration) (bool, error)
-}
-
 // Settings are all that a [Processor] needs. Every field but Continue and Single is required.
 type Settings struct {
-	Store      Store
-	Sessions   Sessions
-	Succession Succession
+	Store      ticket.Store
+	Sessions   session.Store
+	Succession ticket.Supersession
 	// Continue lets requests go on without the headers that a store which fails could not keep or tell; else they are
 	// refused. A required header is missed in either case.
 	Continue bool
@@ -80,9 +47,9 @@ type Rules struct {
 
 // shared is what outlives a policy.
 type shared struct {
-	store      Store
-	sessions   Sessions
-	succession Succession
+	store      ticket.Store
+	sessions   session.Store
+	succession ticket.Supersession
 	goesOn     bool          // where the store fails
 	single     bool          // there is one fan-out and never another
 	draining   chan struct{} // closed by Drain

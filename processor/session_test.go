@@ -112,7 +112,7 @@ func TestAnotherPrincipalGetsNothingOfASession(t *testing.T) {
 	b.metric(t, "bellhop_session_strangers_total", "bellhop_session_strangers_total{fanout=\"\"} 2")
 	b.metric(t, "bellhop_session_nameless_total", "bellhop_session_nameless_total{fanout=\"\"} 2")
 	if !strings.Contains(b.log.String(), "session.bind") {
-		t.Errorf("nobody is told how to mend it: %s", b.log)
+		t.Errorf("nobody is told how to fix it: %s", b.log)
 	}
 }
 
@@ -316,7 +316,7 @@ type brokenSessions struct{}
 
 var errAway = errors.New("sessions are away")
 
-func (brokenSessions) Find(context.Context, string, string) (session.Record, bool, error) {
+func (brokenSessions) Lookup(context.Context, string, string) (session.Record, bool, error) {
 	return session.Record{Kept: policy.Capture{{Name: "x-mcp-api-key", Value: policy.NewValue("stale")}}}, true, errAway
 }
 

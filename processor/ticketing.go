@@ -33,37 +33,37 @@ func (e *engine) keep(ctx context.Context, minted string, capture policy.Capture
 }
 
 // redeem finds the capture that a request's ticket stands for. Whatever claims to be a ticket and is none makes the
-// claim unknown: only a request with nothing of the kind was caused by no client. Tickets of both modes are redeemed, as
+// status unknown: only a request with nothing of the kind was caused by no client. Tickets of both modes are redeemed, as
 // those of the other may be under way from before a reload.
-func (e *engine) redeem(ctx context.Context, request incoming, sent ticket.Carried) (policy.Claim, policy.Capture, error) {
+func (e *engine) redeem(ctx context.Context, request incoming, sent ticket.Carried) (policy.TicketStatus, policy.Capture, error) {
 	if !sent.Any() {
 		if slices.ContainsFunc(request.headers, func(h policy.Header) bool { return h.Name == policy.OriginalURLHeader }) {
-			return policy.ClaimRedirected, nil, nil
+			return policy.StatusRedirected, nil, nil
 		}
-		return policy.ClaimNone, nil, nil
+		return policy.StatusNone, nil, nil
 	}
 	text, mismatch := sent.Ticket(e.policy.Carriers())
 	if mismatch {
 		e.metrics.mismatches.Inc()
 	}
 	if capture, ok := e.sealer.Open(text, e.now()); ok {
-		return policy.ClaimCapture, capture, nil
+		return policy.StatusRedeemed, capture, nil
 	}
 	if !ticket.WellFormed(text) {
-		return policy.ClaimUnknown, nil, nil
+		return policy.StatusUnknown, nil, nil
 	}
 	capture, ok, err := e.store.Get(ctx, e.scoped(text))
 	if err != nil || !ok {
-		return policy.ClaimUnknown, nil, err
+		return policy.StatusUnknown, nil, err
 	}
 	superseded, err := e.succession.Superseded(ctx, e.content(capture), e.policy.Grace())
 	switch {
 	case err != nil:
-		return policy.ClaimUnknown, nil, err
+		return policy.StatusUnknown, nil, err
 	case superseded:
-		return policy.ClaimSuperseded, nil, nil
+		return policy.StatusSuperseded, nil, nil
 	default:
-		return policy.ClaimCapture, capture, nil
+		return policy.StatusRedeemed, capture, nil
 	}
 }
 

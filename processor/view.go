@@ -27,7 +27,7 @@ func (e *engine) asks(request incoming) bool {
 }
 
 // view lists the client's own headers by what became of them.
-func (e *engine) view(request incoming, taken policy.Taken) []policy.Header {
+func (e *engine) view(request incoming, taken policy.Captured) []policy.Header {
 	var captured, notListed []string
 	for _, header := range request.headers {
 		switch {

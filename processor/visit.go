@@ -71,7 +71,7 @@ func (e *engine) find(ctx context.Context, request incoming, v visit) (found vis
 		if e.policy.KeepsSessions() && !v.nameless {
 			principal = names.Principal(request.headers, e.policy.Session().Bind)
 		}
-		if v.record, v.known, err = e.sessions.Find(ctx, id, principal); err != nil || v.known {
+		if v.record, v.known, err = e.sessions.Lookup(ctx, id, principal); err != nil || v.known {
 			if i > 0 {
 				v.before = id
 			}
@@ -86,7 +86,7 @@ func (e *engine) find(ctx context.Context, request incoming, v visit) (found vis
 func (e *engine) remember(ctx context.Context, v visit, request incoming, own, complete policy.Capture) error {
 	content := e.succeeding(complete)
 	if content != "" {
-		e.succession.Minted(ctx, content)
+		e.succession.Issued(ctx, content)
 	}
 	if v.nameless {
 		own = nil
@@ -164,7 +164,7 @@ func (e *engine) await(request incoming, v visit, own, complete policy.Capture) 
 // method in a header, never does.
 func beginsSession(request incoming) bool {
 	return (request.method == "" || request.method == http.MethodPost) && !request.modern &&
-		(request.act.Method == "" || request.act.Method == "initialize")
+		(request.operation.Method == "" || request.operation.Method == "initialize")
 }
 
 // hear takes from a response what was awaited of it. A response that tells nothing of use is passed over. A session that

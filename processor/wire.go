@@ -15,14 +15,14 @@ import (
 
 // incoming is one HTTP request as far as Envoy shows it.
 type incoming struct {
-	headers []policy.Header
-	method  string     // of HTTP; empty where Envoy shows no pseudo-headers
-	session string     // the MCP session's ID, as the client sends it; empty: none
-	modern  bool       // of MCP 2026-07-28, which has no sessions
-	cluster string     // to which Envoy sends the request; empty: not known
-	act     policy.Act // what it asks for, where that is known
-	read    bool       // Envoy has read that in the body
-	id      any        // of its JSON-RPC request: text or number; nil: not known
+	headers   []policy.Header
+	method    string           // of HTTP; empty where Envoy shows no pseudo-headers
+	session   string           // the MCP session's ID, as the client sends it; empty: none
+	modern    bool             // of MCP 2026-07-28, which has no sessions
+	cluster   string           // to which Envoy sends the request; empty: not known
+	operation policy.Operation // what it asks for, where that is known
+	read      bool             // Envoy has read that in the body
+	id        any              // of its JSON-RPC request: text or number; nil: not known
 }
 
 // The names of what incoming holds, beside those of the policy.
@@ -67,14 +67,14 @@ func readRequest(message *extprocv3.ProcessingRequest) incoming {
 	if request.modern {
 		request.session = ""
 	}
-	request.act = policy.ReadAct(request.headers)
+	request.operation = policy.OperationFromHeaders(request.headers)
 	if fields := message.GetMetadataContext().GetFilterMetadata()[mcpNamespace].GetFields(); fields != nil {
 		method := fields["method"].GetStringValue()
 		request.read = method != ""
-		if !request.read && request.act != (policy.Act{}) {
-			request.act.Disputed = true // what the headers say, a body that cannot be read may contradict
+		if !request.read && request.operation != (policy.Operation{}) {
+			request.operation.Ambiguous = true // what the headers say, a body that cannot be read may contradict
 		}
-		request.act = request.act.Merge(policy.Act{
+		request.operation = request.operation.Merge(policy.Operation{
 			Method: method,
 			Tool:   fields["params"].GetStructValue().GetFields()["name"].GetStringValue(),
 		})

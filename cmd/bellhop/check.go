@@ -31,13 +31,13 @@ func newCheck() *cobra.Command {
 			if ceiling != "" {
 				files = append(files, ceiling)
 			}
-			if output == "text" && unread == nil && !findings.Faulty() {
+			if output == "text" && unread == nil && !findings.HasErrors() {
 				explainTickets(cmd.OutOrStdout(), policies)
 			}
 			if err := render(cmd.OutOrStdout(), len(files), findings); err != nil {
 				return err
 			}
-			if findings.Faulty() && unread == nil {
+			if findings.HasErrors() && unread == nil {
 				return errFaults
 			}
 			return unread

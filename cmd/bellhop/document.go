@@ -17,7 +17,7 @@ func readPolicy(file, ceiling string, stdin io.Reader) (*policy.Policy, policy.F
 	if err != nil {
 		return nil, nil, err
 	}
-	if findings.Faulty() {
+	if findings.HasErrors() {
 		return nil, nil, findings
 	}
 	text, err := readDocument(file, stdin)

@@ -86,18 +86,18 @@ func (asked explainFlags) question() (policy.Question, error) {
 		return headers
 	}
 	question := policy.Question{
-		Backend: asked.backend, Session: asked.session, NoTicket: asked.noTicket, Act: asked.act(),
+		Backend: asked.backend, Session: asked.session, NoTicket: asked.noTicket, Operation: asked.operation(),
 		Client: read("-H", asked.client), Earlier: read("--earlier", asked.earlier), Fanout: read("--fanout-header", asked.fanout),
 	}
 	return question, errors.Join(faults...)
 }
 
-func (asked explainFlags) act() policy.Act {
-	act := policy.Act{Method: asked.method, Tool: asked.tool}
-	if act.Tool != "" && act.Method == "" {
-		act.Method = "tools/call"
+func (asked explainFlags) operation() policy.Operation {
+	operation := policy.Operation{Method: asked.method, Tool: asked.tool}
+	if operation.Tool != "" && operation.Method == "" {
+		operation.Method = "tools/call"
 	}
-	return act
+	return operation
 }
 
 // parseHeaders reads "name: value" lines. Its errors give the number of a line and not its text, which may be a

@@ -7,17 +7,18 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"bellhop/processor"
+	"bellhop/processor/session"
 	"bellhop/processor/store"
-	"bellhop/processor/store/remote"
+	"bellhop/processor/store/memory"
+	"bellhop/processor/store/redis"
 	"bellhop/processor/ticket"
 )
 
 // keep is what remembers captures and sessions, in this process or in a server that several share.
 type keep struct {
-	store      processor.Store
-	sessions   processor.Sessions
-	succession processor.Succession
+	store      ticket.Store
+	sessions   session.Store
+	succession ticket.Supersession
 
 	usage      func() store.Usage
 	ready      func() error // why it cannot be asked now, or nothing
@@ -37,11 +38,11 @@ func openKeep(config Config, keys ticket.Keys, log *slog.Logger) (*keep, error) 
 }
 
 func keepInMemory(bytes uint64) (*keep, error) {
-	captures, err := store.NewMemory(bytes)
+	captures, err := memory.NewMemory(bytes)
 	if err != nil {
 		return nil, fmt.Errorf("--store-bytes %d: %w", bytes, err)
 	}
-	sessions, err := store.NewSessions(bytes / 4)
+	sessions, err := memory.NewSessions(bytes / 4)
 	if err != nil {
 		return nil, fmt.Errorf("--store-bytes %d: %w", bytes, err)
 	}
@@ -52,7 +53,7 @@ func keepInMemory(bytes uint64) (*keep, error) {
 }
 
 func keepRemote(config Config, keys ticket.Keys, log *slog.Logger) (*keep, error) {
-	s, err := remote.Open(remote.Options{
+	s, err := redis.Open(redis.Options{
 		Address: config.Store, Keys: keys, Bytes: config.StoreBytes,
 		Tell: func(err error) {
 			if err != nil {

@@ -190,7 +190,7 @@ func (r *reloader) complain(f fault) {
 	for _, finding := range findings {
 		if finding.Severity == policy.SeverityError {
 			r.log.Error(message, "reason", string(f.outcome), "at", fmt.Sprintf("%s:%d:%d", finding.File, finding.Line, finding.Column),
-				"error", finding.Message, "mend", finding.Mend, "faults", findings.Count(policy.SeverityError))
+				"error", finding.Message, "hint", finding.Hint, "faults", findings.Count(policy.SeverityError))
 			break
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor"
-	"bellhop/processor/discovery"
+	"bellhop/processor/server/credentials"
 	"bellhop/processor/ticket"
 )
 
@@ -66,7 +66,7 @@ func (d *document) identified(was *document, same bool) (*document, error) {
 		if len(backend.Discovery) == 0 {
 			continue
 		}
-		identity, err := discovery.Read(backend, filepath.Dir(d.path))
+		identity, err := credentials.Read(backend, filepath.Dir(d.path))
 		faults = append(faults, err)
 		if err != nil && same {
 			identity = was.identities[backend.Name]
@@ -103,7 +103,7 @@ func (r *rules) policies() []*policy.Policy {
 func (r *rules) files() []string {
 	var files []string
 	for _, document := range r.documents {
-		files = append(append(files, document.path), discovery.Files(document.policy.Backends(), filepath.Dir(document.path))...)
+		files = append(append(files, document.path), credentials.Files(document.policy.Backends(), filepath.Dir(document.path))...)
 	}
 	return files
 }
@@ -169,7 +169,7 @@ func (r *rules) warn(log *slog.Logger) {
 func (d *document) warn(log *slog.Logger) {
 	for _, finding := range d.findings {
 		if finding.Topic != policy.TopicClusters { // Envoy's configuration may name the backends
-			log.Warn(finding.Message, "file", finding.File, "line", finding.Line, "mend", finding.Mend)
+			log.Warn(finding.Message, "file", finding.File, "line", finding.Line, "hint", finding.Hint)
 		}
 	}
 }

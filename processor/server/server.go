@@ -28,8 +28,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"bellhop/processor"
-	"bellhop/processor/admin"
-	"bellhop/processor/server/watch"
+	"bellhop/processor/server/admin"
+	"bellhop/processor/server/filewatch"
 	"bellhop/processor/ticket"
 )
 
@@ -164,7 +164,7 @@ func (s *Server) check() error {
 func (s *Server) warnOfKeys(rules *rules) {
 	if s.config.KeyFile == "" {
 		if rules.sealed() {
-			s.log.Warn("sealed tickets without --key-file: the key lives as long as this process, so no other replica can open them, and no restart outlives them", "mend", "bellhop keygen --add keys, and --key-file keys")
+			s.log.Warn("sealed tickets without --key-file: the key lives as long as this process, so no other replica can open them, and no restart outlives them", "hint", "bellhop keygen --add keys, and --key-file keys")
 		}
 		return
 	}
@@ -178,7 +178,7 @@ func warnOfExposed(log *slog.Logger, file string) {
 		return
 	}
 	if what := ticket.Exposed(info.Mode()); what != "" {
-		log.Warn(what, "file", file, "mode", info.Mode().Perm().String(), "mend", "chmod 0600 "+file)
+		log.Warn(what, "file", file, "mode", info.Mode().Perm().String(), "hint", "chmod 0600 "+file)
 	}
 }
 
@@ -256,7 +256,7 @@ func (s *Server) watch() (unwatch func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		watch.Files(ctx, watch.Settings{Quiet: cmp.Or(s.config.Settle, settleTime), Poll: pollTime, Log: s.log}, s.reloader.look)
+		filewatch.Files(ctx, filewatch.Settings{Quiet: cmp.Or(s.config.Settle, settleTime), Poll: pollTime, Log: s.log}, s.reloader.look)
 	}()
 	return func() { cancel(); <-done }
 }

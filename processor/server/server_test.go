@@ -303,7 +303,7 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 		c := config(t)
 		c.Policies[0] = write(t, folder, "bad.yaml", "version: 1\nforward: [host]\n")
 		_, err := server.New(c, quiet())
-		if findings, ok := err.(policy.Findings); !ok || !findings.Faulty() { //nolint:errorlint // it is returned as it is
+		if findings, ok := err.(policy.Findings); !ok || !findings.HasErrors() { //nolint:errorlint // it is returned as it is
 			t.Errorf("got %v", err)
 		}
 	})

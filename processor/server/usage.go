@@ -4,7 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bellhop/processor/store"
-	"bellhop/processor/store/remote"
+	"bellhop/processor/store/redis"
 )
 
 // usageCollectors report how full a store is, at each scrape.
@@ -23,7 +23,7 @@ func usageCollectors(usage func() store.Usage) []prometheus.Collector {
 }
 
 // remoteCollectors report whether a server can be reached, and what was asked of it.
-func remoteCollectors(s *remote.Store) []prometheus.Collector {
+func remoteCollectors(s *redis.Store) []prometheus.Collector {
 	return []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bellhop_store_up", Help: "Whether the shared store can be reached."}, func() float64 {
 			if s.Ready() != nil {
@@ -37,7 +37,7 @@ func remoteCollectors(s *remote.Store) []prometheus.Collector {
 }
 
 type commandCollector struct {
-	store *remote.Store
+	store *redis.Store
 	desc  *prometheus.Desc
 }
 

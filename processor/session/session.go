@@ -2,6 +2,7 @@
 package session
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -16,6 +17,19 @@ type Record struct {
 	Kept      policy.Capture // the headers that the policy keeps for the session
 	Content   string         // of its latest request's ticket, by a name that stays the same when the ticket rotates; empty: unknown
 	Lifetime  time.Duration  // of that ticket, after its last use: for so long it has to be known who has replaced it
+}
+
+// Store keeps the records of sessions under their names. Implementations are safe for concurrent use.
+type Store interface {
+	// Lookup returns the record of a session, and false where there is none. Only a lookup by its own principal extends its
+	// life. An error means that the store cannot tell.
+	Lookup(ctx context.Context, name, principal string) (Record, bool, error)
+	// Update writes what change makes of a session's record, the zero one where there is none, until the session has not
+	// been used for idle. No other update comes in between, but change may be called several times; where it returns false,
+	// nothing is written.
+	Update(ctx context.Context, name string, idle time.Duration, change func(Record) (Record, bool)) error
+	// End deletes a session.
+	End(ctx context.Context, name string) error
 }
 
 // Names makes the names under which sessions and principals are remembered: digests under a key, so that neither the

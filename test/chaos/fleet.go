@@ -13,7 +13,7 @@ import (
 	"bellhop/processor/ticket"
 	"bellhop/test/mcptest"
 	"bellhop/test/process"
-	"bellhop/test/redis"
+	"bellhop/test/redistest"
 	"bellhop/test/vmcp"
 )
 
@@ -32,7 +32,7 @@ type fleet struct {
 	programs programs
 	mode     mode
 
-	redis    *redis.Server
+	redis    *redistest.Server
 	slow     *slowed // in front of Redis
 	bellhops [2]*bellhop
 	ingress  [2]string // URLs for MCP clients
@@ -90,7 +90,7 @@ func startFleet(ctx context.Context, dir string, programs programs, mode mode) (
 
 func (f *fleet) startRedis(ctx context.Context) error {
 	var err error
-	if f.redis, err = redis.Start(ctx, f.programs.redis); err != nil {
+	if f.redis, err = redistest.Start(ctx, f.programs.redis); err != nil {
 		return err
 	}
 	f.slow, err = slowDown(f.redis.HostPort())

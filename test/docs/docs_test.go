@@ -1,5 +1,5 @@
 // Package docs keeps the READMEs and the repository's own rules true: it runs what they say and looks up what they
-// claim.
+// status.
 package docs
 
 import (
@@ -69,7 +69,7 @@ func TestEveryPolicyInTheDocumentsIsValid(t *testing.T) {
 			continue
 		}
 		policies++
-		if findings := faults(name, s.text); findings.Faulty() {
+		if findings := faults(name, s.text); findings.HasErrors() {
 			t.Errorf("%s", findings.Error())
 		}
 	}

@@ -21,7 +21,7 @@ func TestOnlyTheListedCodeRevealsValues(t *testing.T) {
 		"processor/view.go":                      "reads x-bellhop-explain",
 		"processor/wire.go":                      "reads :method, :status and mcp-session-id",
 		"policy/value.go":                        "declares it",
-		"processor/store/remote/codec.go":        "writes values that are encrypted then",
+		"processor/store/redis/codec.go":         "writes values that are encrypted then",
 		"processor/store/storetest/storetest.go": "compares values of tests",
 		"processor/ticket/sealed.go":             "encrypts them into a ticket",
 		"processor/ticket/ticket.go":             "writes values into the MAC",

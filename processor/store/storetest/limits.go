@@ -29,13 +29,13 @@ func ended(t *testing.T, s Subject) {
 		if got, ok, err := s.Get(ctx, "T"); err == nil && (!ok || !got[0].Value.Equal(Capture("v")[0].Value)) {
 			t.Errorf("Get: %v %v", got, ok)
 		}
-		if got, ok, err := s.Find(ctx, "S", "P"); err == nil && (!ok || got.Content != "B") {
+		if got, ok, err := s.Lookup(ctx, "S", "P"); err == nil && (!ok || got.Content != "B") {
 			t.Errorf("Find: %v %v", got, ok)
 		}
 		if is, err := s.Superseded(ctx, "A", grace); err == nil && !is {
 			t.Error("A is of use again")
 		}
-		s.Minted(ctx, "B")
+		s.Issued(ctx, "B")
 		if s.Put(ctx, "U", Capture("u"), time.Minute) == nil {
 			want(t, s, "U", Capture("u"))
 		}
@@ -71,7 +71,7 @@ func bounds(t *testing.T, s Subject) {
 	for i := range 300 {
 		name := fmt.Sprintf("made-up-%d", i)
 		put(t, s, name, Capture(long), time.Minute)
-		s.Minted(limit(t), name)
+		s.Issued(limit(t), name)
 		if _, ok := find(t, s, name, "P"); ok {
 			t.Error("a session that was made up is known")
 		}
@@ -95,9 +95,9 @@ func closed(t *testing.T, s Subject) {
 	s.Close() // twice is once
 	ctx, begun := limit(t), time.Now()
 	_, _, getErr := s.Get(ctx, "T")
-	_, _, findErr := s.Find(ctx, "S", "P")
+	_, _, findErr := s.Lookup(ctx, "S", "P")
 	_, supersededErr := s.Superseded(ctx, "T", grace)
-	s.Minted(ctx, "T")
+	s.Issued(ctx, "T")
 	for call, err := range map[string]error{
 		"Put": s.Put(ctx, "T", Capture("v"), time.Minute), "Get": getErr, "Find": findErr, "Superseded": supersededErr, "End": s.End(ctx, "S"),
 		"Update": s.Update(ctx, "S", time.Minute, func(r session.Record) (session.Record, bool) { return r, true }),

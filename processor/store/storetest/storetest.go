@@ -9,16 +9,24 @@ import (
 	"time"
 
 	"bellhop/policy"
-	"bellhop/processor"
 	"bellhop/processor/session"
 	"bellhop/processor/store"
+	"bellhop/processor/ticket"
+)
+
+// The parts of a store, by names that one struct can hold.
+type (
+	// Captures keeps captures by their tickets.
+	Captures = ticket.Store
+	// Sessions keeps the records of sessions.
+	Sessions = session.Store
 )
 
 // Subject is a store under test, empty at the start.
 type Subject struct {
-	processor.Store
-	processor.Sessions
-	processor.Succession
+	Captures
+	Sessions
+	ticket.Supersession
 
 	// Usage are how full its parts are.
 	Usage func() []store.Usage
@@ -157,7 +165,7 @@ func save(t *testing.T, s Subject, id string, idle time.Duration, r session.Reco
 
 func find(t *testing.T, s Subject, id, principal string) (session.Record, bool) {
 	t.Helper()
-	got, ok, err := s.Find(limit(t), id, principal)
+	got, ok, err := s.Lookup(limit(t), id, principal)
 	if err != nil {
 		t.Error(err)
 	}
@@ -331,7 +339,7 @@ func mintedAgain(t *testing.T, s Subject) {
 	save(t, s, "S", time.Minute, record("v", "A"))
 	save(t, s, "S", time.Minute, record("v", "B"))
 	supersededSoon(t, s, "A")
-	s.Minted(limit(t), "A")
+	s.Issued(limit(t), "A")
 	if superseded(t, s, "A", time.Minute) {
 		t.Error("it was just given to a client")
 	}

@@ -1,0 +1,70 @@
+// Package credentials reads the backends' own credentials, which go on requests that no client caused.
+package credentials
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"bellhop/policy"
+)
+
+// maxBytes bounds a credential: more than this no header can hold.
+const maxBytes = 16 << 10
+
+// Read reads the discovery identity of a backend, whole or not at all. A relative path counts from folder. All faults are
+// reported at once; none of them shows what a file holds.
+func Read(backend policy.Backend, folder string) ([]policy.Header, error) {
+	var identity []policy.Header
+	var faults []error
+	for _, one := range backend.Discovery {
+		header, err := read(one, folder)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("discovery header %s of backend %s: %w", one.Name, backend.Name, err))
+			continue
+		}
+		identity = append(identity, header)
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return identity, nil
+}
+
+// Files lists the files that [Read] reads.
+func Files(backends []policy.Backend, folder string) []string {
+	var files []string
+	for _, backend := range backends {
+		for _, identity := range backend.Discovery {
+			files = append(files, locate(identity, folder))
+		}
+	}
+	return files
+}
+
+func locate(identity policy.Identity, folder string) string {
+	if filepath.IsAbs(identity.File) {
+		return identity.File
+	}
+	return filepath.Join(folder, identity.File)
+}
+
+func read(identity policy.Identity, folder string) (policy.Header, error) {
+	path := locate(identity, folder)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return policy.Header{}, fmt.Errorf("%w; make the file readable, or correct file: in the policy", err)
+	}
+	text := identity.Prefix + strings.TrimRight(string(content), "\r\n")
+	switch {
+	case text == identity.Prefix:
+		return policy.Header{}, fmt.Errorf("%s is empty; write the credential into it", path)
+	case len(text) > maxBytes:
+		return policy.Header{}, fmt.Errorf("%s holds more than %d bytes, which no header can hold", path, maxBytes)
+	case !policy.ValidValue(text):
+		return policy.Header{}, fmt.Errorf("%s holds a control character, which no header may have; write one line of text into it", path)
+	}
+	return policy.Header{Name: identity.Name, Value: policy.NewValue(text)}, nil
+}

@@ -1,0 +1,62 @@
+package filewatch
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxLinks is how many symbolic links Linux follows on the way to a file.
+const maxLinks = 40
+
+const separator = string(filepath.Separator)
+
+// all are the folders of all these files, each once and in order.
+func all(files []string) []string {
+	var found []string
+	for _, file := range files {
+		found = append(found, folders(file)...)
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// folders are those in which a change can give path another content: that of the file itself, and that of each
+// symbolic link on the way to it. Where something is missing on the way, the last is the folder in which it would
+// be made. None of them is reached through a link, so what a name stands for does not change under a watch.
+func folders(path string) []string {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil
+	}
+	var found []string
+	at, names := separator, split(path)
+	for links := 0; len(names) > 0 && links <= maxLinks; {
+		next := filepath.Join(at, names[0])
+		names = names[1:]
+		target, err := os.Readlink(next)
+		isLink, isMissing := err == nil, errors.Is(err, os.ErrNotExist)
+		if isLink || isMissing || len(names) == 0 {
+			found = append(found, at)
+		}
+		if isMissing {
+			break
+		}
+		if !isLink {
+			at = next
+			continue
+		}
+		links++
+		names = append(split(target), names...)
+		if filepath.IsAbs(target) {
+			at = separator
+		}
+	}
+	return found
+}
+
+func split(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == filepath.Separator })
+}

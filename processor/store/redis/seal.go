@@ -1,0 +1,100 @@
+package redis
+
+import (
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"bellhop/processor/ticket"
+)
+
+// vault names and encrypts what is written, under one key: the server learns neither tickets nor headers.
+type vault struct {
+	name []byte
+	aead cipher.AEAD
+}
+
+// vaults are one for each key, the newest first: that one writes, all of them read.
+type vaults []vault
+
+func newVaults(keys ticket.Keys) vaults {
+	var all vaults
+	names := keys.Derive("store name")
+	for i, key := range keys.Derive("store value") {
+		aead, err := chacha20poly1305.NewX(key)
+		if err != nil {
+			panic(err) // it takes any 32 bytes
+		}
+		all = append(all, vault{name: names[i], aead: aead})
+	}
+	return all
+}
+
+// purpose separates the names of what is kept.
+type purpose string
+
+const (
+	captures purpose = "capture"
+	sessions purpose = "session"
+	holders  purpose = "holders" // sessions that have a ticket now
+	replaced purpose = "replaced"
+)
+
+// prefix begins the names of all that is kept for one purpose.
+func prefix(of purpose) string { return "bellhop:" + string(of) + ":" }
+
+// key is the name under which the server keeps something. What belongs to one ticket has the same hash tag, so that a
+// cluster keeps it in one place.
+func (v vault) key(of purpose, name string) string {
+	mac := hmac.New(sha256.New, v.name)
+	mac.Write([]byte(name))
+	var sum [sha256.Size]byte
+	return prefix(of) + "{" + base64.RawURLEncoding.EncodeToString(mac.Sum(sum[:0])) + "}"
+}
+
+// keys are the names of something under each key, the newest first.
+func (all vaults) keys(of purpose, name string) []string {
+	names := make([]string, len(all))
+	for i, v := range all {
+		names[i] = v.key(of, name)
+	}
+	return names
+}
+
+// open decrypts what one of the keys has encrypted.
+func (all vaults) open(key, sealed string) (text []byte, err error) {
+	for _, v := range all {
+		if text, err = v.open(key, []byte(sealed)); err == nil {
+			break
+		}
+	}
+	return text, err
+}
+
+// seal encrypts a value for the place where it is kept, and for no other.
+func (v vault) seal(key string, value []byte) []byte {
+	nonce := make([]byte, v.aead.NonceSize(), v.aead.NonceSize()+len(value)+v.aead.Overhead())
+	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the program instead
+	return v.aead.Seal(nonce, nonce, value, []byte(key))
+}
+
+// version tells what was sealed at one time from what was sealed at another.
+func version(sealed string) string { return sealed[:min(chacha20poly1305.NonceSizeX, len(sealed))] }
+
+var errSealed = errors.New("a value in the store cannot be opened: it was changed, or is of another key")
+
+func (v vault) open(key string, sealed []byte) ([]byte, error) {
+	if len(sealed) < v.aead.NonceSize() {
+		return nil, errSealed
+	}
+	value, err := v.aead.Open(nil, sealed[:v.aead.NonceSize()], sealed[v.aead.NonceSize():], []byte(key))
+	if err != nil {
+		return nil, errSealed
+	}
+	return value, nil
+}
