@@ -1,9 +1,9 @@
-// Package processor is Bellhop's Envoy external processing service.
+// Package processor is Bellhop's core: one HTTP request in, one answer out.
 //
-// Envoy opens one stream for each HTTP request. On the client's side of a fan-out (the ingress role) the service
-// takes the headers that the policy carries off the request and puts a ticket in their place; on the backends' side
-// (the egress role) it takes the ticket off and puts back what this backend may have.
+// On the client's side of a fan-out (ingress) it takes the headers that the policy carries off the request and puts a
+// ticket in their place. On the backends' side (egress) it takes the ticket off and puts back what this backend may have.
 //
-// Only wire.go and reply.go know how Envoy writes a request and an answer; what is decided is decided by package
-// policy.
+// The core knows nothing of how a proxy speaks to it: a transport such as package extproc turns the proxy's messages into
+// a [Request] and an [Answer] into the proxy's. Package policy decides; packages ticket and session know what tickets and
+// MCP sessions are.
 package processor

@@ -10,78 +10,100 @@ import (
 )
 
 // egress takes the ticket off a request to a backend and puts on what this backend may have of the client's headers.
-func (e *engine) egress(ctx context.Context, bound binding, request incoming) (change, *problem) {
-	sent := ticket.Read(request.headers)
-	backend, declared := e.policy.Backend(bound.backend, request.cluster)
+func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (Answer, *Error) {
+	sent := ticket.Read(request.Headers)
+	backend, declared := f.policy.Backend(binding.Backend, request.Cluster)
 	if !declared {
-		e.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", bound.backend, "cluster", request.cluster)
+		f.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", binding.Backend, "cluster", request.Cluster)
 	}
-	e.seen.backend(backend, e.now())
-	status, capture, err := e.redeem(ctx, request, sent)
-	if err != nil && !e.fails("the store cannot be read", err) {
-		e.metrics.request(egress, outcomeStoreFailed)
-		return change{}, storeFailed()
+	f.lastSeen.reached(backend, f.now())
+	redeemed, err := f.redeem(ctx, request, sent)
+	if err != nil && !f.storeFailed("the store cannot be read", err) {
+		f.metrics.request(Egress, outcomeStoreFailed)
+		return Answer{}, storeFailed()
 	}
-	identity, has := e.identity(backend)
+	identity, has := f.identity(backend)
 	call := policy.Call{
-		Backend: backend, Ticket: status, Capture: capture, Identity: identity, Operation: bound.operation(request), Request: request.headers,
+		Backend: backend, Ticket: redeemed.Status, Capture: redeemed.Capture, Identity: identity,
+		Operation: operation(binding, request), Request: request.Headers,
 	}
 	if has && len(identity) == 0 && call.IsDiscovery() {
-		e.warnings.warn("a discovery identity cannot be read; the request is refused", "backend", backend)
-		e.metrics.request(egress, outcomeNoIdentity)
-		return change{}, identityUnread()
+		f.warnings.warn("a discovery identity cannot be read; the request is refused", "backend", backend)
+		f.metrics.request(Egress, outcomeNoIdentity)
+		return Answer{}, identityUnavailable()
 	}
-	decision := e.policy.Decide(call)
+	decision := f.policy.Decide(call)
 	if decision.Rejection != nil {
-		e.metrics.rejected(e.policy, backend, decision.Rejection)
-		e.metrics.request(egress, outcomeRejected)
-		return change{}, rejected(decision.Rejection)
+		f.metrics.rejected(backend, decision.Rejection)
+		f.metrics.request(Egress, outcomeRejected)
+		return Answer{}, rejected(decision.Rejection)
 	}
-	made := change{remove: append(slices.Clone(decision.Remove), policy.TicketHeader)}
+	answer, refused, fits := deliver(request.Headers, sent, decision)
+	switch {
+	case refused != nil:
+		f.metrics.request(Egress, outcomeNoRoom)
+	case !fits:
+		f.metrics.request(Egress, outcomeNoRoom)
+		f.warnings.warn("request has no room for the client's headers within Envoy's 100 headers and 60 KiB: it gets none", "backend", backend)
+	case err != nil:
+		f.metrics.delivered(backend, decision.Verdicts)
+		f.metrics.request(Egress, outcomeStoreFailed)
+	default:
+		f.metrics.delivered(backend, decision.Verdicts)
+		f.metrics.request(Egress, egressOutcome(redeemed.Status, declared, decision))
+	}
+	return answer, refused
+}
+
+// deliver makes the answer of a decision. Where Envoy would refuse it, the request gets none of the client's headers; where
+// it would even refuse what has to be taken off, the request is refused.
+func deliver(request []policy.Header, sent ticket.Carried, decision policy.Decision) (answer Answer, refused *Error, fits bool) {
+	answer.Remove = append(slices.Clone(decision.Remove), policy.TicketHeader)
 	if sent.Taints() {
-		made.setBaggage(sent.Baggage)
+		answer.setBaggage(sent.Baggage)
 	}
-	bare := made
-	if !bare.fits(request.headers) {
-		e.metrics.request(egress, outcomeNoRoom)
-		return change{}, tooMany()
+	bare := answer
+	answer.Set = append(slices.Clip(answer.Set), decision.Set...)
+	if answer.fits(request) {
+		return answer, nil, true
 	}
-	made.set = append(slices.Clip(made.set), decision.Set...)
-	if !made.fits(request.headers) {
-		return e.withoutHeaders(backend, bare)
+	if !bare.fits(request) {
+		return Answer{}, tooManyToRemove(), false
 	}
-	e.metrics.delivered(e.policy, backend, decision.Verdicts)
-	if err != nil {
-		e.metrics.request(egress, outcomeStoreFailed)
-		return made, nil
+	return bare, nil, false
+}
+
+// redeem finds the capture that a request's ticket names. A proxy that follows a redirect sends the request once more
+// without the ticket, which went to the backend that redirected it.
+func (f *fanout) redeem(ctx context.Context, request parsed, sent ticket.Carried) (ticket.Redeemed, error) {
+	redeemed, err := f.tickets.Redeem(ctx, sent)
+	if redeemed.Mismatch {
+		f.metrics.mismatches.Inc()
 	}
-	e.metrics.request(egress, egressOutcome(status, declared, decision))
-	return made, nil
+	if redeemed.Status == policy.StatusNone && request.has(policy.OriginalURLHeader) {
+		redeemed.Status = policy.StatusRedirected
+	}
+	return redeemed, err
 }
 
 // identity is the discovery identity of a backend, and whether it has one: an empty one cannot be read.
-func (e *engine) identity(backend string) (identity []policy.Header, has bool) {
-	if e.now().Before(e.quiet) {
+func (f *fanout) identity(backend string) (identity []policy.Header, has bool) {
+	if f.now().Before(f.discoveryPausedUntil) {
 		return nil, false
 	}
-	identity, has = e.identities[backend]
+	identity, has = f.identities[backend]
 	return identity, has
 }
 
-// operation is what a request asks for. Where Envoy reads bodies and could not read this one, it may be anything, whatever its headers say.
-func (b binding) operation(request incoming) policy.Operation {
-	operation := request.operation
-	if b.reads == readsMCP && !request.read && (request.method == "" || request.method == http.MethodPost) {
-		operation.Ambiguous = true
+// operation is what a request asks for. Where the proxy reads bodies and could not read this one, it may be anything,
+// whatever the headers say.
+func operation(binding Binding, request parsed) policy.Operation {
+	asked := request.operation
+	unread := binding.ReadsBodies && request.Body.Operation.Method == ""
+	if unread && (request.method == "" || request.method == http.MethodPost) {
+		asked.Ambiguous = true
 	}
-	return operation
-}
-
-// withoutHeaders lets a request go on without any of the client's headers, where Envoy would refuse it with them.
-func (e *engine) withoutHeaders(backend string, bare change) (change, *problem) {
-	e.metrics.request(egress, outcomeNoRoom)
-	e.warnings.warn("request has no room for the client's headers within Envoy's 100 headers and 60 KiB: it gets none", "backend", backend)
-	return bare, nil
+	return asked
 }
 
 func egressOutcome(status policy.TicketStatus, declared bool, decision policy.Decision) outcome {

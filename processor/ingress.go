@@ -4,117 +4,135 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 
 	"bellhop/policy"
+	"bellhop/processor/session"
 	"bellhop/processor/ticket"
 )
 
 // ingress takes the carried headers off a client's request and gives the fan-out a ticket in their place. The
-// ticket goes on every request, also when nothing was captured: a fan-out that finds none may use the one of an
-// earlier request again.
-func (e *engine) ingress(ctx context.Context, _ binding, request incoming) (change, *problem) {
-	taken, rejection := e.policy.Capture(request.headers)
+// ticket goes on every request, also when nothing was captured: a fan-out that finds none may replay the one of an
+// earlier request.
+func (f *fanout) ingress(ctx context.Context, _ Binding, request parsed) (Answer, *Error) {
+	if request.sessions > 1 {
+		return f.refuse(repeatedSession())
+	}
+	captured, rejection := f.policy.Capture(request.Headers)
 	if rejection != nil {
-		return e.refuseHeaders(request, rejection)
+		return f.reject(request, rejection)
 	}
-	visit, err := e.visit(ctx, request)
-	if err != nil && !e.fails("sessions cannot be read", err) {
-		return e.reject(storeFailed(), outcomeStoreFailed)
+	state, err := f.lookup(ctx, request)
+	if err != nil && !f.storeFailed("a session cannot be read", err) {
+		return f.refuseAs(outcomeStoreFailed, storeFailed())
 	}
-	capture, leftOut := e.policy.Complete(taken.Capture, visit.kept())
+	capture, leftOut := f.policy.Complete(captured.Capture, state.Kept())
 	if request.method != http.MethodOptions {
-		if rejection := e.policy.Missing(capture); rejection != nil {
-			return e.refuseHeaders(request, rejection)
+		if rejection := f.policy.Missing(capture); rejection != nil {
+			return f.reject(request, rejection)
 		}
 	}
-	minted, trouble := e.mint(capture)
-	if trouble != nil {
-		return e.reject(trouble, outcomeRejected)
+	minted, err := f.tickets.Mint(capture)
+	if err != nil {
+		return f.refuse(tooLargeToSeal(err))
 	}
-	made := e.exchangeForTicket(request.headers, taken.Hide, minted)
-	if !made.fits(request.headers) {
-		return e.reject(tooLarge(), outcomeRejected)
+	answer := f.exchange(request.Headers, captured.Hide, minted.Text)
+	if !answer.fits(request.Headers) {
+		return f.refuse(noRoomForTicket())
 	}
-	if err := errors.Join(e.keep(ctx, minted, capture), e.remember(ctx, visit, request, taken.Capture, capture)); err != nil && !e.fails("the store cannot be written", err) {
-		return e.reject(storeFailed(), outcomeStoreFailed)
+	change := session.Change{Own: captured.Capture, Content: minted.Content}
+	if err := f.save(ctx, request, state, minted, change); err != nil && !f.storeFailed("the store cannot be written", err) {
+		return f.refuseAs(outcomeStoreFailed, storeFailed())
 	}
-	e.metrics.taken(e.policy, taken, capture, leftOut)
-	for _, header := range taken.Capture {
-		e.seen.header(e.policy.Pattern(header.Name), e.now())
+	f.metrics.captured(captured, capture, leftOut)
+	f.lastSeen.captured(f.policy, captured.Capture, f.now())
+	answer.Pending = f.pending(request, state, change)
+	if f.policy.KeepsSessions() && state.CanKeep {
+		answer.Session = state.Name
 	}
-	made.await = e.await(request, visit, taken.Capture, capture)
-	if e.policy.KeepsSessions() && !visit.nameless {
-		made.session = visit.id
-	}
-	if e.asks(request) {
-		if made.await == nil {
-			made.await = &awaited{}
+	if f.explains(request.Headers) {
+		if answer.Pending == nil {
+			answer.Pending = &Pending{fanout: f}
 		}
-		made.await.view = e.view(request, taken)
+		answer.Pending.explanation = f.explanation(request.Headers, captured)
 	}
-	return made, nil
+	return answer, nil
 }
 
-// fails tells of a store that fails, and reports whether the request goes on all the same.
-func (e *engine) fails(what string, err error) (goesOn bool) {
-	end := "the request is refused"
-	if e.goesOn {
-		end = "the request goes on without"
-	}
-	e.warnings.warn(what+"; "+end, "error", err)
-	return e.goesOn
-}
-
-func (e *engine) refuseHeaders(request incoming, rejection *policy.Rejection) (change, *problem) {
-	e.metrics.rejected(e.policy, "", rejection)
-	trouble := rejected(rejection)
-	if e.asks(request) {
-		trouble.view = []policy.Header{nameList(rejectedHeader, []string{rejection.Header})}
-	}
-	return e.reject(trouble, outcomeRejected)
-}
-
-// exchangeForTicket is the one change of a client's request: hidden headers and whatever the client sent as a
-// ticket go, the ticket comes in.
-func (e *engine) exchangeForTicket(request []policy.Header, hide []string, minted string) change {
+// exchange is the one change of a client's request: hidden headers and whatever the client sent as a ticket go, the
+// ticket comes in.
+func (f *fanout) exchange(request []policy.Header, hide []string, minted string) Answer {
 	sent := ticket.Read(request)
-	made := change{remove: append(slices.Clone(hide), policy.TicketAlias)}
-	if e.policy.Explains() {
-		made.remove = append(made.remove, askHeader)
+	var answer Answer
+	answer.Remove = append(make([]string, 0, len(hide)+4), hide...)
+	answer.Remove = append(answer.Remove, policy.TicketAlias)
+	if f.policy.Explains() {
+		answer.Remove = append(answer.Remove, explainHeader)
 	}
-	if e.policy.Uses(policy.CarrierHeader) {
-		made.set = append(made.set, policy.Header{Name: policy.TicketHeader, Value: policy.NewValue(minted)})
+	if f.policy.Uses(policy.CarrierHeader) {
+		answer.Set = append(answer.Set, policy.Header{Name: policy.TicketHeader, Value: policy.NewValue(minted)})
 	} else {
-		made.remove = append(made.remove, policy.TicketHeader)
+		answer.Remove = append(answer.Remove, policy.TicketHeader)
 	}
-	if e.policy.Uses(policy.CarrierBaggage) {
+	if f.policy.Uses(policy.CarrierBaggage) {
 		line, dropped := ticket.Baggage(minted, valid(sent.Baggage))
-		e.metrics.baggageDropped.Add(float64(dropped))
-		made.set = append(made.set, policy.Header{Name: policy.BaggageHeader, Value: policy.NewValue(line)})
+		f.metrics.baggageDropped.Add(float64(dropped))
+		answer.Set = append(answer.Set, policy.Header{Name: policy.BaggageHeader, Value: policy.NewValue(line)})
 	} else if sent.Taints() {
-		made.setBaggage(sent.Baggage)
+		answer.setBaggage(sent.Baggage)
 	}
-	return made
+	return answer
 }
 
-// carriersOff is all that a dry run does to a request: a ticket is only ever Bellhop's, and no backend sees one. One that a client
-// made up could else be found in a pooled connection of the fan-out later, and one from before a dry run reach a backend.
-func carriersOff(request []policy.Header) change {
-	var made change
-	for _, name := range []string{policy.TicketHeader, policy.TicketAlias} {
-		if slices.ContainsFunc(request, func(h policy.Header) bool { return h.Name == name }) {
-			made.remove = append(made.remove, name)
-		}
+// lookup finds the session of a request, and counts those that the request may not use or that are not known.
+func (f *fanout) lookup(ctx context.Context, request parsed) (session.State, error) {
+	state, err := f.sessions.Lookup(ctx, request.forTracker())
+	switch {
+	case err != nil || !f.policy.KeepsSessions():
+	case state.Denied == session.PrincipalMismatch:
+		f.metrics.principalMismatch.Inc()
+	case state.Denied == session.NoPrincipal:
+		f.metrics.noPrincipal.Inc()
+		f.warnings.warn("a request without a principal belongs to a session that keeps headers, and gets none of them; "+
+			"let clients send one of the headers in session.bind with each request", "bind", f.policy.Session().Bind)
+	case state.Name != "" && !state.Found && state.CanKeep && request.method != http.MethodDelete:
+		f.metrics.unknownSession.Inc()
 	}
-	if sent := ticket.Read(request); sent.Taints() {
-		made.setBaggage(sent.Baggage)
-	}
-	return made
+	return state, err
 }
 
-func (e *engine) reject(trouble *problem, outcome outcome) (change, *problem) {
-	e.metrics.request(ingress, outcome)
-	e.log.Debug("client request refused", "reason", trouble.reason, "header", trouble.header)
-	return change{}, trouble
+// save makes the ticket redeemable and writes what changes in the session. A dry run gives out no ticket. A session that
+// its client ends is not written again.
+func (f *fanout) save(ctx context.Context, request parsed, state session.State, minted ticket.Ticket, change session.Change) error {
+	var saved error
+	if !f.observes() {
+		saved = f.tickets.Save(ctx, minted)
+	}
+	f.tickets.Issued(ctx, minted)
+	if request.method == http.MethodDelete {
+		return saved
+	}
+	err := f.sessions.Save(ctx, state, change)
+	if errors.Is(err, session.ErrSupersession) {
+		f.warnings.warn("sessions cannot be written; a superseded ticket may be redeemed for longer", "error", err)
+		err = nil
+	}
+	return errors.Join(saved, err)
+}
+
+// reject refuses a request that breaks a rule of the policy.
+func (f *fanout) reject(request parsed, rejection *policy.Rejection) (Answer, *Error) {
+	f.metrics.rejected("", rejection)
+	refused := rejected(rejection)
+	if f.explains(request.Headers) {
+		refused.Headers = []policy.Header{nameList(rejectedHeader, []string{rejection.Header})}
+	}
+	return f.refuse(refused)
+}
+
+func (f *fanout) refuse(why *Error) (Answer, *Error) { return f.refuseAs(outcomeRejected, why) }
+
+func (f *fanout) refuseAs(outcome outcome, why *Error) (Answer, *Error) {
+	f.metrics.request(Ingress, outcome)
+	f.Log.Debug("client request refused", "reason", why.Reason, "header", why.Header)
+	return Answer{}, why
 }

@@ -1,140 +1,180 @@
 package processor
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
-	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
-	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
 
 	"bellhop/policy"
 	"bellhop/processor/session"
 	"bellhop/processor/ticket"
 )
 
-// Settings are all that a [Processor] needs. Every field but Continue and Single is required.
+// Settings are all that a [Processor] needs. Fields without "optional" are required.
 type Settings struct {
-	Store      ticket.Store
-	Sessions   session.Store
-	Succession ticket.Supersession
-	// Continue lets requests go on without the headers that a store which fails could not keep or tell; else they are
-	// refused. A required header is missed in either case.
-	Continue bool
-	// Single says that there is one fan-out and never another, so that filters need not name it.
+	Store        ticket.Store
+	Sessions     session.Store
+	Supersession ticket.Supersession
+	// StoreTimeout bounds what one message may wait for the store, whatever it asks of it. Optional; 0: a store that never
+	// makes a caller wait.
+	StoreTimeout time.Duration
+	// FailOpen lets requests go on without the headers that a failing store could not save or return; else they are refused.
+	// A required header is missing in either case. Optional.
+	FailOpen bool
+	// Single says that there is one fan-out and never another, so that filters need not name it. Optional.
 	Single  bool
 	Metrics prometheus.Registerer
 	Log     *slog.Logger
 }
 
-// Processor is the ext_proc service, and that of an access log. It keeps nothing of a request but what its store keeps.
+// Processor serves the requests of all fan-outs. It keeps nothing of a request but what its store keeps.
 type Processor struct {
-	extprocv3.UnimplementedExternalProcessorServer
-	accesslogv3.UnimplementedAccessLogServiceServer
-
 	shared  *shared
-	current atomic.Pointer[engines]
+	current atomic.Pointer[fanouts]
 }
 
 // Rules are what one fan-out is served by.
 type Rules struct {
 	Policy *policy.Policy
-	// Identities are the discovery identities, by backend. An empty one cannot be read: requests that need it are refused.
+	// Identities are the discovery identities, by backend. An empty one could not be read: requests that need it are refused.
 	Identities map[string][]policy.Header
 }
 
 // shared is what outlives a policy.
 type shared struct {
-	store      ticket.Store
-	sessions   session.Store
-	succession ticket.Supersession
-	goesOn     bool          // where the store fails
-	single     bool          // there is one fan-out and never another
-	draining   chan struct{} // closed by Drain
-	families   *families
-	log        *slog.Logger
-	warnings   *warnings
-	now        func() time.Time
-}
-
-// engine applies the policy of one fan-out. A stream is served by one engine for its whole life, so that no request sees a
-// mix of two policies.
-type engine struct {
-	*shared
-
-	metrics    *metrics // of this fan-out
-	policy     *policy.Policy
-	minter     *ticket.Minter
-	names      []session.Names // under each key, the newest first
-	sealer     *ticket.Sealer
-	seen       *sightings
-	identities map[string][]policy.Header
-	// quiet is until when requests without a ticket get no discovery identity: clients' requests from a dry run, which gives out no
-	// tickets, may still be under way.
-	quiet time.Time
+	Settings
+	families *metricFamilies
+	warnings *warnings
+	now      func() time.Time
 }
 
 // New makes a processor that applies the rules of each fan-out.
 func New(settings Settings, keys ticket.Keys, all ...Rules) *Processor {
-	processor := &Processor{shared: &shared{
-		store: settings.Store, sessions: settings.Sessions, succession: settings.Succession, goesOn: settings.Continue, single: settings.Single,
-		draining: make(chan struct{}), families: newFamilies(settings.Metrics),
-		log: settings.Log, warnings: newWarnings(settings.Log), now: time.Now,
+	p := &Processor{shared: &shared{
+		Settings: settings, families: newMetricFamilies(settings.Metrics), warnings: newWarnings(settings.Log), now: time.Now,
 	}}
-	processor.Apply(keys, all...)
-	settings.Metrics.MustRegister(newSightingCollector(&processor.current))
-	return processor
+	p.Apply(keys, all...)
+	settings.Metrics.MustRegister(newLastSeenCollector(&p.current))
+	return p
 }
 
-// Apply takes other keys and rules from the next stream on, for all fan-outs at once: no two of them have the same name.
-// Streams under way keep the rules that they began with; tickets made under other rules of the same fan-out go on being
-// redeemed.
+// Apply replaces the keys and the rules of all fan-outs at once, from the next request on; no two of them may have the same
+// name. Requests under way keep the rules that they began with. Tickets made under earlier rules of the same fan-out can
+// still be redeemed.
 func (p *Processor) Apply(keys ticket.Keys, all ...Rules) {
 	before := p.current.Load()
-	next := make(engines, len(all))
+	next := make(fanouts, len(all))
 	for _, rules := range all {
-		next[rules.Policy.Fanout()] = p.shared.engine(keys, rules, before)
+		next[rules.Policy.Fanout()] = p.shared.fanout(keys, rules, before)
 	}
 	p.current.Store(&next)
 }
 
-func (s *shared) engine(keys ticket.Keys, rules Rules, before *engines) *engine {
-	fanout := rules.Policy.Fanout()
-	var names []session.Names
-	for _, key := range keys.Derive("session") {
-		names = append(names, session.NewNames(key, fanout))
+// Request answers the head of one request. An error is a [Misconfiguration]: the filter's requests must fail.
+func (p *Processor) Request(ctx context.Context, binding Binding, request Request) (Answer, error) {
+	f, err := p.fanout(binding.Fanout)
+	if err != nil {
+		return Answer{}, err
 	}
-	return &engine{
-		shared: s, metrics: s.families.of(fanout), policy: rules.Policy, identities: rules.Identities,
-		seen:   before.sightings(rules.Policy, s.now()),
-		quiet:  before.quiet(rules.Policy, s.now()),
-		names:  names,
-		sealer: ticket.NewSealer(keys, fanout, rules.Policy.Rotate(), rules.Policy.Lifetime()),
-		minter: ticket.NewMinter(keys[0], fanout, rules.Policy.Rotate()),
+	begun := p.shared.now()
+	defer func() { f.metrics.observe(binding.Role, p.shared.now().Sub(begun)) }()
+	ctx, cancel := p.shared.limit(ctx)
+	defer cancel()
+	serve := f.egress
+	if binding.Role == Ingress {
+		serve = f.ingress
+	}
+	parsed := parse(request)
+	answer, refused := serve(ctx, binding, parsed)
+	switch {
+	case f.observes():
+		return f.observed(answer, parsed), nil
+	case refused != nil:
+		refused.ID = request.Body.ID
+		return Answer{Error: refused}, nil
+	default:
+		return answer, nil
 	}
 }
 
-// Register adds the services to a gRPC server.
-func (p *Processor) Register(server grpc.ServiceRegistrar) {
-	extprocv3.RegisterExternalProcessorServer(server, p)
-	accesslogv3.RegisterAccessLogServiceServer(server, p)
+// Response answers the head of the response to a request whose answer had a [Pending]: lines to add, or an error.
+func (p *Processor) Response(ctx context.Context, pending *Pending, response Response) Answer {
+	ctx, cancel := p.shared.limit(ctx)
+	defer cancel()
+	f := pending.fanout
+	if refused := f.onResponse(ctx, pending, response); refused != nil && !f.observes() {
+		refused.ID = pending.id
+		return Answer{Error: refused}
+	}
+	return Answer{Set: pending.explanation}
 }
 
-// Drain lets go of the streams that only wait for a response, so that a stop fails no call: what the response would
-// have told about its session is lost. Access logs end too: Envoy goes on with another Bellhop. It is called once.
-func (p *Processor) Drain() { close(p.shared.draining) }
+// SessionNotFound ends the session of that name (see [Answer.Session]): the fan-out has answered 404 to a request of it. An
+// error is a [Misconfiguration].
+func (p *Processor) SessionNotFound(ctx context.Context, fanout, name string) error {
+	f, err := p.fanout(fanout)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := p.shared.limit(ctx)
+	defer cancel()
+	f.endSession(ctx, name)
+	return nil
+}
 
-// Process serves one HTTP request.
-func (p *Processor) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
-	bound, err := bind(stream.Context())
+// HeadersNotShown counts and logs a filter that shows other parts of a request but not its headers. Such a request would
+// pass with all the headers that Bellhop is there to take off, so the answer refuses it, but for a policy that only
+// observes. An error is a [Misconfiguration].
+func (p *Processor) HeadersNotShown(binding Binding) (Answer, error) {
+	f, err := p.fanout(binding.Fanout)
 	if err != nil {
-		return p.shared.refuse(err)
+		return Answer{}, err
 	}
-	engine, err := p.engineOf(bound.fanout)
-	if err != nil {
-		return p.shared.refuse(err)
+	p.Refused(&Misconfiguration{Reason: "processing_mode", Message: "the filter shows no request headers: set request_header_mode to SEND in its processing_mode"})
+	if f.observes() {
+		return Answer{}, nil
 	}
-	return engine.serve(stream, bound)
+	return Answer{Error: headersNotShown()}, nil
+}
+
+// Serves returns a [Misconfiguration] where no policy is for that fan-out.
+func (p *Processor) Serves(fanout string) error {
+	_, err := p.fanout(fanout)
+	return err
+}
+
+// Misconfiguration is why the requests of a filter must fail: its configuration is at fault.
+type Misconfiguration struct {
+	Reason  string // stable: the label of a metric
+	Message string // with what to change
+}
+
+// Error implements error.
+func (m *Misconfiguration) Error() string { return m.Message }
+
+// Refused counts and logs the requests of a misconfigured filter.
+func (p *Processor) Refused(why *Misconfiguration) {
+	p.shared.families.refused.WithLabelValues(why.Reason).Inc()
+	p.shared.warnings.warn("stream refused, so Envoy fails the request", "reason", why.Message)
+}
+
+// limit bounds what one message waits for the store.
+func (s *shared) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.StoreTimeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.StoreTimeout)
+}
+
+// storeFailed logs a store that fails, and reports whether the request goes on all the same.
+func (s *shared) storeFailed(what string, err error) (failOpen bool) {
+	consequence := "the request is refused"
+	if s.FailOpen {
+		consequence = "the request goes on without its headers"
+	}
+	s.warnings.warn(what+"; "+consequence, "error", err)
+	return s.FailOpen
 }

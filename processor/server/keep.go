@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -21,13 +22,18 @@ type keep struct {
 	succession ticket.Supersession
 
 	usage      func() store.Usage
-	ready      func() error // why it cannot be asked now, or nothing
+	timeout    time.Duration // what one message may wait for the store; 0: it never waits
+	ready      func() error  // why it cannot be asked now, or nothing
 	rekey      func(ticket.Keys)
 	close      func()
 	collectors []prometheus.Collector
 }
 
 const inMemory = "memory"
+
+// storeTimeout is half of the message_timeout that "bellhop envoy" writes, so that a store that is slow gives an error that
+// says so.
+const storeTimeout = 250 * time.Millisecond
 
 // openKeep makes what a configuration asks for.
 func openKeep(config Config, keys ticket.Keys, log *slog.Logger) (*keep, error) {
@@ -67,7 +73,7 @@ func keepRemote(config Config, keys ticket.Keys, log *slog.Logger) (*keep, error
 		return nil, fmt.Errorf("--store: %w", err)
 	}
 	return &keep{
-		store: s, sessions: s, succession: s, usage: s.Usage, ready: s.Ready, rekey: s.Rekey, close: s.Close,
+		store: s, sessions: s, succession: s, timeout: storeTimeout, usage: s.Usage, ready: s.Ready, rekey: s.Rekey, close: s.Close,
 		collectors: remoteCollectors(s),
 	}, nil
 }

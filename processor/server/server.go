@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -28,6 +27,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"bellhop/processor"
+	"bellhop/processor/extproc"
 	"bellhop/processor/server/admin"
 	"bellhop/processor/server/filewatch"
 	"bellhop/processor/ticket"
@@ -90,6 +90,7 @@ type Server struct {
 	reloader  *reloader
 	keep      *keep
 	processor *processor.Processor
+	service   *extproc.Service
 	grpc      *grpc.Server
 	health    *health.Server
 	admin     *http.Server
@@ -123,8 +124,8 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	registry.MustRegister(usageCollectors(s.keep.usage)...)
 	registry.MustRegister(s.keep.collectors...)
 	s.processor = processor.New(processor.Settings{
-		Store: s.keep.store, Sessions: s.keep.sessions, Succession: s.keep.succession, Continue: config.OnStoreError == continueWithout,
-		Single: from.single(), Metrics: registry, Log: log,
+		Store: s.keep.store, Sessions: s.keep.sessions, Supersession: s.keep.succession, StoreTimeout: s.keep.timeout,
+		FailOpen: config.OnStoreError == continueWithout, Single: from.single(), Metrics: registry, Log: log,
 	}, rules.keys, rules.processed()...)
 	s.reloader = newReloader(from, first, s.processor, s.keep.rekey, registry, log)
 	rules.warn(log)
@@ -134,7 +135,8 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 		s.close()
 		return nil, err
 	}
-	s.buildGRPC(s.processor, grpc.Creds(creds)) // last, for it starts goroutines
+	s.service = extproc.New(s.processor)
+	s.buildGRPC(grpc.Creds(creds)) // last, for it starts goroutines
 	return s, nil
 }
 
@@ -182,7 +184,7 @@ func warnOfExposed(log *slog.Logger, file string) {
 	}
 }
 
-func (s *Server) buildGRPC(service *processor.Processor, creds grpc.ServerOption) {
+func (s *Server) buildGRPC(creds grpc.ServerOption) {
 	s.grpc = grpc.NewServer(creds,
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.ConnectionTimeout(handshakeTime),
@@ -193,7 +195,7 @@ func (s *Server) buildGRPC(service *processor.Processor, creds grpc.ServerOption
 	s.health = health.NewServer()
 	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 	healthv1.RegisterHealthServer(s.grpc, s.health)
-	service.Register(s.grpc)
+	s.service.Register(s.grpc)
 }
 
 // panicked fails one request for a fault of Bellhop's own and keeps the others. What was panicked with could hold a
@@ -232,7 +234,7 @@ func (s *Server) Run(ctx, force context.Context) error {
 	unwatch := s.watch()
 	listening, deaf := context.WithCancel(context.Background())
 	defer deaf()
-	go s.processor.Watch(listening, patience)
+	go s.processor.WarnOfUnseen(listening, patience)
 	s.serving(true)
 	s.announce()
 	var err error
@@ -278,7 +280,7 @@ func (s *Server) serving(yes bool) {
 		state = healthv1.HealthCheckResponse_SERVING
 	}
 	s.health.SetServingStatus("", state)
-	s.health.SetServingStatus(extprocv3.ExternalProcessor_ServiceDesc.ServiceName, state)
+	s.health.SetServingStatus(extproc.ServiceName, state)
 	s.ready.Store(yes)
 }
 
@@ -294,7 +296,7 @@ func (s *Server) drain(force context.Context) {
 // stop lets the streams under way end, and ends them by force when the budget is over. It returns then, whatever gRPC
 // still waits for: the process is about to end.
 func (s *Server) stop(force context.Context) {
-	s.processor.Drain()
+	s.service.Drain()
 	graceful := make(chan struct{})
 	go func() { s.grpc.GracefulStop(); close(graceful) }()
 	select {

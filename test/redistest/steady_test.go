@@ -19,6 +19,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor"
+	"bellhop/processor/extproc"
 	"bellhop/processor/store/redis"
 	"bellhop/processor/store/storetest"
 	"bellhop/processor/ticket"
@@ -36,9 +37,11 @@ func serveProcessor(t *testing.T, s *redis.Store, keys ticket.Keys, text string)
 		t.Fatal(findings.Error())
 	}
 	server, listener := grpc.NewServer(), bufconn.Listen(1<<20)
-	processor.New(processor.Settings{
-		Store: s, Sessions: s, Succession: s, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
-	}, keys, processor.Rules{Policy: loaded}).Register(server)
+	core := processor.New(processor.Settings{
+		Store: s, Sessions: s, Supersession: s, StoreTimeout: time.Second,
+		Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+	}, keys, processor.Rules{Policy: loaded})
+	extproc.New(core).Register(server)
 	go func() { _ = server.Serve(listener) }()
 	connection, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))

@@ -1,4 +1,4 @@
-package processor_test
+package extproc_test
 
 import (
 	"slices"
@@ -67,11 +67,11 @@ func TestAFilterHasToNameItsFanoutWhereThereAreSeveral(t *testing.T) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
-	refused("does not say which of the fan-outs")
+	refused("does not name its fan-out")
 	refused("the fanout of no policy", "bellhop-fanout", "other")
 	b.apply(t, search)
 	refused("the fanout of no policy", "bellhop-fanout", "billing") // it is gone
-	refused("does not say which of the fan-outs")                   // it may mean the one that is gone
+	refused("does not name its fan-out")                            // it may mean the one that is gone
 	b.apply(t, search, "version: 1\nforward: [x-other]\n")
 	if got := apply(t, []string{"x-other: 1"}, b.ask(t, requestHeaders("x-other: 1"), "bellhop-role", "egress")); len(got) != 0 {
 		t.Errorf("a filter that names none is at the fan-out without a name: %q", got)

@@ -1,9 +1,11 @@
-package processor_test
+package extproc_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"bellhop/processor/extproc"
 
 	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -126,7 +128,7 @@ func TestAStreamOfAMisconfiguredFilterIsRefused(t *testing.T) {
 		pairs []string
 		want  string
 	}{
-		{"no role", nil, "the filter says no role"},
+		{"no role", nil, "the filter sets no role"},
 		{"unknown role", []string{"bellhop-role", "both"}, "neither ingress nor egress"},
 		{"two roles", []string{"bellhop-role", "ingress", "bellhop-role", "egress"}, "more than once"},
 		{"two backends", []string{"bellhop-role", "egress", "bellhop-backend", "a", "bellhop-backend", "b"}, "more than once"},
@@ -194,5 +196,11 @@ func TestAMessageOfNoKindIsRefused(t *testing.T) {
 	_ = stream.Send(&extprocv3.ProcessingRequest{})
 	if _, err := stream.Recv(); status.Code(err) != codes.Unimplemented {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheServiceHasTheNameThatHealthChecksUse(t *testing.T) {
+	if extproc.ServiceName != extprocv3.ExternalProcessor_ServiceDesc.ServiceName {
+		t.Errorf("%s, want %s", extproc.ServiceName, extprocv3.ExternalProcessor_ServiceDesc.ServiceName)
 	}
 }

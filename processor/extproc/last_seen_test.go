@@ -1,4 +1,4 @@
-package processor_test
+package extproc_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ func TestAHeaderThatNobodySendsIsTold(t *testing.T) {
 	b := start(t, setup{policy: "version: 1\nforward: [x-mcp-api-key, x-mcp-api-kee]\nbackends: {a: {}, b: {}}\n"})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { b.processor.Watch(ctx, 300*time.Millisecond); close(done) }()
+	go func() { b.processor.WarnOfUnseen(ctx, 300*time.Millisecond); close(done) }()
 	for end := time.Now().Add(10 * time.Second); !strings.Contains(b.log.String(), "header=x-mcp-api-kee") && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		_, minted := b.ingress(t, "x-mcp-api-key: k")
 		b.egress(t, "a", "x-bellhop-ticket: "+minted)

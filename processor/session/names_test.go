@@ -21,10 +21,10 @@ func TestNamesTellApartWhatDiffers(t *testing.T) {
 	names := session.NewNames([]byte("key"), "search")
 	bind := []string{"authorization", "x-user"}
 	all := map[string]string{
-		"session":            names.Session("S1"),
-		"another":            names.Session("S2"),
-		"other fan-out":      session.NewNames([]byte("key"), "other").Session("S1"),
-		"other key":          session.NewNames([]byte("yek"), "search").Session("S1"),
+		"session":            names.Session("session-one"),
+		"another":            names.Session("session-two"),
+		"other fan-out":      session.NewNames([]byte("key"), "other").Session("session-one"),
+		"other key":          session.NewNames([]byte("yek"), "search").Session("session-one"),
 		"principal":          names.Principal(headers("authorization: a"), bind),
 		"nobody":             names.Principal(nil, bind),
 		"other value":        names.Principal(headers("authorization: b"), bind),
@@ -39,7 +39,7 @@ func TestNamesTellApartWhatDiffers(t *testing.T) {
 		if twin, ok := seen[name]; ok {
 			t.Errorf("%s has the name of %s", what, twin)
 		}
-		if strings.Contains(name, "S1") {
+		if strings.Contains(name, "session-one") {
 			t.Errorf("%s shows the session's ID", what)
 		}
 		seen[name] = what

@@ -1,4 +1,4 @@
-package processor_test
+package extproc_test
 
 import (
 	"cmp"
@@ -114,7 +114,7 @@ func TestAnAccessLogEndsWithTheDrain(t *testing.T) {
 	if err := log.Send(entry(nil, ":method: POST", 404, "via_upstream")); err != nil {
 		t.Fatal(err)
 	}
-	b.processor.Drain()
+	b.service.Drain()
 	if err := log.RecvMsg(&accesslogservicev3.StreamAccessLogsResponse{}); err != nil && !errors.Is(err, io.EOF) && status.Code(err) != codes.Internal {
 		t.Errorf("got %v", err)
 	}
@@ -123,7 +123,7 @@ func TestAnAccessLogEndsWithTheDrain(t *testing.T) {
 // A session that cannot be remembered does not begin: else its later requests would lack their headers silently.
 func TestASessionThatCannotBeWrittenDoesNotBegin(t *testing.T) {
 	for _, goesOn := range []bool{false, true} {
-		b := start(t, setup{policy: keeping, sessions: brokenSessions{}, goesOn: goesOn})
+		b := start(t, setup{policy: keeping, sessions: brokenSessions{}, failOpen: goesOn})
 		stream := b.stream(t, "bellhop-role", "ingress")
 		_ = stream.Send(requestHeaders(start1...))
 		if answer, err := stream.Recv(); err != nil || answer.GetModeOverride() == nil {

@@ -1,4 +1,4 @@
-package processor_test
+package extproc_test
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package processor_test
+package extproc_test
 
 import (
 	"context"
@@ -109,8 +109,8 @@ func TestAnotherPrincipalGetsNothingOfASession(t *testing.T) {
 	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1")); diff != "" {
 		t.Errorf("the owner after them: %s", diff)
 	}
-	b.metric(t, "bellhop_session_strangers_total", "bellhop_session_strangers_total{fanout=\"\"} 2")
-	b.metric(t, "bellhop_session_nameless_total", "bellhop_session_nameless_total{fanout=\"\"} 2")
+	b.metric(t, "bellhop_session_principal_mismatch_total", "bellhop_session_principal_mismatch_total{fanout=\"\"} 2")
+	b.metric(t, "bellhop_session_no_principal_total", "bellhop_session_no_principal_total{fanout=\"\"} 2")
 	if !strings.Contains(b.log.String(), "session.bind") {
 		t.Errorf("nobody is told how to fix it: %s", b.log)
 	}

@@ -1,4 +1,4 @@
-package processor_test
+package extproc_test
 
 import (
 	"bytes"
@@ -25,10 +25,14 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor"
+	"bellhop/processor/extproc"
 	"bellhop/processor/session"
 	"bellhop/processor/store/memory"
 	"bellhop/processor/ticket"
 )
+
+// storeTimeout is what one message may wait for the store in these tests.
+const storeTimeout = 250 * time.Millisecond
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -39,20 +43,21 @@ type bench struct {
 	registry  *prometheus.Registry
 	sessions  *memory.Sessions
 	processor *processor.Processor
+	service   *extproc.Service
 	log       *safeBuffer
 	keys      ticket.Keys
 	own       map[string][]policy.Header // discovery identities of the fan-out
 }
 
 type setup struct {
-	policy     string
-	others     []string // policies of further fan-outs
-	store      ticket.Store
-	sessions   session.Store
-	succession ticket.Supersession
-	identities map[string][]policy.Header
-	keys       ticket.Keys
-	goesOn     bool // where the store fails
+	policy       string
+	others       []string // policies of further fan-outs
+	store        ticket.Store
+	sessions     session.Store
+	supersession ticket.Supersession
+	identities   map[string][]policy.Header
+	keys         ticket.Keys
+	failOpen     bool // where the store fails
 }
 
 func start(t testing.TB, s setup) *bench {
@@ -77,8 +82,8 @@ func start(t testing.TB, s setup) *bench {
 	if s.sessions == nil {
 		s.sessions = sessions
 	}
-	if s.succession == nil {
-		s.succession = sessions
+	if s.supersession == nil {
+		s.supersession = sessions
 	}
 	b := &bench{own: s.identities, sessions: sessions, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
 	server := grpc.NewServer()
@@ -87,10 +92,11 @@ func start(t testing.TB, s setup) *bench {
 	}
 	b.keys = s.keys
 	b.processor = processor.New(processor.Settings{
-		Store: s.store, Sessions: s.sessions, Succession: s.succession, Continue: s.goesOn, Single: len(s.others) == 0, Metrics: b.registry,
+		Store: s.store, Sessions: s.sessions, Supersession: s.supersession, FailOpen: s.failOpen, StoreTimeout: storeTimeout, Single: len(s.others) == 0, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, s.keys, all...)
-	b.processor.Register(server)
+	b.service = extproc.New(b.processor)
+	b.service.Register(server)
 	listener := bufconn.Listen(1 << 20)
 	go func() { _ = server.Serve(listener) }()
 	connection, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -8,7 +8,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// warnings logs each message at most once a minute, so that no client can fill the log. The metrics count them all.
+// warningInterval is how often one warning is logged at most, so that no client can fill the log. Metrics count them all.
+const warningInterval = time.Minute
+
+// warnings logs each message at most once per interval.
 type warnings struct {
 	log *slog.Logger
 
@@ -24,7 +27,7 @@ func (w *warnings) warn(message string, args ...any) {
 	w.mu.Lock()
 	sometimes, ok := w.known[message]
 	if !ok {
-		sometimes = &rate.Sometimes{First: 1, Interval: time.Minute}
+		sometimes = &rate.Sometimes{First: 1, Interval: warningInterval}
 		w.known[message] = sometimes
 	}
 	w.mu.Unlock()

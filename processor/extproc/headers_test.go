@@ -1,4 +1,4 @@
-package processor_test
+package extproc_test
 
 import (
 	"context"
@@ -288,7 +288,7 @@ func TestAStoreThatFailsFailsTheRequest(t *testing.T) {
 // header is required.
 func TestARequestGoesOnWithoutAStore(t *testing.T) {
 	unknown := "x-bellhop-ticket: " + strings.Repeat("A", ticket.Length)
-	b := start(t, setup{policy: smallest, store: brokenStore{put: true}, sessions: brokenSessions{}, goesOn: true})
+	b := start(t, setup{policy: smallest, store: brokenStore{put: true}, sessions: brokenSessions{}, failOpen: true})
 	request, minted := b.ingress(t, "x-mcp-api-key: k", "mcp-session-id: S")
 	if minted == "" || slices.Contains(request, "x-mcp-api-key: k") {
 		t.Errorf("the fan-out gets %q", request)
@@ -298,11 +298,11 @@ func TestARequestGoesOnWithoutAStore(t *testing.T) {
 	}
 	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="captured",role="ingress"} 1
 bellhop_requests_total{fanout="",outcome="store_failed",role="egress"} 1`)
-	b = start(t, setup{policy: keeping, store: brokenStore{put: true}, sessions: brokenSessions{}, goesOn: true})
+	b = start(t, setup{policy: keeping, store: brokenStore{put: true}, sessions: brokenSessions{}, failOpen: true})
 	if _, minted := b.ingress(t, "mcp-session-id: S", "authorization: user-1", "x-mcp-api-key: k"); minted == "" {
 		t.Error("a request of a session that nobody can tell goes on with its own headers")
 	}
-	b = start(t, setup{policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true}]\n", store: brokenStore{put: true}, goesOn: true})
+	b = start(t, setup{policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true}]\n", store: brokenStore{put: true}, failOpen: true})
 	if answer := b.ask(t, requestHeaders(unknown), "bellhop-role", "egress"); answer.GetImmediateResponse() == nil {
 		t.Error("a required header is missed")
 	}
@@ -319,7 +319,7 @@ func (brokenSuccession) Superseded(context.Context, string, time.Duration) (bool
 // Invariant 10: a ticket that may be superseded gives nothing, though its capture is known.
 func TestATicketOfWhichNobodyCanTellGivesNothing(t *testing.T) {
 	for _, goesOn := range []bool{false, true} {
-		b := start(t, setup{policy: smallest, succession: brokenSuccession{}, goesOn: goesOn})
+		b := start(t, setup{policy: smallest, supersession: brokenSuccession{}, failOpen: goesOn})
 		_, minted := b.ingress(t, "x-mcp-api-key: k")
 		answer := b.ask(t, requestHeaders("x-bellhop-ticket: "+minted), "bellhop-role", "egress")
 		set := answer.GetRequestHeaders().GetResponse().GetHeaderMutation().GetSetHeaders()

@@ -1,0 +1,106 @@
+package processor
+
+import (
+	"slices"
+
+	"bellhop/policy"
+	"bellhop/processor/session"
+	"bellhop/processor/ticket"
+)
+
+// The most that Envoy takes: it answers 500 to a request whose mutation goes beyond any of these, even when it is
+// configured to fail open (measured with Envoy 1.40).
+const (
+	maxOperations  = 100      // of one kind in one mutation
+	maxHeaders     = 100      // lines of the request that results
+	maxHeaderBytes = 60 << 10 // of the request that results
+)
+
+// Answer is what becomes of a message: first Remove, then Set, or an Error in place of both. The zero Answer changes nothing.
+type Answer struct {
+	Remove []string
+	Set    []policy.Header // lines of one name stand together and replace what was there
+	Error  *Error          // not nil: the request, or its response, is replaced by this error
+	// Pending is not nil where the response's head is needed: the transport passes both to [Processor.Response].
+	Pending *Pending
+	// Session is Bellhop's name for the request's MCP session, for [Processor.SessionNotFound]; empty: none.
+	Session string
+}
+
+// Pending is what a request needs its response for. It is bound to the policy that served the request.
+type Pending struct {
+	fanout      *fanout
+	opening     *session.Record // not nil: the response names the session that this record begins
+	ending      string          // not empty: the session that the client asked to end
+	explanation []policy.Header // for a client that asked for it
+	id          any             // of the client's JSON-RPC request
+}
+
+// replaces reports whether a line of that name does not survive the answer.
+func (a *Answer) replaces(name string) bool {
+	return slices.Contains(a.Remove, name) || slices.ContainsFunc(a.Set, func(h policy.Header) bool { return h.Name == name })
+}
+
+// fits reports whether Envoy will take the answer for a request. With forward rules Envoy shows only some of the
+// headers, so this is an estimate.
+func (a *Answer) fits(request []policy.Header) bool {
+	if len(a.Remove) > maxOperations || len(a.Set) > maxOperations {
+		return false
+	}
+	lines, bytes := len(a.Set), 0
+	for i := range a.Set {
+		bytes += size(&a.Set[i])
+	}
+	if lines+len(request) <= maxHeaders && bytes+total(request) <= maxHeaderBytes {
+		return true // even if none of the request's lines goes
+	}
+	for i := range request {
+		if header := &request[i]; !a.replaces(header.Name) {
+			lines++
+			bytes += size(header)
+		}
+	}
+	return lines <= maxHeaders && bytes <= maxHeaderBytes
+}
+
+func total(headers []policy.Header) int {
+	bytes := 0
+	for i := range headers {
+		bytes += size(&headers[i])
+	}
+	return bytes
+}
+
+func size(header *policy.Header) int { return len(header.Name) + header.Value.Len() }
+
+// setBaggage sets the baggage members that are left once Bellhop's is removed.
+func (a *Answer) setBaggage(others string) {
+	if others = valid(others); others == "" {
+		a.Remove = append(a.Remove, policy.BaggageHeader)
+		return
+	}
+	a.Set = append(a.Set, policy.Header{Name: policy.BaggageHeader, Value: policy.NewValue(others)})
+}
+
+// valid returns text where Envoy takes it as a header's value, else nothing.
+func valid(text string) string {
+	if !policy.ValidValue(text) {
+		return ""
+	}
+	return text
+}
+
+// withoutCarriers takes tickets off a request, and changes nothing else. A dry run needs it: a pooled connection of the
+// fan-out could keep a ticket that a client made up, and one from before the dry run could reach a backend.
+func withoutCarriers(request []policy.Header) Answer {
+	var answer Answer
+	for _, name := range []string{policy.TicketHeader, policy.TicketAlias} {
+		if slices.ContainsFunc(request, func(h policy.Header) bool { return h.Name == name }) {
+			answer.Remove = append(answer.Remove, name)
+		}
+	}
+	if sent := ticket.Read(request); sent.Taints() {
+		answer.setBaggage(sent.Baggage)
+	}
+	return answer
+}

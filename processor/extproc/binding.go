@@ -1,0 +1,59 @@
+package extproc
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc/metadata"
+
+	"bellhop/processor"
+)
+
+// The keys of a filter's grpc_service.initial_metadata. A client cannot set them.
+const (
+	roleKey    = "bellhop-role"
+	backendKey = "bellhop-backend"
+	fanoutKey  = "bellhop-fanout"
+	readsKey   = "bellhop-reads"
+)
+
+// readsMCP is the value of readsKey: the filter in front is envoy.filters.http.mcp.
+const readsMCP = "mcp"
+
+// bind reads what a filter says of itself. A filter that does not say its role, or says it twice, is misconfigured, and
+// guessing could give a client's headers away. An error is a [processor.Misconfiguration].
+func bind(ctx context.Context) (processor.Binding, error) {
+	var role, reads string
+	var binding processor.Binding
+	for _, entry := range [...]struct {
+		key, reason string
+		into        *string
+	}{
+		{roleKey, "role", &role}, {fanoutKey, "fanout", &binding.Fanout},
+		{backendKey, "backend", &binding.Backend}, {readsKey, "reads", &reads},
+	} {
+		values := metadata.ValueFromIncomingContext(ctx, entry.key)
+		if len(values) > 1 {
+			return binding, misconfigured(entry.reason, "the filter sets %s more than once: keep one in its grpc_service.initial_metadata", entry.key)
+		}
+		if len(values) == 1 {
+			*entry.into = values[0]
+		}
+	}
+	if reads != "" && reads != readsMCP {
+		return binding, misconfigured("reads", "the filter's bellhop-reads is not mcp: correct its grpc_service.initial_metadata, or leave it out")
+	}
+	binding.Role, binding.ReadsBodies = processor.Role(role), reads == readsMCP
+	switch binding.Role {
+	case processor.Ingress, processor.Egress:
+		return binding, nil
+	case "":
+		return binding, misconfigured("role", "the filter sets no role: add {key: bellhop-role, value: ingress} or {…, value: egress} to its grpc_service.initial_metadata")
+	default:
+		return binding, misconfigured("role", "the filter's bellhop-role is neither ingress nor egress: correct its grpc_service.initial_metadata")
+	}
+}
+
+func misconfigured(reason, format string, args ...any) error {
+	return &processor.Misconfiguration{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,84 @@
+package extproc
+
+import (
+	"errors"
+	"io"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"bellhop/processor"
+)
+
+// ServiceName is the gRPC name of the external processing service, for health checks.
+const ServiceName = "envoy.service.ext_proc.v3.ExternalProcessor"
+
+// Service is Envoy's external processing service, and its access log service.
+type Service struct {
+	extprocv3.UnimplementedExternalProcessorServer
+	accesslogv3.UnimplementedAccessLogServiceServer
+
+	core     *processor.Processor
+	draining chan struct{} // closed by Drain
+}
+
+// New makes a service that drives core.
+func New(core *processor.Processor) *Service {
+	return &Service{core: core, draining: make(chan struct{})}
+}
+
+// Register adds the services to a gRPC server.
+func (s *Service) Register(server grpc.ServiceRegistrar) {
+	extprocv3.RegisterExternalProcessorServer(server, s)
+	accesslogv3.RegisterAccessLogServiceServer(server, s)
+}
+
+// Drain ends the streams that only wait for a response, so that a stop fails no call; what the response would have said of
+// its session is lost. It ends access logs too: Envoy goes on with another Bellhop. It is called once.
+func (s *Service) Drain() { close(s.draining) }
+
+// refuse ends a stream whose filter is misconfigured.
+func (s *Service) refuse(err error) error {
+	why, ok := errors.AsType[*processor.Misconfiguration](err)
+	if !ok {
+		why = &processor.Misconfiguration{Reason: "other", Message: err.Error()}
+	}
+	s.core.Refused(why)
+	return status.Error(codes.InvalidArgument, "bellhop: "+why.Message)
+}
+
+// ended turns the end of a stream into the handler's result. Envoy resets the stream when it has no more to ask.
+func ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	switch status.Code(err) {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable:
+		return nil
+	default:
+		return err
+	}
+}
+
+// untilDrained waits for a message of a stream, and ends when the service drains.
+func untilDrained[M any](draining <-chan struct{}, receive func() (M, error)) (M, error) {
+	type result struct {
+		message M
+		err     error
+	}
+	next := make(chan result, 1)
+	go func() { // ends at the latest with the handler, which cancels the stream
+		message, err := receive()
+		next <- result{message, err}
+	}()
+	select {
+	case got := <-next:
+		return got.message, got.err
+	case <-draining:
+		var none M
+		return none, io.EOF
+	}
+}

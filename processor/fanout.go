@@ -1,0 +1,110 @@
+package processor
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"bellhop/policy"
+	"bellhop/processor/session"
+	"bellhop/processor/ticket"
+)
+
+// fanout serves one fan-out under one policy. A request is served by one fanout from beginning to end, so that none sees a
+// mix of two policies.
+type fanout struct {
+	*shared
+
+	policy     *policy.Policy
+	tickets    *ticket.Issuer
+	sessions   *session.Tracker
+	identities map[string][]policy.Header // discovery identities, by backend
+	metrics    *metrics
+	lastSeen   *lastSeen
+	// discoveryPausedUntil is until when requests without a ticket get no discovery identity. A dry run gives out no tickets,
+	// so when it ends, requests of clients without one may still be under way.
+	discoveryPausedUntil time.Time
+}
+
+// fanouts are all fan-outs that are served, by name. A map never changes.
+type fanouts map[string]*fanout
+
+func (s *shared) fanout(keys ticket.Keys, rules Rules, before *fanouts) *fanout {
+	p := rules.Policy
+	return &fanout{
+		shared: s, policy: p, identities: rules.Identities, metrics: s.families.of(p),
+		tickets:  ticket.NewIssuer(keys, p, s.Store, s.Supersession, s.now),
+		sessions: session.NewTracker(keys.Derive("session"), p, s.Sessions),
+		lastSeen: before.lastSeen(p, s.now()), discoveryPausedUntil: before.discoveryPausedUntil(p, s.now()),
+	}
+}
+
+// fanout finds the fan-out that a filter names. A filter that names none means the fan-out without a name, or the only one
+// that there can be: one of several that is left alone is not meant by the filters of those that are not served.
+func (p *Processor) fanout(name string) (*fanout, error) {
+	all := *p.current.Load()
+	if found, ok := all[name]; ok {
+		return found, nil
+	}
+	switch {
+	case name != "":
+		return nil, &Misconfiguration{"fanout", "the filter's bellhop-fanout is the fanout of no policy: make the two the same"}
+	case p.shared.Single && len(all) == 1:
+		for _, only := range all {
+			return only, nil
+		}
+	}
+	return nil, &Misconfiguration{"fanout", "the filter does not name its fan-out: add {key: bellhop-fanout, value: NAME} to its grpc_service.initial_metadata"}
+}
+
+// discoveryPausedUntil is until when a policy that is applied now gives no discovery identity.
+func (all *fanouts) discoveryPausedUntil(next *policy.Policy, now time.Time) time.Time {
+	was, ok := all.get(next.Fanout())
+	switch {
+	case !ok:
+		return time.Time{}
+	case was.observes():
+		return now.Add(next.Grace())
+	default:
+		return was.discoveryPausedUntil
+	}
+}
+
+// lastSeen is that of the policy before, if that is the same.
+func (all *fanouts) lastSeen(p *policy.Policy, now time.Time) *lastSeen {
+	if was, ok := all.get(p.Fanout()); ok && was.policy.Digest() == p.Digest() {
+		return was.lastSeen
+	}
+	return newLastSeen(p, now)
+}
+
+func (all *fanouts) get(name string) (*fanout, bool) {
+	if all == nil {
+		return nil, false
+	}
+	found, ok := (*all)[name]
+	return found, ok
+}
+
+// sorted are the fan-outs by name.
+func (all fanouts) sorted() []*fanout {
+	var list []*fanout
+	for _, one := range all {
+		list = append(list, one)
+	}
+	slices.SortFunc(list, func(a, b *fanout) int { return strings.Compare(a.policy.Fanout(), b.policy.Fanout()) })
+	return list
+}
+
+// observes reports whether the policy is only watched.
+func (f *fanout) observes() bool { return f.policy.Mode() == policy.ModeObserve }
+
+// observed is what a dry run answers: it only takes off carriers. It still tracks sessions.
+func (f *fanout) observed(computed Answer, request parsed) Answer {
+	answer := withoutCarriers(request.Headers)
+	answer.Session, answer.Pending = computed.Session, computed.Pending
+	if answer.Pending != nil {
+		answer.Pending.explanation = nil
+	}
+	return answer
+}

@@ -1,0 +1,108 @@
+package processor
+
+import (
+	"net/http"
+	"slices"
+
+	"bellhop/policy"
+	"bellhop/processor/session"
+)
+
+// Role is the side of the fan-out on which a filter stands.
+type Role string
+
+const (
+	// Ingress is between clients and the fan-out.
+	Ingress Role = "ingress"
+	// Egress is between the fan-out and the backends.
+	Egress Role = "egress"
+)
+
+// Binding is what the configuration of a filter says of itself. A client cannot set any of it.
+type Binding struct {
+	Role    Role
+	Fanout  string // empty: the fan-out without a name, or the only one
+	Backend string // at egress; empty: the cluster's name tells
+	// ReadsBodies says that the proxy reads what requests ask for in their bodies. Where it could not read one, the
+	// request's own headers are not believed either.
+	ReadsBodies bool
+}
+
+// Request is one HTTP request, as far as the proxy shows it.
+type Request struct {
+	// Headers are all lines in their order, pseudo-headers among them if the proxy shows these. Names are in lower case.
+	Headers []policy.Header
+	Cluster string // to which the proxy sends the request; empty: not known
+	Body    Body
+}
+
+// Body is what the proxy has read in a request's body.
+type Body struct {
+	// Seen says that the proxy looked into the body, whether or not it could read it.
+	Seen      bool
+	Operation policy.Operation // its method is empty where the body could not be read
+	ID        any              // of the JSON-RPC request: string or int64; nil: not known
+}
+
+// Response is the head of one HTTP response, as far as the proxy shows it.
+type Response struct {
+	Headers []policy.Header // as in [Request]
+}
+
+// The pseudo-headers that are read.
+const (
+	methodPseudoHeader = ":method"
+	statusPseudoHeader = ":status"
+)
+
+// parsed is a request with what its headers say of MCP.
+type parsed struct {
+	Request
+	method    string // of HTTP; empty where no pseudo-headers are shown
+	sessionID string // the MCP session's, as the client sends it; empty: none
+	modern    bool   // of MCP 2026-07-28, which has no sessions
+	operation policy.Operation
+	// sessions counts the lines of Mcp-Session-Id, of which a request may have one.
+	sessions int
+}
+
+func parse(request Request) parsed {
+	p := parsed{Request: request, operation: policy.OperationFromHeaders(request.Headers)}
+	for i := range request.Headers {
+		switch header := &request.Headers[i]; header.Name {
+		case methodPseudoHeader:
+			p.method = header.Value.Reveal()
+		case policy.SessionHeader:
+			p.sessionID = header.Value.Reveal()
+			p.sessions++
+		case policy.MethodHeader:
+			p.modern = true
+		}
+	}
+	if p.modern {
+		p.sessionID = ""
+	}
+	if !request.Body.Seen {
+		return p
+	}
+	if request.Body.Operation.Method == "" && p.operation != (policy.Operation{}) {
+		p.operation.Ambiguous = true // a body that cannot be read may contradict what the headers say
+	}
+	p.operation = p.operation.Merge(request.Body.Operation)
+	return p
+}
+
+// mayBeginSession reports whether the response to a request without a session may begin one. A modern request never does.
+func (p parsed) mayBeginSession() bool {
+	return p.sessionID == "" && !p.modern && (p.method == "" || p.method == http.MethodPost) &&
+		(p.operation.Method == "" || p.operation.Method == "initialize")
+}
+
+func (p parsed) has(name string) bool {
+	return slices.ContainsFunc(p.Headers, func(h policy.Header) bool { return h.Name == name })
+}
+
+// forTracker is what the session tracker reads of the request.
+func (p parsed) forTracker() session.Request {
+	return session.Request{ID: p.sessionID, Headers: p.Headers}
+}

@@ -1,0 +1,75 @@
+package processor
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"bellhop/policy"
+	"bellhop/processor/session"
+)
+
+// pending says what the response to a request is needed for. Most are not: the response to a session's first request names
+// the session, and that to a DELETE confirms its end. That the fan-out no longer knows a session comes by an access log
+// instead, so that a call under way never depends on Bellhop: see [Processor.SessionNotFound].
+func (f *fanout) pending(request parsed, state session.State, change session.Change) *Pending {
+	if !f.policy.KeepsSessions() {
+		return nil
+	}
+	if opening := f.sessions.Opening(state, change); opening != nil && request.mayBeginSession() {
+		return &Pending{fanout: f, id: request.Body.ID, opening: opening}
+	}
+	if state.Found && request.method == http.MethodDelete {
+		return &Pending{fanout: f, ending: state.StoredName()} // it was not saved again
+	}
+	return nil
+}
+
+// onResponse begins or ends a session. A session that cannot be written must not begin: its later requests would lack
+// their headers, and nobody would know why.
+func (f *fanout) onResponse(ctx context.Context, pending *Pending, response Response) *Error {
+	status, id, several := readResponse(response)
+	if status < http.StatusOK || status >= http.StatusMultipleChoices {
+		return nil
+	}
+	if pending.ending != "" {
+		f.endSession(ctx, pending.ending)
+	}
+	switch {
+	case pending.opening == nil || id == "":
+		return nil
+	case several:
+		f.metrics.request(Ingress, outcomeRejected) // in addition: the request itself was accepted
+		f.warnings.warn("the fan-out names several sessions in one response; the response is replaced by an error")
+		return severalSessions()
+	}
+	err := f.sessions.Begin(ctx, id, *pending.opening)
+	if err == nil || f.storeFailed("a session cannot be written", err) {
+		return nil
+	}
+	f.metrics.request(Ingress, outcomeStoreFailed) // in addition: the request itself was accepted
+	return storeFailed()
+}
+
+// readResponse reads the status, 0 where it is not shown, and the MCP session's ID, with whether there are several.
+func readResponse(response Response) (status int, sessionID string, several bool) {
+	for i := range response.Headers {
+		switch header := &response.Headers[i]; header.Name {
+		case statusPseudoHeader:
+			status, _ = strconv.Atoi(header.Value.Reveal())
+		case policy.SessionHeader:
+			several = sessionID != ""
+			sessionID = header.Value.Reveal()
+		}
+	}
+	return status, sessionID, several
+}
+
+// endSession deletes a session. If that fails, the session ends when it has been idle for long enough.
+func (f *fanout) endSession(ctx context.Context, name string) {
+	if err := f.sessions.End(ctx, name); err != nil {
+		f.warnings.warn("the end of a session cannot be written", "error", err)
+		return
+	}
+	f.metrics.sessionsEnded.Inc()
+}

@@ -1,0 +1,127 @@
+package ticket
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"bellhop/policy"
+)
+
+// Issuer issues and redeems the tickets of one fan-out, in the mode that its policy asks for. Safe for concurrent use.
+type Issuer struct {
+	policy       *policy.Policy
+	store        Store
+	supersession Supersession
+	minter       *Minter
+	sealer       *Sealer
+	scope        string // in front of every name in the store
+	maxSealed    int    // bytes
+	now          func() time.Time
+}
+
+// NewIssuer makes the issuer of one policy's fan-out. The newest key makes tickets; all of them redeem.
+func NewIssuer(keys Keys, p *policy.Policy, store Store, supersession Supersession, now func() time.Time) *Issuer {
+	issuer := &Issuer{
+		policy: p, store: store, supersession: supersession, now: now, maxSealed: MaxSealedInHeader,
+		minter: NewMinter(keys[0], p.Fanout(), p.Rotate()),
+		sealer: NewSealer(keys, p.Fanout(), p.Rotate(), p.Lifetime()),
+	}
+	if p.Uses(policy.CarrierBaggage) {
+		issuer.maxSealed = MaxSealedInBaggage
+	}
+	if p.Fanout() != "" {
+		issuer.scope = p.Fanout() + "/"
+	}
+	return issuer
+}
+
+// Ticket is the ticket of one capture.
+type Ticket struct {
+	Text string // what crosses the fan-out
+	// Content names what the capture holds, for supersession; empty for a sealed ticket, which is redeemed without a look-up.
+	Content string
+	capture policy.Capture
+}
+
+// TooLongError says that a capture does not fit into a sealed ticket.
+type TooLongError struct{ Limit int } // bytes
+
+// Error implements error.
+func (e *TooLongError) Error() string {
+	return fmt.Sprintf("the headers do not fit into a sealed ticket of %d bytes", e.Limit)
+}
+
+// Mint makes the ticket of a capture, which can be redeemed once it is saved. The only error is a [TooLongError].
+func (i *Issuer) Mint(capture policy.Capture) (Ticket, error) {
+	if !i.policy.Sealed() {
+		return Ticket{
+			Text: i.minter.Mint(capture, i.now()), Content: i.content(capture), capture: capture,
+		}, nil
+	}
+	text, err := i.sealer.Seal(capture, i.now())
+	if err != nil || len(text) > i.maxSealed {
+		return Ticket{}, &TooLongError{Limit: i.maxSealed}
+	}
+	return Ticket{Text: text, capture: capture}, nil
+}
+
+// Save makes a ticket redeemable. While nothing changes it writes nothing.
+func (i *Issuer) Save(ctx context.Context, t Ticket) error {
+	if t.Content == "" {
+		return nil
+	}
+	return i.store.Put(ctx, i.scope+t.Text, t.capture, i.policy.Lifetime())
+}
+
+// Issued records that a client was given the ticket, which so is not superseded for a while.
+func (i *Issuer) Issued(ctx context.Context, t Ticket) {
+	if t.Content != "" {
+		i.supersession.Issued(ctx, t.Content)
+	}
+}
+
+// Redeemed is what the ticket of a request came to.
+type Redeemed struct {
+	Status   policy.TicketStatus
+	Capture  policy.Capture // with [policy.StatusRedeemed]
+	Mismatch bool           // the carriers held different tickets
+}
+
+// Redeem finds the capture that the ticket in a request names. Whatever claims to be a ticket and is none makes the status
+// unknown: only a request with nothing of the kind was caused by no client. Tickets of both modes are redeemed, because
+// those from before a reload may still be under way. An error means that the store cannot tell; the status is unknown then.
+func (i *Issuer) Redeem(ctx context.Context, carried Carried) (Redeemed, error) {
+	if !carried.Any() {
+		return Redeemed{Status: policy.StatusNone}, nil
+	}
+	text, mismatch := carried.Ticket(i.policy.Carriers())
+	status, capture, err := i.open(ctx, text)
+	return Redeemed{Status: status, Capture: capture, Mismatch: mismatch}, err
+}
+
+func (i *Issuer) open(ctx context.Context, text string) (policy.TicketStatus, policy.Capture, error) {
+	if capture, ok := i.sealer.Open(text, i.now()); ok {
+		return policy.StatusRedeemed, capture, nil
+	}
+	if !WellFormed(text) {
+		return policy.StatusUnknown, nil, nil
+	}
+	capture, ok, err := i.store.Get(ctx, i.scope+text)
+	if err != nil || !ok {
+		return policy.StatusUnknown, nil, err
+	}
+	superseded, err := i.supersession.Superseded(ctx, i.content(capture), i.policy.Grace())
+	switch {
+	case err != nil:
+		return policy.StatusUnknown, nil, err
+	case superseded:
+		return policy.StatusSuperseded, nil, nil
+	default:
+		return policy.StatusRedeemed, capture, nil
+	}
+}
+
+// content names what a capture holds. The name depends on neither time nor key: a rotated ticket supersedes nothing, and
+// all tickets of a superseded capture are superseded together.
+func (i *Issuer) content(capture policy.Capture) string { return i.scope + Content(capture) }
