@@ -16,8 +16,10 @@ func (f *fanout) pending(request parsed, state session.State, change session.Cha
 	if !f.policy.KeepsSessions() {
 		return nil
 	}
-	if opening := f.sessions.Opening(state, change); opening != nil && request.mayBeginSession() {
-		return &Pending{fanout: f, id: request.Body.ID, opening: opening}
+	if request.mayBeginSession() {
+		if opening := f.sessions.Opening(state, change); opening != nil {
+			return &Pending{fanout: f, id: request.Body.ID, opening: opening}
+		}
 	}
 	if state.Found && request.method == http.MethodDelete {
 		return &Pending{fanout: f, ending: state.StoredName()} // it was not saved again

@@ -14,7 +14,7 @@ import (
 // Names makes the names under which sessions and principals are stored: keyed digests, so that neither a session's ID nor
 // a user's credential is stored. Safe for concurrent use.
 type Names struct {
-	macs   *sync.Pool // of hash.Hash: a keyed MAC costs more to make than to reset
+	macs   *sync.Pool // of hash.Hash: resetting a keyed MAC is cheaper than making one
 	fanout string
 }
 
@@ -22,6 +22,9 @@ type Names struct {
 func NewNames(key []byte, fanout string) Names {
 	return Names{macs: &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}, fanout: fanout}
 }
+
+// nameLength is that of every name, in bytes: 256 bits of MAC in unpadded base64url.
+const nameLength = 43
 
 // scratch is room for most texts, in bytes. The compiler keeps it on the stack; a longer text moves to the heap.
 const scratch = 512
@@ -54,7 +57,9 @@ func (n Names) digest(text []byte) string {
 	defer n.macs.Put(mac)
 	mac.Reset()
 	mac.Write(text)
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(text[:0]))
+	var name [nameLength]byte
+	base64.RawURLEncoding.Encode(name[:], mac.Sum(text[:0]))
+	return string(name[:])
 }
 
 // appendText appends a text after its length, so that no two sequences of texts have the same bytes.

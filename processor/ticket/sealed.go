@@ -67,7 +67,7 @@ func (s *Sealer) Seal(capture policy.Capture, now time.Time) (string, error) {
 	epoch := now.UnixNano()/int64(s.rotate) + 1
 	expires := time.Unix(0, epoch*int64(s.rotate)).Add(s.lifetime)
 	key := s.keys[0]
-	sealed, err := key.cipher.EncryptDeterministically(encode(capture, expires), s.fanout)
+	sealed, err := key.cipher.EncryptDeterministically(encodeCapture(capture, expires), s.fanout)
 	if err != nil {
 		return "", err
 	}
@@ -92,7 +92,7 @@ func (s *Sealer) Open(text string, now time.Time) (policy.Capture, bool) {
 		if err != nil {
 			continue
 		}
-		capture, expires, ok := decode(plain)
+		capture, expires, ok := decodeCapture(plain)
 		return capture, ok && now.Before(expires)
 	}
 	return nil, false
@@ -103,9 +103,9 @@ func Sealed(text string) bool {
 	return len(text) > Length && len(text) <= MaxSealedInHeader && inAlphabet(text)
 }
 
-// encode writes a capture and when it expires: version, seconds, and each header with the lengths of its parts, filled up
+// encodeCapture writes a capture and when it expires: version, seconds, and each header with the lengths of its parts, filled up
 // with zeros. No header has an empty name, so the zeros end it.
-func encode(capture policy.Capture, expires time.Time) []byte {
+func encodeCapture(capture policy.Capture, expires time.Time) []byte {
 	plain := []byte{sealedVersion}
 	plain = binary.BigEndian.AppendUint64(plain, uint64(expires.Unix())) //nolint:gosec // after 1970
 	for _, header := range capture {
@@ -117,8 +117,8 @@ func encode(capture policy.Capture, expires time.Time) []byte {
 	return append(plain, make([]byte, block-len(plain)%block)...)
 }
 
-// decode reads what encode has written.
-func decode(plain []byte) (capture policy.Capture, expires time.Time, ok bool) {
+// decodeCapture reads what encodeCapture wrote.
+func decodeCapture(plain []byte) (capture policy.Capture, expires time.Time, ok bool) {
 	if len(plain) < 9 || plain[0] != sealedVersion {
 		return nil, time.Time{}, false
 	}

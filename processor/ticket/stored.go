@@ -21,7 +21,7 @@ const domain = "bellhop ticket 1"
 
 // Minter makes the stored tickets of one fan-out. Safe for concurrent use.
 type Minter struct {
-	macs   *sync.Pool // of hash.Hash: a keyed MAC costs more to make than to reset
+	macs   *sync.Pool // of hash.Hash: resetting a keyed MAC is cheaper than making one
 	fanout string
 	rotate time.Duration
 }
@@ -47,14 +47,21 @@ func (m *Minter) Mint(capture policy.Capture, now time.Time) string {
 	defer m.macs.Put(mac)
 	mac.Reset()
 	mac.Write(text)
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(text[:0]))
+	return encode([sha256.Size]byte(mac.Sum(text[:0])))
 }
 
 // Content names what a capture holds, whatever the time and the key: two tickets of the same content differ by their epoch
 // or key only. It is a plain digest, so it is kept as the capture itself is: in memory, or encrypted.
 func Content(capture policy.Capture) string {
 	sum := sha256.Sum256(appendCapture(make([]byte, 0, scratch), capture))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	return encode(sum)
+}
+
+// encode writes a digest in the alphabet of tickets, with one allocation.
+func encode(sum [sha256.Size]byte) string {
+	var text [Length]byte
+	base64.RawURLEncoding.Encode(text[:], sum[:])
+	return string(text[:])
 }
 
 // scratch is room for most captures, in bytes. The compiler keeps it on the stack; a longer capture moves to the heap.
