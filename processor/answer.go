@@ -16,7 +16,8 @@ const (
 	maxHeaderBytes = 60 << 10 // of the request that results
 )
 
-// Answer is what becomes of a message: first Remove, then Set, or an Error in place of both. The zero Answer changes nothing.
+// Answer is what becomes of a message: first Remove, then Set, or an Error in place of both. The zero Answer changes
+// nothing.
 type Answer struct {
 	Remove []string
 	Set    []policy.Header // lines of one name stand together and replace what was there
@@ -38,7 +39,8 @@ type Pending struct {
 
 // replaces reports whether a line of that name does not survive the answer.
 func (a *Answer) replaces(name string) bool {
-	return slices.Contains(a.Remove, name) || slices.ContainsFunc(a.Set, func(h policy.Header) bool { return h.Name == name })
+	return slices.Contains(a.Remove, name) ||
+		slices.ContainsFunc(a.Set, func(h policy.Header) bool { return h.Name == name })
 }
 
 // fits reports whether Envoy will take the answer for a request. With forward rules Envoy shows only some of the
@@ -99,7 +101,7 @@ func withoutCarriers(request []policy.Header) Answer {
 			answer.Remove = append(answer.Remove, name)
 		}
 	}
-	if sent := ticket.Read(request); sent.Taints() {
+	if sent := ticket.Read(request); sent.RewriteBaggage() {
 		answer.setBaggage(sent.Baggage)
 	}
 	return answer

@@ -61,11 +61,18 @@ func steadyState(t testing.TB) map[string]func() {
 	const plain = "version: 1\nforward: [x-mcp-api-key]\n"
 	const kept = "version: 1\nkeep: session\nforward: [x-mcp-api-key]\n"
 	plainCore, keptCore := newCore(t, plain), newCore(t, kept)
-	client := processor.Request{Headers: headers(":method: POST", "x-mcp-api-key: 0123456789012345678901234567890123456789")}
+	client := processor.Request{
+		Headers: headers(":method: POST", "x-mcp-api-key: 0123456789012345678901234567890123456789"),
+	}
 	answer := do(t, plainCore, processor.Ingress, client)
-	backend := processor.Request{Headers: headers("x-bellhop-ticket: "+answer.Set[0].Value.Reveal()), Cluster: "mcp-billing"}
-	session := processor.Request{Headers: headers(":method: POST", "x-mcp-api-key: 0123456789012345678901234567890123456789",
-		"mcp-session-id: 6f1b1f0e-3a53-4b1d-9d6e-1c0e1b1f0e3a", "authorization: Bearer 0123456789")}
+	backend := processor.Request{
+		Headers: headers("x-bellhop-ticket: " + answer.Set[0].Value.Reveal()),
+		Cluster: "mcp-billing",
+	}
+	session := processor.Request{
+		Headers: headers(":method: POST", "x-mcp-api-key: 0123456789012345678901234567890123456789",
+			"mcp-session-id: 6f1b1f0e-3a53-4b1d-9d6e-1c0e1b1f0e3a", "authorization: Bearer 0123456789"),
+	}
 	return map[string]func(){
 		"egress":  func() { do(t, plainCore, processor.Egress, backend) },
 		"ingress": func() { do(t, plainCore, processor.Ingress, client) },

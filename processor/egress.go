@@ -14,7 +14,13 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 	sent := ticket.Read(request.Headers)
 	backend, declared := f.policy.Backend(binding.Backend, request.Cluster)
 	if !declared {
-		f.warnings.warn("request to a backend that the policy does not declare: it gets no header", "backend", binding.Backend, "cluster", request.Cluster)
+		f.warnings.warn(
+			"request to a backend that the policy does not declare: it gets no header",
+			"backend",
+			binding.Backend,
+			"cluster",
+			request.Cluster,
+		)
 	}
 	f.lastSeen.reached(backend, f.now())
 	redeemed, err := f.redeem(ctx, request, sent)
@@ -44,7 +50,11 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 		f.metrics.request(Egress, outcomeNoRoom)
 	case !fits:
 		f.metrics.request(Egress, outcomeNoRoom)
-		f.warnings.warn("request has no room for the client's headers within Envoy's 100 headers and 60 KiB: it gets none", "backend", backend)
+		f.warnings.warn(
+			"request has no room for the client's headers within Envoy's 100 headers and 60 KiB: it gets none",
+			"backend",
+			backend,
+		)
 	case err != nil:
 		f.metrics.delivered(backend, decision.Verdicts)
 		f.metrics.request(Egress, outcomeStoreFailed)
@@ -55,11 +65,15 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 	return answer, refused
 }
 
-// deliver makes the answer of a decision. Where Envoy would refuse it, the request gets none of the client's headers; where
-// it would even refuse what has to be taken off, the request is refused.
-func deliver(request []policy.Header, sent ticket.Carried, decision policy.Decision) (answer Answer, refused *Error, fits bool) {
+// deliver makes the answer of a decision. Where Envoy would refuse it, the request gets none of the client's headers;
+// where it would even refuse what has to be taken off, the request is refused.
+func deliver(
+	request []policy.Header,
+	sent ticket.Carried,
+	decision policy.Decision,
+) (answer Answer, refused *Error, fits bool) {
 	answer.Remove = append(slices.Clone(decision.Remove), policy.TicketHeader)
-	if sent.Taints() {
+	if sent.RewriteBaggage() {
 		answer.setBaggage(sent.Baggage)
 	}
 	bare := answer

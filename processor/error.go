@@ -27,8 +27,8 @@ const (
 	reasonSession  = "repeated_session"
 )
 
-// Error is an HTTP error response with a JSON-RPC body. Its texts are fixed or made of header names and limits, so no value
-// can be in them.
+// Error is an HTTP error response with a JSON-RPC body. Its texts are fixed or made of header names and limits, so no
+// value can be in them.
 type Error struct {
 	Status  int             // HTTP
 	Reason  string          // stable, for machines and metrics
@@ -39,9 +39,9 @@ type Error struct {
 	code    int             // JSON-RPC
 }
 
-// unknownID stands in the body's id where the request's own is not known. JSON-RPC 2.0 asks for null then, but the official
-// Go SDK (1.8.0, measured) drops an error with null and closes the session; with any other id it hands the message to the
-// caller and the session lives on.
+// unknownID stands in the body's id where the request's own is not known. JSON-RPC 2.0 asks for null then, but the
+// official Go SDK (1.8.0, measured) drops an error with null and closes the session; with any other id it hands the
+// message to the caller and the session lives on.
 const unknownID = "bellhop"
 
 type rpcError struct {
@@ -89,8 +89,8 @@ func rejected(rejection *policy.Rejection) *Error {
 	}
 }
 
-// repeatedSession is the error of a client's request with several session IDs: none of them can be trusted to be the one
-// that the fan-out reads.
+// repeatedSession is the error of a client's request with several session IDs: none of them can be trusted to be the
+// one that the fan-out reads.
 func repeatedSession() *Error {
 	return &Error{
 		Status: http.StatusBadRequest, code: codeInvalidRequest, Reason: reasonSession, Header: policy.SessionHeader,
@@ -109,7 +109,8 @@ func severalSessions() *Error {
 // noRoomForTicket is the error of a client's request that leaves no room for the ticket.
 func noRoomForTicket() *Error {
 	return &Error{
-		Status: http.StatusRequestHeaderFieldsTooLarge, code: codeInvalidRequest, Reason: reasonNoRoom, Header: policy.TicketHeader,
+		Status: http.StatusRequestHeaderFieldsTooLarge, code: codeInvalidRequest,
+		Reason: reasonNoRoom, Header: policy.TicketHeader,
 		Message: "the request's headers leave no room for " + policy.TicketHeader + "; send fewer or shorter headers",
 	}
 }
@@ -122,7 +123,10 @@ func tooLargeToSeal(err error) *Error {
 	}
 	return &Error{
 		Status: http.StatusRequestHeaderFieldsTooLarge, code: codeInvalidRequest, Reason: reasonSealed,
-		Message: fmt.Sprintf("the headers to be carried are too long: encrypted, they have to fit into %d bytes; send fewer or shorter ones", limit),
+		Message: fmt.Sprintf(
+			"the headers to be carried are too long: encrypted, they have to fit into %d bytes; send fewer or shorter ones",
+			limit,
+		),
 	}
 }
 
@@ -146,7 +150,8 @@ func storeFailed() *Error {
 func identityUnavailable() *Error {
 	return &Error{
 		Status: http.StatusServiceUnavailable, code: codeInternalError, Reason: reasonIdentity,
-		Message: "the discovery identity of this backend cannot be read right now; its operator has to make its file readable",
+		Message: "the discovery identity of this backend cannot be read right now; "+
+			"its operator has to make its file readable",
 	}
 }
 
@@ -154,6 +159,7 @@ func identityUnavailable() *Error {
 func headersNotShown() *Error {
 	return &Error{
 		Status: http.StatusInternalServerError, code: codeInternalError, Reason: reasonNotShown,
-		Message: "the proxy does not show this request's headers to Bellhop; its operator has to set request_header_mode to SEND",
+		Message: "the proxy does not show this request's headers to Bellhop; "+
+			"its operator has to set request_header_mode to SEND",
 	}
 }

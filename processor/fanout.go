@@ -10,8 +10,8 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// fanout serves one fan-out under one policy. A request is served by one fanout from beginning to end, so that none sees a
-// mix of two policies.
+// fanout serves one fan-out under one policy. A request is served by one fanout from beginning to end, so that none
+// sees a mix of two policies.
 type fanout struct {
 	*shared
 
@@ -21,8 +21,8 @@ type fanout struct {
 	identities map[string][]policy.Header // discovery identities, by backend
 	metrics    *metrics
 	lastSeen   *lastSeen
-	// discoveryPausedUntil is until when requests without a ticket get no discovery identity. A dry run gives out no tickets,
-	// so when it ends, requests of clients without one may still be under way.
+	// discoveryPausedUntil is until when requests without a ticket get no discovery identity. A dry run gives out no
+	// tickets, so when it ends, requests of clients without one may still be under way.
 	discoveryPausedUntil time.Time
 }
 
@@ -39,8 +39,8 @@ func (s *shared) fanout(keys ticket.Keys, rules Rules, before *fanouts) *fanout 
 	}
 }
 
-// fanout finds the fan-out that a filter names. A filter that names none means the fan-out without a name, or the only one
-// that there can be: one of several that is left alone is not meant by the filters of those that are not served.
+// fanout finds the fan-out that a filter names. A filter that names none means the fan-out without a name, or the only
+// one that there can be: one of several that is left alone is not meant by the filters of those that are not served.
 func (p *Processor) fanout(name string) (*fanout, error) {
 	all := *p.current.Load()
 	if found, ok := all[name]; ok {
@@ -48,13 +48,19 @@ func (p *Processor) fanout(name string) (*fanout, error) {
 	}
 	switch {
 	case name != "":
-		return nil, &Misconfiguration{"fanout", "the filter's bellhop-fanout is the fanout of no policy: make the two the same"}
+		return nil, &Misconfiguration{
+			"fanout",
+			"the filter's bellhop-fanout is the fanout of no policy: make the two the same",
+		}
 	case p.shared.Single && len(all) == 1:
 		for _, only := range all {
 			return only, nil
 		}
 	}
-	return nil, &Misconfiguration{"fanout", "the filter does not name its fan-out: add {key: bellhop-fanout, value: NAME} to its grpc_service.initial_metadata"}
+	return nil, &Misconfiguration{
+		"fanout",
+		"the filter does not name its fan-out: add {key: bellhop-fanout, value: NAME} to its grpc_service.initial_metadata",
+	}
 }
 
 // discoveryPausedUntil is until when a policy that is applied now gives no discovery identity.

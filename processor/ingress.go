@@ -40,7 +40,8 @@ func (f *fanout) ingress(ctx context.Context, _ Binding, request parsed) (Answer
 		return f.refuse(noRoomForTicket())
 	}
 	change := session.Change{Own: captured.Capture, Content: minted.Content}
-	if err := f.save(ctx, request, state, minted, change); err != nil && !f.storeFailed("the store cannot be written", err) {
+	if err := f.save(ctx, request, state, minted, change); err != nil &&
+		!f.storeFailed("the store cannot be written", err) {
 		return f.refuseAs(outcomeStoreFailed, storeFailed())
 	}
 	f.metrics.captured(captured, capture, leftOut)
@@ -77,7 +78,7 @@ func (f *fanout) exchange(request []policy.Header, hide []string, minted string)
 		line, dropped := ticket.Baggage(minted, valid(sent.Baggage))
 		f.metrics.baggageDropped.Add(float64(dropped))
 		answer.Set = append(answer.Set, policy.Header{Name: policy.BaggageHeader, Value: policy.NewValue(line)})
-	} else if sent.Taints() {
+	} else if sent.RewriteBaggage() {
 		answer.setBaggage(sent.Baggage)
 	}
 	return answer
@@ -100,9 +101,15 @@ func (f *fanout) lookup(ctx context.Context, request parsed) (session.State, err
 	return state, err
 }
 
-// save makes the ticket redeemable and writes what changes in the session. A dry run gives out no ticket. A session that
-// its client ends is not written again.
-func (f *fanout) save(ctx context.Context, request parsed, state session.State, minted ticket.Ticket, change session.Change) error {
+// save makes the ticket redeemable and writes what changes in the session. A dry run gives out no ticket. A session
+// that its client ends is not written again.
+func (f *fanout) save(
+	ctx context.Context,
+	request parsed,
+	state session.State,
+	minted ticket.Ticket,
+	change session.Change,
+) error {
 	var saved error
 	if !f.observes() {
 		saved = f.tickets.Save(ctx, minted)

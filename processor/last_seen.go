@@ -10,8 +10,8 @@ import (
 	"bellhop/policy"
 )
 
-// lastSeen records when a client last sent each header of a policy, and when a request last reached each declared backend.
-// What is never seen is the sign of a misspelt name.
+// lastSeen records when a client last sent each header of a policy, and when a request last reached each declared
+// backend. What is never seen is the sign of a misspelt name.
 type lastSeen struct {
 	headers  map[string]*atomic.Int64 // by the name or family that the policy lists; Unix time in ns, 0: never
 	backends map[string]*atomic.Int64
@@ -63,8 +63,8 @@ func unseen(all map[string]*atomic.Int64, since, now time.Time, interval time.Du
 	return names
 }
 
-// WarnOfUnseen logs, at each interval, every header that no client has sent and every backend that no request has reached
-// for that long. It returns when ctx is done.
+// WarnOfUnseen logs, at each interval, every header that no client has sent and every backend that no request has
+// reached for that long. It returns when ctx is done.
 func (p *Processor) WarnOfUnseen(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()

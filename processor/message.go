@@ -92,7 +92,8 @@ func parse(request Request) parsed {
 	return p
 }
 
-// mayBeginSession reports whether the response to a request without a session may begin one. A modern request never does.
+// mayBeginSession reports whether the response to a request without a session may begin one. A modern request never
+// does.
 func (p parsed) mayBeginSession() bool {
 	return p.sessionID == "" && !p.modern && (p.method == "" || p.method == http.MethodPost) &&
 		(p.operation.Method == "" || p.operation.Method == "initialize")

@@ -27,8 +27,8 @@ const (
 	outcomeStoreFailed   outcome = "store_failed"
 )
 
-// metricFamilies are the processor's own metrics. Labels are names from policies and from Envoy's configuration, never from
-// a request, so clients cannot make new series: a header of a family is counted under the family.
+// metricFamilies are the processor's own metrics. Labels are names from policies and from Envoy's configuration, never
+// from a request, so clients cannot make new series: a header of a family is counted under the family.
 type metricFamilies struct {
 	requests          *prometheus.CounterVec
 	headers           *prometheus.CounterVec
@@ -131,7 +131,8 @@ func (m *metrics) rejected(backend string, rejection *policy.Rejection) {
 	m.header(rejection.Header, backend, "rejected")
 }
 
-// captured counts a request whose capture, with what its session adds, is complete; leftOut are kept headers that broke a limit.
+// captured counts a request whose capture, with what its session adds, is complete; leftOut are kept headers that broke
+// a limit.
 func (m *metrics) captured(captured policy.Captured, complete policy.Capture, leftOut []string) {
 	if len(complete) == 0 {
 		m.request(Ingress, outcomeEmpty)

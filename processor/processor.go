@@ -21,8 +21,8 @@ type Settings struct {
 	// StoreTimeout bounds what one message may wait for the store, whatever it asks of it. Optional; 0: a store that never
 	// makes a caller wait.
 	StoreTimeout time.Duration
-	// FailOpen lets requests go on without the headers that a failing store could not save or return; else they are refused.
-	// A required header is missing in either case. Optional.
+	// FailOpen lets requests go on without the headers that a failing store could not save or return; else they are
+	// refused. A required header is missing in either case. Optional.
 	FailOpen bool
 	// Single says that there is one fan-out and never another, so that filters need not name it. Optional.
 	Single  bool
@@ -39,7 +39,8 @@ type Processor struct {
 // Rules are what one fan-out is served by.
 type Rules struct {
 	Policy *policy.Policy
-	// Identities are the discovery identities, by backend. An empty one could not be read: requests that need it are refused.
+	// Identities are the discovery identities, by backend. An empty one could not be read: requests that need it are
+	// refused.
 	Identities map[string][]policy.Header
 }
 
@@ -61,9 +62,9 @@ func New(settings Settings, keys ticket.Keys, all ...Rules) *Processor {
 	return p
 }
 
-// Apply replaces the keys and the rules of all fan-outs at once, from the next request on; no two of them may have the same
-// name. Requests under way keep the rules that they began with. Tickets made under earlier rules of the same fan-out can
-// still be redeemed.
+// Apply replaces the keys and the rules of all fan-outs at once, from the next request on; no two of them may have the
+// same name. Requests under way keep the rules that they began with. Tickets made under earlier rules of the same
+// fan-out can still be redeemed.
 func (p *Processor) Apply(keys ticket.Keys, all ...Rules) {
 	before := p.current.Load()
 	next := make(fanouts, len(all))
@@ -112,8 +113,8 @@ func (p *Processor) Response(ctx context.Context, pending *Pending, response Res
 	return Answer{Set: pending.explanation}
 }
 
-// SessionNotFound ends the session of that name (see [Answer.Session]): the fan-out has answered 404 to a request of it. An
-// error is a [Misconfiguration].
+// SessionNotFound ends the session of that name (see [Answer.Session]): the fan-out has answered 404 to a request of
+// it. An error is a [Misconfiguration].
 func (p *Processor) SessionNotFound(ctx context.Context, fanout, name string) error {
 	f, err := p.fanout(fanout)
 	if err != nil {
@@ -125,15 +126,20 @@ func (p *Processor) SessionNotFound(ctx context.Context, fanout, name string) er
 	return nil
 }
 
-// HeadersNotShown counts and logs a filter that shows other parts of a request but not its headers. Such a request would
-// pass with all the headers that Bellhop is there to take off, so the answer refuses it, but for a policy that only
-// observes. An error is a [Misconfiguration].
+// HeadersNotShown counts and logs a filter that shows other parts of a request but not its headers. Such a request
+// would pass with all the headers that Bellhop is there to take off, so the answer refuses it, but for a policy that
+// only observes. An error is a [Misconfiguration].
 func (p *Processor) HeadersNotShown(binding Binding) (Answer, error) {
 	f, err := p.fanout(binding.Fanout)
 	if err != nil {
 		return Answer{}, err
 	}
-	p.Refused(&Misconfiguration{Reason: "processing_mode", Message: "the filter shows no request headers: set request_header_mode to SEND in its processing_mode"})
+	p.Refused(
+		&Misconfiguration{
+			Reason:  "processing_mode",
+			Message: "the filter shows no request headers: set request_header_mode to SEND in its processing_mode",
+		},
+	)
 	if f.observes() {
 		return Answer{}, nil
 	}

@@ -9,9 +9,9 @@ import (
 	"bellhop/processor/session"
 )
 
-// pending says what the response to a request is needed for. Most are not: the response to a session's first request names
-// the session, and that to a DELETE confirms its end. That the fan-out no longer knows a session comes by an access log
-// instead, so that a call under way never depends on Bellhop: see [Processor.SessionNotFound].
+// pending says what the response to a request is needed for. Most are not: the response to a session's first request
+// names the session, and that to a DELETE confirms its end. That the fan-out no longer knows a session comes by an
+// access log instead, so that a call under way never depends on Bellhop: see [Processor.SessionNotFound].
 func (f *fanout) pending(request parsed, state session.State, change session.Change) *Pending {
 	if !f.policy.KeepsSessions() {
 		return nil

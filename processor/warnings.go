@@ -8,7 +8,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// warningInterval is how often one warning is logged at most, so that no client can fill the log. Metrics count them all.
+// warningInterval is how often one warning is logged at most, so that no client can fill the log. Metrics count them
+// all.
 const warningInterval = time.Minute
 
 // warnings logs each message at most once per interval.

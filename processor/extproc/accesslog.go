@@ -15,7 +15,8 @@ const (
 	sessionField      = "session"
 )
 
-// fromUpstream is how Envoy says that a response is the fan-out's, and not one of its own, such as where it has no route.
+// fromUpstream is how Envoy says that a response is the fan-out's, and not one of its own, such as where it has no
+// route.
 const fromUpstream = "via_upstream"
 
 // sessionMetadata hands Envoy Bellhop's name for the session of a request. It comes back in the access log.
@@ -54,13 +55,14 @@ func (s *Service) StreamAccessLogs(stream accesslogservicev3.AccessLogService_St
 	}
 }
 
-// sessionNotFound returns the session of a POST that the fan-out answered with 404. A GET says nothing: a fan-out without
-// event streams may answer it so. Envoy only has a name for a session whose own principal sent the request.
+// sessionNotFound returns the session of a POST that the fan-out answered with 404. A GET says nothing: a fan-out
+// without event streams may answer it so. Envoy only has a name for a session whose own principal sent the request.
 func sessionNotFound(entry *accesslogv3.HTTPAccessLogEntry) (name string, ok bool) {
 	metadata := entry.GetCommonProperties().GetMetadata().GetFilterMetadata()[metadataNamespace]
 	name = metadata.GetFields()[sessionField].GetStringValue()
 	post := entry.GetRequest().GetRequestMethod() == corev3.RequestMethod_POST
 	response := entry.GetResponse()
-	notFound := response.GetResponseCode().GetValue() == http.StatusNotFound && response.GetResponseCodeDetails() == fromUpstream
+	notFound := response.GetResponseCode().GetValue() == http.StatusNotFound &&
+		response.GetResponseCodeDetails() == fromUpstream
 	return name, name != "" && post && notFound
 }

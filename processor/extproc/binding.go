@@ -34,23 +34,37 @@ func bind(ctx context.Context) (processor.Binding, error) {
 	} {
 		values := metadata.ValueFromIncomingContext(ctx, entry.key)
 		if len(values) > 1 {
-			return binding, misconfigured(entry.reason, "the filter sets %s more than once: keep one in its grpc_service.initial_metadata", entry.key)
+			return binding, misconfigured(
+				entry.reason,
+				"the filter sets %s more than once: keep one in its grpc_service.initial_metadata",
+				entry.key,
+			)
 		}
 		if len(values) == 1 {
 			*entry.into = values[0]
 		}
 	}
 	if reads != "" && reads != readsMCP {
-		return binding, misconfigured("reads", "the filter's bellhop-reads is not mcp: correct its grpc_service.initial_metadata, or leave it out")
+		return binding, misconfigured(
+			"reads",
+			"the filter's bellhop-reads is not mcp: correct its grpc_service.initial_metadata, or leave it out",
+		)
 	}
 	binding.Role, binding.ReadsBodies = processor.Role(role), reads == readsMCP
 	switch binding.Role {
 	case processor.Ingress, processor.Egress:
 		return binding, nil
 	case "":
-		return binding, misconfigured("role", "the filter sets no role: add {key: bellhop-role, value: ingress} or {…, value: egress} to its grpc_service.initial_metadata")
+		return binding, misconfigured(
+			"role",
+			"the filter sets no role: add {key: bellhop-role, value: ingress} or {…, value: egress} "+
+				"to its grpc_service.initial_metadata",
+		)
 	default:
-		return binding, misconfigured("role", "the filter's bellhop-role is neither ingress nor egress: correct its grpc_service.initial_metadata")
+		return binding, misconfigured(
+			"role",
+			"the filter's bellhop-role is neither ingress nor egress: correct its grpc_service.initial_metadata",
+		)
 	}
 }
 

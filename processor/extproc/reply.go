@@ -72,8 +72,8 @@ type headerLine struct {
 	value  corev3.HeaderValue
 }
 
-// set fills in a line. Envoy reads only raw_value and append: append unset replaces the header, append true adds a line;
-// append_action it ignores (measured with Envoy 1.40).
+// set fills in a line. Envoy reads only raw_value and append: append unset replaces the header, append true adds a
+// line; append_action it ignores (measured with Envoy 1.40).
 func (l *headerLine) set(header policy.Header, another bool) *corev3.HeaderValueOption {
 	l.value.Key, l.value.RawValue = header.Name, []byte(header.Value.Reveal())
 	l.option.Header = &l.value

@@ -36,8 +36,8 @@ func (s *Service) Register(server grpc.ServiceRegistrar) {
 	accesslogv3.RegisterAccessLogServiceServer(server, s)
 }
 
-// Drain ends the streams that only wait for a response, so that a stop fails no call; what the response would have said of
-// its session is lost. It ends access logs too: Envoy goes on with another Bellhop. It is called once.
+// Drain ends the streams that only wait for a response, so that a stop fails no call; what the response would have said
+// of its session is lost. It ends access logs too: Envoy goes on with another Bellhop. It is called once.
 func (s *Service) Drain() { close(s.draining) }
 
 // refuse ends a stream whose filter is misconfigured.

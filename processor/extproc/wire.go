@@ -65,8 +65,8 @@ func readBody(message *extprocv3.ProcessingRequest) processor.Body {
 	}
 }
 
-// readID returns a JSON-RPC id, which is text or a number. A number that Envoy's metadata may have rounded, or that JSON
-// would write in another way, is not known: the client would not find its request by it.
+// readID returns a JSON-RPC id, which is text or a number. A number that Envoy's metadata may have rounded, or that
+// JSON would write in another way, is not known: the client would not find its request by it.
 func readID(value *structpb.Value) any {
 	switch kind := value.GetKind().(type) {
 	case *structpb.Value_StringValue:

@@ -114,14 +114,14 @@ func TestAKeyFileThatOthersCanReadIsWarnedOf(t *testing.T) {
 		keyFile = write(t, folder, "keys", string(first))
 		must(t, os.Chmod(keyFile, 0o644))
 	}, func(c *server.Config) { c.KeyFile = keyFile })
-	if log := s.log.String(); !strings.Contains(log, "everybody on this machine can use the key file") {
+	if log := s.log.String(); !strings.Contains(log, "every user of this machine can read or write the key file") {
 		t.Errorf("nobody is warned: %s", log)
 	}
 	second, err := ticket.AddKey(nil, 2)
 	must(t, err)
 	must(t, os.WriteFile(keyFile, second, 0o644))
 	wait(t, func() bool {
-		return strings.Count(s.log.String(), "everybody on this machine can use the key file") == 2
+		return strings.Count(s.log.String(), "every user of this machine can read or write the key file") == 2
 	})
 	quiet := serve(t, older+"ticket: {mode: sealed}\n", nil)
 	if log := quiet.log.String(); !strings.Contains(log, "sealed tickets without --key-file") {

@@ -11,8 +11,8 @@ import (
 	"bellhop/policy"
 )
 
-// Names makes the names under which sessions and principals are stored: keyed digests, so that neither a session's ID nor
-// a user's credential is stored. Safe for concurrent use.
+// Names makes the names under which sessions and principals are stored: keyed digests, so that neither a session's ID
+// nor a user's credential is stored. Safe for concurrent use.
 type Names struct {
 	macs   *sync.Pool // of hash.Hash: resetting a keyed MAC is cheaper than making one
 	fanout string

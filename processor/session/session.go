@@ -1,5 +1,5 @@
-// Package session tracks MCP sessions: which of them keeps which headers of which principal, and the content of the last
-// ticket that each was issued.
+// Package session tracks MCP sessions: which of them keeps which headers of which principal, and the content of the
+// last ticket that each was issued.
 package session
 
 import (
@@ -19,12 +19,12 @@ type Record struct {
 
 // Store keeps the records of sessions under their names. Implementations are safe for concurrent use.
 type Store interface {
-	// Lookup returns the record of a session, and false where there is none. Only a lookup by its own principal extends its
-	// life. An error means that the store cannot tell.
+	// Lookup returns the record of a session, and false where there is none. Only a lookup by its own principal extends
+	// its life. An error means that the store cannot tell.
 	Lookup(ctx context.Context, name, principal string) (Record, bool, error)
 	// Update writes what change makes of a session's record, the zero one where there is none, until the session has not
-	// been used for idle. No other update comes in between, but change may be called several times; where it returns false,
-	// nothing is written.
+	// been used for idle. No other update comes in between, but change may be called several times; where it returns
+	// false, nothing is written.
 	Update(ctx context.Context, name string, idle time.Duration, change func(Record) (Record, bool)) error
 	// End deletes a session.
 	End(ctx context.Context, name string) error

@@ -26,8 +26,8 @@ func NewTracker(keys [][]byte, p *policy.Policy, store Store) *Tracker {
 	return t
 }
 
-// State is what a request may know of its session. Headers are neither read from nor saved to another principal's session.
-// Requests without a principal have no session unless session.bind is empty.
+// State is what a request may know of its session. Headers are neither read from nor saved to another principal's
+// session. Requests without a principal have no session unless session.bind is empty.
 type State struct {
 	Name      string // of the session; empty: the request has none that it may use
 	Found     bool   // the store has a record of it
@@ -60,8 +60,8 @@ type Request struct {
 	Headers []policy.Header // for the principal
 }
 
-// Lookup finds the session of a request. An error means that the store cannot tell; it is returned only where the policy
-// keeps headers for sessions and the request could have had some, because it costs no header otherwise.
+// Lookup finds the session of a request. An error means that the store cannot tell; it is returned only where the
+// policy keeps headers for sessions and the request could have had some, because it costs no header otherwise.
 func (t *Tracker) Lookup(ctx context.Context, request Request) (State, error) {
 	keeps := t.policy.KeepsSessions()
 	if !keeps && t.policy.Sealed() {
@@ -127,8 +127,8 @@ func denial(state State) Denial {
 	return NoPrincipal
 }
 
-// ErrSupersession wraps an error after which only the last issued ticket is not recorded: no header is lost, but a ticket
-// that it superseded can be used for longer.
+// ErrSupersession wraps an error after which only the last issued ticket is not recorded: no header is lost, but a
+// ticket that it superseded can be used for longer.
 var ErrSupersession = errors.New("the last issued ticket of a session is not recorded")
 
 // Change is what a request changes in its session.
@@ -137,8 +137,8 @@ type Change struct {
 	Content string         // of the ticket that it was issued; empty: not tracked
 }
 
-// Save writes what a request changes in its session. It writes nothing while nothing changes, and nothing where there is
-// nothing to keep.
+// Save writes what a request changes in its session. It writes nothing while nothing changes, and nothing where there
+// is nothing to keep.
 func (t *Tracker) Save(ctx context.Context, state State, change Change) error {
 	if !state.CanKeep {
 		change.Own = nil
@@ -181,7 +181,8 @@ func (t *Tracker) merge(state State, change Change, now Record) (Record, bool) {
 	return next, true
 }
 
-// Opening is the record of a session that the response to a request may begin. It is nil where the request keeps nothing.
+// Opening is the record of a session that the response to a request may begin. It is nil where the request keeps
+// nothing.
 func (t *Tracker) Opening(state State, change Change) *Record {
 	kept := t.policy.Kept(change.Own)
 	if !state.CanKeep || len(kept) == 0 {

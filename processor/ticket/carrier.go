@@ -14,13 +14,13 @@ const (
 	maxBaggageMembers = 64
 )
 
-// Carried is what one request holds of tickets.
+// Carried is all that one request holds of tickets and baggage.
 type Carried struct {
 	Header  []string // lines of the ticket header
 	Member  []string // values of the baggage member
 	Baggage string   // the other baggage members, joined into one line
-	// Unsound says that the baggage held members that are no members by the standard, and that are not in Baggage.
-	Unsound bool
+	// Malformed says that the baggage held members that the standard does not allow. They are not in Baggage.
+	Malformed bool
 }
 
 // Read finds every ticket in a request, in either carrier.
@@ -41,7 +41,7 @@ func Read(request []policy.Header) Carried {
 				case kind == foreign:
 					others = append(others, member)
 				default:
-					carried.Unsound = true
+					carried.Malformed = true
 				}
 			}
 		}
@@ -50,16 +50,15 @@ func Read(request []policy.Header) Carried {
 	return carried
 }
 
-// Taints reports whether the baggage must not go on as it came: it holds tickets, or what a lenient reader could take
-// for one.
-func (c Carried) Taints() bool { return len(c.Member) > 0 || c.Unsound }
+// RewriteBaggage reports whether the baggage must not go on as it came: it holds tickets, or what a lenient reader
+// could take for one.
+func (c Carried) RewriteBaggage() bool { return len(c.Member) > 0 || c.Malformed }
 
 // Any reports whether the request holds anything that claims to be a ticket.
 func (c Carried) Any() bool { return len(c.Header) > 0 || len(c.Member) > 0 }
 
-// Ticket returns the ticket of the first of the carriers that holds one. It is empty where that carrier holds
-// several different ones, because no choice among them would be safe. The second result reports that the carriers
-// contradict each other.
+// Ticket returns the ticket of the first carrier that holds one. It is empty where that carrier holds several different
+// ones, because no choice among them is safe. The second result reports that the carriers hold different tickets.
 func (c Carried) Ticket(carriers []policy.Carrier) (ticket string, mismatch bool) {
 	var found []string
 	for _, carrier := range carriers {
@@ -80,9 +79,8 @@ func (c Carried) Ticket(carriers []policy.Carrier) (ticket string, mismatch bool
 	return found[0], mismatch
 }
 
-// Baggage returns the baggage line with the ticket's member in front, because readers drop from the end. Members
-// that would take the line beyond what readers accept are left out, whole, from the end; the second result counts
-// them.
+// Baggage returns the baggage line with the ticket's member in front, because readers drop members from the end.
+// Members beyond what readers accept are left out, whole, from the end; the second result counts them.
 func Baggage(ticket, others string) (line string, dropped int) {
 	line = policy.BaggageMember + "=" + ticket
 	if others == "" {
@@ -104,14 +102,14 @@ func Baggage(ticket, others string) (line string, dropped int) {
 type kind int
 
 const (
-	unsound kind = iota // no member by the standard
-	ours                // Bellhop's
-	foreign             // somebody else's
+	malformed kind = iota // not allowed by the standard
+	ours                  // Bellhop's
+	foreign               // of another vendor
 )
 
-// read tells whose a baggage member is, and the value of ours without its properties. Readers are more lenient than
+// read classifies a baggage member, and returns the value of ours without its properties. Readers are more lenient than
 // the standard, each in its own way: OpenTelemetry trims any Unicode space off a key, others fold its case or decode
-// it. So ours is whatever any of them could take for it, and what has no token for a key is nobody's.
+// it. So ours is whatever any of them could take for it, and a member whose key is no token is malformed.
 func read(member string) (value string, _ kind) {
 	key, value, hasValue := strings.Cut(member, "=")
 	key = strings.Trim(key, " \t")
@@ -125,7 +123,7 @@ func read(member string) (value string, _ kind) {
 	case strings.EqualFold(strings.TrimSpace(lenient), policy.BaggageMember):
 		return value, ours
 	case !hasValue || !policy.ValidName(key):
-		return "", unsound
+		return "", malformed
 	default:
 		return "", foreign
 	}

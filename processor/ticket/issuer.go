@@ -39,7 +39,8 @@ func NewIssuer(keys Keys, p *policy.Policy, store Store, supersession Supersessi
 // Ticket is the ticket of one capture.
 type Ticket struct {
 	Text string // what crosses the fan-out
-	// Content names what the capture holds, for supersession; empty for a sealed ticket, which is redeemed without a look-up.
+	// Content names what the capture holds, for supersession; empty for a sealed ticket, which is redeemed without a
+	// look-up.
 	Content string
 	capture policy.Capture
 }
@@ -88,9 +89,10 @@ type Redeemed struct {
 	Mismatch bool           // the carriers held different tickets
 }
 
-// Redeem finds the capture that the ticket in a request names. Whatever claims to be a ticket and is none makes the status
-// unknown: only a request with nothing of the kind was caused by no client. Tickets of both modes are redeemed, because
-// those from before a reload may still be under way. An error means that the store cannot tell; the status is unknown then.
+// Redeem finds the capture that the ticket in a request names. Whatever claims to be a ticket and is none makes the
+// status unknown: only a request with nothing of the kind was caused by no client. Tickets of both modes are redeemed,
+// because those from before a reload may still be under way. An error means that the store cannot tell; the status is
+// unknown then.
 func (i *Issuer) Redeem(ctx context.Context, carried Carried) (Redeemed, error) {
 	if !carried.Any() {
 		return Redeemed{Status: policy.StatusNone}, nil
@@ -122,6 +124,6 @@ func (i *Issuer) open(ctx context.Context, text string) (policy.TicketStatus, po
 	}
 }
 
-// content names what a capture holds. The name depends on neither time nor key: a rotated ticket supersedes nothing, and
-// all tickets of a superseded capture are superseded together.
+// content names what a capture holds. The name depends on neither time nor key: a rotated ticket supersedes nothing,
+// and all tickets of a superseded capture are superseded together.
 func (i *Issuer) content(capture policy.Capture) string { return i.scope + Content(capture) }

@@ -18,10 +18,9 @@ import (
 // KeyBytes is the length of a key in bytes.
 const KeyBytes = 32
 
-// Key is the secret under which tickets are made. It prints as nothing but its kind.
+// Key is a secret under which tickets are made. It prints as "[KEY]".
 //
-// It is behind a pointer because fmt prints the fields of what it reaches through an unexported field, whatever
-// formatter that has.
+// The secret is behind a pointer, because fmt prints the fields of an unexported field whatever formatter it has.
 type Key struct{ secret *string }
 
 // Format implements [fmt.Formatter] for every verb, without the secret.
@@ -41,8 +40,7 @@ func (k Key) Derive(purpose string) []byte {
 
 func (k Key) equal(other Key) bool { return hmac.Equal([]byte(*k.secret), []byte(*other.secret)) }
 
-// Keys are those of a key file, at least one, the newest first. The newest makes what is new; all of them recognise what
-// was made before.
+// Keys are those of a key file, at least one, the newest first. The newest makes tickets; all of them redeem.
 type Keys []Key
 
 // RandomKeys makes a key that lives as long as the process.
@@ -71,8 +69,8 @@ func NewLine() string {
 	return base64.StdEncoding.EncodeToString(secret)
 }
 
-// ParseKeys reads a key file: one key a line, 32 bytes in base64, the newest first, where empty lines and lines that begin
-// with # are passed over; or a cleartext Tink keyset in JSON. An error names the line or the key, never its content.
+// ParseKeys reads a key file: one key per line, 32 bytes in base64, the newest first; empty lines and lines that begin
+// with # are ignored. Or a cleartext Tink keyset in JSON. An error names the line or the key, never its content.
 func ParseKeys(file []byte) (Keys, error) {
 	if isKeyset(file) {
 		return parseKeyset(file)
@@ -91,7 +89,7 @@ func ParseKeys(file []byte) (Keys, error) {
 	return keys, nil
 }
 
-// lines are those of a key file that are meant to be keys, by their number from 1.
+// lines are the lines of a key file that hold keys, by their number from 1.
 func lines(file []byte) iter.Seq2[int, string] {
 	return func(yield func(int, string) bool) {
 		number := 0
@@ -104,22 +102,26 @@ func lines(file []byte) iter.Seq2[int, string] {
 	}
 }
 
-// AddKey puts a new key in front of a key file's and leaves at most keep of the keys that it had.
+// AddKey puts a new key in front of those in a key file, of which it keeps at most keep.
 func AddKey(file []byte, keep int) ([]byte, error) {
 	return rewrite(file, func(old []entry) ([]entry, error) {
 		if staged(old) {
-			return nil, errors.New("its last key is staged, and would be cut off some day; promote it: bellhop keygen --promote FILE")
+			return nil, errors.New(
+				"its last key is staged, and a later --add would drop it; promote it first: bellhop keygen --promote FILE",
+			)
 		}
 		return append([]entry{{key: NewLine()}}, old[:min(keep, len(old))]...), nil
 	})
 }
 
-// StageKey puts a new key behind a key file's: it redeems and makes nothing yet.
+// StageKey puts a new key behind those in a key file: it redeems, and makes no tickets yet.
 func StageKey(file []byte) ([]byte, error) {
 	return rewrite(file, func(old []entry) ([]entry, error) {
 		switch {
 		case len(old) == 0:
-			return nil, errors.New("it has no key yet, so there is none to stage one behind; make it with: bellhop keygen --add FILE")
+			return nil, errors.New(
+				"it has no key yet, and a staged key cannot be the only one; add one first: bellhop keygen --add FILE",
+			)
 		case staged(old):
 			return nil, errors.New("its last key is staged already; promote it: bellhop keygen --promote FILE")
 		default:
@@ -128,7 +130,7 @@ func StageKey(file []byte) ([]byte, error) {
 	})
 }
 
-// PromoteKey takes the staged key of a key file to the front and leaves at most keep of the others.
+// PromoteKey moves the staged key of a key file to the front and keeps at most keep of the others.
 func PromoteKey(file []byte, keep int) ([]byte, error) {
 	return rewrite(file, func(old []entry) ([]entry, error) {
 		if !staged(old) {
@@ -141,8 +143,8 @@ func PromoteKey(file []byte, keep int) ([]byte, error) {
 
 const (
 	keysHeading = "# Keys of Bellhop's tickets, the newest first.\n"
-	// stagedMark stands above a staged key: by its place alone it could not be told from an old one.
-	stagedMark = "# Staged: redeems, and makes nothing until it is promoted."
+	// stagedMark stands above a staged key, which its place alone does not distinguish from an old one.
+	stagedMark = "# Staged: redeems, and makes no tickets until it is promoted."
 )
 
 // entry is a key of a raw key file.
@@ -161,8 +163,8 @@ func staged(keys []entry) bool {
 	return len(keys) > 0 && strings.Contains(keys[len(keys)-1].above, stagedMark+"\n")
 }
 
-// rewrite changes the keys of a raw key file, which may be empty. Comments go with the key below them; those above the
-// first key and below the last stay where they are. A Tink keyset is not Bellhop's to write.
+// rewrite changes the keys of a raw key file, which may be empty. Comments move with the key below them; those above
+// the first key and below the last stay where they are. Tink keysets are left to tinkey.
 func rewrite(file []byte, change func(old []entry) ([]entry, error)) ([]byte, error) {
 	if isKeyset(file) {
 		return nil, errors.New("it is a Tink keyset; rotate it with: tinkey rotate-keyset")
@@ -203,12 +205,12 @@ func entries(file []byte) (keys []entry, below string) {
 	return keys, below
 }
 
-// Exposed says what is wrong with the permissions of a key file, or nothing. A group may read it: so Kubernetes mounts
-// Secrets.
+// Exposed says what is wrong with the permissions of a key file, or nothing. A group may read it, because that is how
+// Kubernetes mounts Secrets.
 func Exposed(mode fs.FileMode) string {
 	switch {
 	case mode&0o007 != 0:
-		return "everybody on this machine can use the key file"
+		return "every user of this machine can read or write the key file"
 	case mode&0o020 != 0:
 		return "a group can write the key file"
 	default:

@@ -61,10 +61,12 @@ func TestATinkKeysetThatIsOfNoUse(t *testing.T) {
 	for want, file := range map[string][]byte{
 		"it has 16 bytes":      tinkFile(t, aead.AES128GCMKeyTemplate()),
 		"neither an HMAC":      tinkFile(t, aead.XChaCha20Poly1305KeyTemplate()),
-		"no key of the keyset": bytes.ReplaceAll(tinkFile(t, daead.AESSIVKeyTemplate()), []byte("ENABLED"), []byte("DISABLED")),
+		"no key of the keyset": bytes.ReplaceAll(
+			tinkFile(t, daead.AESSIVKeyTemplate()), []byte("ENABLED"), []byte("DISABLED")),
 		"is no Tink keyset":    []byte(`{"canary": 1}`),
 	} {
-		if _, err := ticket.ParseKeys(file); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary") {
+		if _, err := ticket.ParseKeys(file); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "canary") {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
@@ -100,7 +102,9 @@ func TestAKeyIsAddedInFront(t *testing.T) {
 }
 
 func TestPermissionsOfAKeyFile(t *testing.T) {
-	for mode, want := range map[fs.FileMode]string{0o600: "", 0o400: "", 0o440: "", 0o640: "", 0o660: "a group can write", 0o644: "everybody", 0o604: "everybody"} {
+	for mode, want := range map[fs.FileMode]string{
+		0o600: "", 0o400: "", 0o440: "", 0o640: "", 0o660: "a group can write", 0o644: "every user", 0o604: "every user",
+	} {
 		if got := ticket.Exposed(mode); (want == "") != (got == "") || !strings.Contains(got, want) {
 			t.Errorf("%o: %q, want %q", mode, got, want)
 		}
@@ -176,7 +180,8 @@ func TestCommentsStayWithTheirKeys(t *testing.T) {
 	if string(file) != want {
 		t.Errorf("the file is\n%swant\n%s", file, want)
 	}
-	if file, err = ticket.AddKey([]byte("# Ours.\n"), 2); err != nil || !strings.HasPrefix(string(file), "# Ours.\n") || strings.Count(string(file), "#") != 1 {
+	if file, err = ticket.AddKey([]byte("# Ours.\n"), 2); err != nil || !strings.HasPrefix(string(file), "# Ours.\n") ||
+		strings.Count(string(file), "#") != 1 {
 		t.Errorf("%v, and the comment of a file without keys does not stay:\n%s", err, file)
 	}
 }

@@ -15,15 +15,18 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// isKeyset reports whether a key file is a Tink keyset in JSON (https://developers.google.com/tink/key-management-overview).
+// isKeyset reports whether a key file is a Tink keyset in JSON
+// (https://developers.google.com/tink/key-management-overview).
 func isKeyset(file []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(file), []byte("{")) }
 
-// parseKeyset reads a cleartext Tink keyset in JSON: its primary key first, then the others that are enabled. Tink knows
-// no key for what Bellhop does with one, so any symmetric key will do: of each only the secret is taken.
+// parseKeyset reads a cleartext Tink keyset in JSON: its primary key first, then the others that are enabled. Tink has
+// no key type for tickets, so any symmetric key will do: only its secret is used.
 func parseKeyset(file []byte) (Keys, error) {
 	read, err := keyset.NewJSONReader(bytes.NewReader(file)).Read()
 	if err != nil {
-		return nil, errors.New("it begins with { and is no Tink keyset in JSON: write one with tinkey, or raw keys with: bellhop keygen")
+		return nil, errors.New(
+			"it begins with { but is not a Tink keyset in JSON: write one with tinkey, or raw keys with: bellhop keygen",
+		)
 	}
 	var keys Keys
 	for _, entry := range read.GetKey() {
@@ -32,7 +35,11 @@ func parseKeyset(file []byte) (Keys, error) {
 		}
 		material, err := material(entry.GetKeyData())
 		if err != nil {
-			return nil, fmt.Errorf("key %d of the keyset: %w; make one with: tinkey create-keyset --key-template AES256_SIV", entry.GetKeyId(), err)
+			return nil, fmt.Errorf(
+				"key %d of the keyset: %w; make one with: tinkey create-keyset --key-template AES256_SIV",
+				entry.GetKeyId(),
+				err,
+			)
 		}
 		made := newKey(material)
 		if entry.GetKeyId() == read.GetPrimaryKeyId() {
@@ -47,7 +54,7 @@ func parseKeyset(file []byte) (Keys, error) {
 	return keys, nil
 }
 
-// material is the secret of a key, in the length of Bellhop's own.
+// material is the secret of a Tink key, hashed to the length of a Bellhop key.
 func material(data *tinkpb.KeyData) ([]byte, error) {
 	var secret []byte
 	switch data.GetTypeUrl() {

@@ -13,8 +13,8 @@ import (
 	"bellhop/policy"
 )
 
-// The most that a sealed ticket may be long, by the carrier, in bytes: what was measured to cross vMCP whole, less a
-// little. Baggage is lost, silently, above 8,192 bytes in all.
+// The longest sealed ticket, by carrier, in bytes: a little less than what was measured to cross vMCP. Baggage above
+// 8,192 bytes in all is lost silently.
 const (
 	MaxSealedInHeader  = 12 << 10
 	MaxSealedInBaggage = maxBaggageBytes - len(policy.BaggageMember) - 1
@@ -25,13 +25,13 @@ const (
 	sealedVersion = 1
 	keyIDBytes    = 4
 	sivBytes      = 16
-	// block is to what a capture is filled up, in bytes, so that the length of a ticket tells little of it, and is never
-	// that of a stored one.
+	// block is the size in bytes to whose multiple a capture is padded, so that the length of a ticket reveals little of
+	// it, and is never that of a stored one.
 	block = 32
 )
 
-// Sealer makes and opens tickets that hold their capture themselves, encrypted: whoever has the key needs no store. The
-// encryption is deterministic (AES-SIV, RFC 5297), so the same headers have the same ticket on every replica. Safe for
+// Sealer makes and opens tickets that hold their capture themselves, encrypted, so that they need no store. The
+// encryption is deterministic (AES-SIV, RFC 5297): the same headers have the same ticket on every replica. Safe for
 // concurrent use.
 type Sealer struct {
 	keys     []sealingKey // the newest first
@@ -45,8 +45,8 @@ type sealingKey struct {
 	cipher *subtle.AESSIV
 }
 
-// NewSealer makes and opens the tickets of one fan-out. The same headers get a new ticket every rotate; one can be opened
-// until lifetime after that.
+// NewSealer makes and opens the tickets of one fan-out. The same headers get a new ticket every rotate; one can be
+// opened until lifetime after that.
 func NewSealer(keys Keys, fanout string, rotate, lifetime time.Duration) *Sealer {
 	s := &Sealer{fanout: []byte(sealedDomain + "\x00" + fanout), rotate: rotate, lifetime: lifetime}
 	for _, key := range keys {
@@ -74,8 +74,8 @@ func (s *Sealer) Seal(capture policy.Capture, now time.Time) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(append(key.id[:], sealed...)), nil
 }
 
-// Open returns the capture that a ticket holds. Whatever is wrong with one, it is not known: forged, expired, of another
-// fan-out, or under a key that is no longer there.
+// Open returns the capture that a ticket holds. It is false for a ticket that is forged, expired, of another fan-out,
+// or under a key that is no longer there.
 func (s *Sealer) Open(text string, now time.Time) (policy.Capture, bool) {
 	if !Sealed(text) {
 		return nil, false
@@ -98,13 +98,13 @@ func (s *Sealer) Open(text string, now time.Time) (policy.Capture, bool) {
 	return nil, false
 }
 
-// Sealed reports whether text can be a sealed ticket at all. It spares the cipher what a client made up.
+// Sealed reports whether text can be a sealed ticket at all, which spares the cipher invented ones.
 func Sealed(text string) bool {
 	return len(text) > Length && len(text) <= MaxSealedInHeader && inAlphabet(text)
 }
 
-// encodeCapture writes a capture and when it expires: version, seconds, and each header with the lengths of its parts, filled up
-// with zeros. No header has an empty name, so the zeros end it.
+// encodeCapture writes a capture and when it expires: version, Unix seconds, and each header with the lengths of its
+// parts, padded with zeros. No header has an empty name, so the padding ends the list.
 func encodeCapture(capture policy.Capture, expires time.Time) []byte {
 	plain := []byte{sealedVersion}
 	plain = binary.BigEndian.AppendUint64(plain, uint64(expires.Unix())) //nolint:gosec // after 1970

@@ -64,7 +64,9 @@ func TestWhatIsSealedIsOpenedAsItWas(t *testing.T) {
 		if again, _ := sealer(keys, "search").Seal(headers, noon.Add(time.Minute)); again != sealed {
 			t.Fatal("the same headers must have the same ticket on every replica, within an epoch")
 		}
-		for name, other := range map[string]*ticket.Sealer{"another fan-out": sealer(keys, "other"), "another key": sealer(ticket.RandomKeys(), "search")} {
+		for name, other := range map[string]*ticket.Sealer{
+			"another fan-out": sealer(keys, "other"), "another key": sealer(ticket.RandomKeys(), "search"),
+		} {
 			if _, ok := other.Open(sealed, noon); ok {
 				t.Fatalf("%s opens it", name)
 			}
@@ -141,7 +143,10 @@ func TestWhatCheckPromisesFits(t *testing.T) {
 		const lines = 64
 		var headers policy.Capture
 		for range lines {
-			headers = append(headers, policy.Header{Name: "x-name", Value: policy.NewValue(strings.Repeat("v", fits/lines-len("x-name")))})
+			headers = append(
+				headers,
+				policy.Header{Name: "x-name", Value: policy.NewValue(strings.Repeat("v", fits/lines-len("x-name")))},
+			)
 		}
 		if got := len(seal(t, s, headers, noon)); got > most {
 			t.Errorf("%d bytes become %d, and %d is the most", fits, got, most)

@@ -7,8 +7,8 @@ import (
 	"bellhop/policy"
 )
 
-// Store keeps the capture of each stored ticket. Implementations are safe for concurrent use and return the captures they
-// were given, which nobody changes.
+// Store keeps the capture of each stored ticket. Implementations are safe for concurrent use and return the captures
+// they were given, which nobody changes.
 type Store interface {
 	// Put keeps the capture of a ticket until the ticket has not been used for lifetime. It is called for every client
 	// request, so it must cost nothing when the ticket is known already.

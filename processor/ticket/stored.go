@@ -12,8 +12,8 @@ import (
 	"bellhop/policy"
 )
 
-// Length is the length of every stored ticket in bytes: 256 bits of MAC in unpadded base64url, so that it passes unchanged
-// through headers, baggage and log lines.
+// Length is the length of every stored ticket in bytes: 256 bits of MAC in unpadded base64url, so that it passes
+// unchanged through headers, baggage and log lines.
 const Length = 43
 
 // domain separates this MAC from any other use of the same key.
@@ -50,8 +50,8 @@ func (m *Minter) Mint(capture policy.Capture, now time.Time) string {
 	return encode([sha256.Size]byte(mac.Sum(text[:0])))
 }
 
-// Content names what a capture holds, whatever the time and the key: two tickets of the same content differ by their epoch
-// or key only. It is a plain digest, so it is kept as the capture itself is: in memory, or encrypted.
+// Content names what a capture holds, whatever the time and the key: two tickets of the same content differ by their
+// epoch or key only. It is a plain digest, so it is kept as the capture itself is: in memory, or encrypted.
 func Content(capture policy.Capture) string {
 	sum := sha256.Sum256(appendCapture(make([]byte, 0, scratch), capture))
 	return encode(sum)

@@ -32,19 +32,21 @@ func TestATicketNamesContent(t *testing.T) {
 	if !ticket.WellFormed(base) {
 		t.Errorf("%q is not well-formed", base)
 	}
-	if again := ticket.NewMinter(key, "search", 24*time.Hour).Mint(capture("x-a: 1", "x-a: 2"), noon.Add(time.Hour)); again != base {
+	again := ticket.NewMinter(key, "search", 24*time.Hour).Mint(capture("x-a: 1", "x-a: 2"), noon.Add(time.Hour))
+	if again != base {
 		t.Error("the same headers must have the same ticket on every replica, within an epoch")
 	}
 	others := map[string]string{
-		"other value":      minter.Mint(capture("x-a: 1", "x-a: 3"), noon),
-		"other order":      minter.Mint(capture("x-a: 2", "x-a: 1"), noon),
-		"other name":       minter.Mint(capture("x-a: 1", "x-b: 2"), noon),
-		"one line":         minter.Mint(capture("x-a: 1"), noon),
-		"joined":           minter.Mint(capture("x-a: 12"), noon),
-		"nothing":          minter.Mint(nil, noon),
-		"a later epoch":    minter.Mint(capture("x-a: 1", "x-a: 2"), noon.Add(24*time.Hour)),
-		"another fan-out":  ticket.NewMinter(key, "other", 24*time.Hour).Mint(capture("x-a: 1", "x-a: 2"), noon),
-		"another key":      ticket.NewMinter(ticket.RandomKeys()[0], "search", 24*time.Hour).Mint(capture("x-a: 1", "x-a: 2"), noon),
+		"other value":     minter.Mint(capture("x-a: 1", "x-a: 3"), noon),
+		"other order":     minter.Mint(capture("x-a: 2", "x-a: 1"), noon),
+		"other name":      minter.Mint(capture("x-a: 1", "x-b: 2"), noon),
+		"one line":        minter.Mint(capture("x-a: 1"), noon),
+		"joined":          minter.Mint(capture("x-a: 12"), noon),
+		"nothing":         minter.Mint(nil, noon),
+		"a later epoch":   minter.Mint(capture("x-a: 1", "x-a: 2"), noon.Add(24*time.Hour)),
+		"another fan-out": ticket.NewMinter(key, "other", 24*time.Hour).Mint(capture("x-a: 1", "x-a: 2"), noon),
+		"another key": ticket.NewMinter(ticket.RandomKeys()[0], "search", 24*time.Hour).
+			Mint(capture("x-a: 1", "x-a: 2"), noon),
 		"name in the data": minter.Mint(capture("x-a: 1", "x-: a2"), noon),
 	}
 	seen := map[string]string{base: "the first"}
@@ -70,7 +72,9 @@ func TestDifferentCapturesHaveDifferentTickets(t *testing.T) {
 
 func TestWellFormed(t *testing.T) {
 	good := strings.Repeat("a", ticket.Length)
-	for _, bad := range []string{"", good[1:], good + "a", good[1:] + "=", good[1:] + ",", good[1:] + "\x00", good[1:] + " "} {
+	for _, bad := range []string{
+		"", good[1:], good + "a", good[1:] + "=", good[1:] + ",", good[1:] + "\x00", good[1:] + " ",
+	} {
 		if ticket.WellFormed(bad) {
 			t.Errorf("%q passes", bad)
 		}
@@ -101,7 +105,9 @@ func TestParseKeys(t *testing.T) {
 			if len(keys) != test.keys || (err == nil) != (test.err == "") {
 				t.Fatalf("got %d keys, %v", len(keys), err)
 			}
-			if err != nil && (!strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), short)) {
+			if err != nil &&
+				(!strings.Contains(err.Error(), test.err) ||
+					strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), short)) {
 				t.Errorf("got %q, want %q and nothing of the key", err, test.err)
 			}
 		})
