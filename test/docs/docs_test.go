@@ -1,5 +1,5 @@
 // Package docs keeps the READMEs and the repository's own rules true: it runs what they say and looks up what they
-// status.
+// claim.
 package docs
 
 import (
