@@ -48,19 +48,32 @@ func (d *decoder) lowerWord(node ast.Node, path string) string {
 func (c *checker) ceiling(doc CeilingDocument) {
 	c.version(doc.Version, "the ceiling")
 	if _, ok := c.places["ceiling"]; !ok {
-		c.fault(Position{}, "add ceiling: with allow:, deny:, sensitive:, discovery: or limits:", "the document has no ceiling")
+		c.fault(
+			Position{},
+			"add ceiling: with allow:, deny:, sensitive:, discovery: or limits:",
+			"the document has no ceiling",
+		)
 	}
 	c.patterns("ceiling.allow", doc.Ceiling.Allow)
 	c.patterns("ceiling.deny", doc.Ceiling.Deny)
 	if doc.Ceiling.Allow != nil && len(doc.Ceiling.Allow) == 0 {
-		c.fault(c.at("ceiling.allow"), "list what policies may carry, or take the line out for all that is not restricted", "allow is empty: no policy could carry anything")
+		c.fault(
+			c.at("ceiling.allow"),
+			"list what policies may carry, or take the line out for all that is not restricted",
+			"allow is empty: no policy could carry anything",
+		)
 	}
 	for i, grant := range doc.Ceiling.Sensitive {
 		c.grant(fmt.Sprintf("ceiling.sensitive[%d]", i), grant)
 	}
 	for i, folder := range doc.Ceiling.Discovery {
 		if !path.IsAbs(folder) {
-			c.fault(c.at("ceiling.discovery[%d]", i), "write an absolute path, such as /run/secrets/"+fanoutWord, "%q is not the path of a folder", folder)
+			c.fault(
+				c.at("ceiling.discovery[%d]", i),
+				"write an absolute path, such as /run/secrets/"+fanoutWord,
+				"%q is not the path of a folder",
+				folder,
+			)
 		}
 	}
 	for _, limit := range doc.Ceiling.Limits.all() {
@@ -75,7 +88,12 @@ func (c *checker) patterns(path string, patterns []string) {
 	for i, pattern := range patterns {
 		name := strings.TrimSuffix(pattern, "*")
 		if pattern != "*" && (!ValidName(name) || strings.Contains(name, "*")) {
-			c.fault(c.at("%s[%d]", path, i), "write a header's name, or the common beginning of names and one * at the end", "%q is neither a header name nor a family of them", pattern)
+			c.fault(
+				c.at("%s[%d]", path, i),
+				"write a header's name, or the common beginning of names and one * at the end",
+				"%q is neither a header name nor a family of them",
+				pattern,
+			)
 		}
 	}
 }
@@ -96,7 +114,12 @@ func (c *checker) grant(path string, grant Grant) {
 		entries []string
 	}{{"clusters", grant.Clusters}, {"fanouts", grant.Fanouts}} {
 		if list.entries != nil && len(list.entries) == 0 {
-			c.fault(c.at("%s.%s", path, list.name), "name at least one, or take the line out for all", "%s is empty: the grant would be of no use", list.name)
+			c.fault(
+				c.at("%s.%s", path, list.name),
+				"name at least one, or take the line out for all",
+				"%s is empty: the grant would be of no use",
+				list.name,
+			)
 		}
 	}
 }
@@ -109,8 +132,8 @@ func (c *checker) labels(path, of string, names []string) {
 	}
 }
 
-// below checks a policy against the ceiling above it. Limits that the policy leaves to their defaults are lowered to the
-// ceiling's, others refused.
+// below checks a policy against the ceiling above it. Limits that the policy leaves to their defaults are lowered to
+// the ceiling's, others refused.
 func (c *checker) below(ceiling *Ceiling, doc *Document) {
 	ask := "take it out, or ask whoever owns " + ceiling.file
 	for i, rule := range doc.Forward {
@@ -148,7 +171,8 @@ func (c *checker) permitted(ceiling *Ceiling, at Position, name, ask string) {
 	}
 	if i := slices.IndexFunc(ceiling.bounds.Deny, func(denied string) bool { return meets(plain(denied), plain(name)) }); i >= 0 {
 		what := "%q is denied"
-		if denied, isFamily := ceiling.bounds.Deny[i], strings.HasSuffix(name, "*"); isFamily && !includes(plain(denied), plain(name)) {
+		if denied, isFamily := ceiling.bounds.Deny[i], strings.HasSuffix(name, "*"); isFamily &&
+			!includes(plain(denied), plain(name)) {
 			what = "%q has headers that are denied" // and others that are not
 		}
 		c.fault(at, ask, what+" by the ceiling (%s: %s)", name, ceiling.where("ceiling.deny[%d]", i), ceiling.bounds.Deny[i])
@@ -157,8 +181,17 @@ func (c *checker) permitted(ceiling *Ceiling, at Position, name, ask string) {
 	if ceiling.bounds.Allow == nil || sensitive(name) { // who may have these is for the grants to say
 		return
 	}
-	if !slices.ContainsFunc(ceiling.bounds.Allow, func(allowed string) bool { return includes(plain(allowed), plain(name)) }) {
-		c.fault(at, ask+" (allowed: "+strings.Join(ceiling.bounds.Allow, ", ")+")", "%q is not allowed by the ceiling (%s)", name, ceiling.where("ceiling.allow"))
+	if !slices.ContainsFunc(
+		ceiling.bounds.Allow,
+		func(allowed string) bool { return includes(plain(allowed), plain(name)) },
+	) {
+		c.fault(
+			at,
+			ask+" (allowed: "+strings.Join(ceiling.bounds.Allow, ", ")+")",
+			"%q is not allowed by the ceiling (%s)",
+			name,
+			ceiling.where("ceiling.allow"),
+		)
 	}
 }
 
@@ -167,7 +200,14 @@ func (c *checker) granted(ceiling *Ceiling, path, name string, rule Rule, doc *D
 	for i, to := range rule.To {
 		grants := ceiling.grants(name, to, doc.Fanout)
 		if len(grants) == 0 {
-			c.fault(c.at("%s.to[%d]", path, i), "send it elsewhere, or ask whoever owns "+ceiling.file, "the ceiling does not let backend %q have %s (%s)", to, name, ceiling.where("ceiling.sensitive"))
+			c.fault(
+				c.at("%s.to[%d]", path, i),
+				"send it elsewhere, or ask whoever owns "+ceiling.file,
+				"the ceiling does not let backend %q have %s (%s)",
+				to,
+				name,
+				ceiling.where("ceiling.sensitive"),
+			)
 			continue
 		}
 		c.clustersGranted(ceiling, grants, to, doc)
@@ -178,7 +218,8 @@ func (c *checker) granted(ceiling *Ceiling, path, name string, rule Rule, doc *D
 func (c *Ceiling) grants(name, backend, fanout string) []int {
 	var found []int
 	for i, grant := range c.bounds.Sensitive {
-		if grant.Name == name && slices.Contains(grant.To, backend) && (grant.Fanouts == nil || slices.Contains(grant.Fanouts, fanout)) {
+		if grant.Name == name && slices.Contains(grant.To, backend) &&
+			(grant.Fanouts == nil || slices.Contains(grant.Fanouts, fanout)) {
 			found = append(found, i)
 		}
 	}
@@ -202,8 +243,15 @@ func (c *checker) clustersGranted(ceiling *Ceiling, grants []int, backend string
 		}
 		for k, cluster := range declared.Clusters {
 			if at := c.at("backends.%s.clusters[%d]", backend, k); !slices.Contains(clusters, cluster) {
-				c.fault(at, "keep to "+strings.Join(clusters, ", ")+", or ask whoever owns "+ceiling.file,
-					"backend %q gets %s, and so cannot be cluster %q (%s)", backend, ceiling.bounds.Sensitive[grants[0]].Name, cluster, ceiling.where("ceiling.sensitive[%d]", grants[0]))
+				c.fault(
+					at,
+					"keep to "+strings.Join(clusters, ", ")+", or ask whoever owns "+ceiling.file,
+					"backend %q gets %s, and so cannot be cluster %q (%s)",
+					backend,
+					ceiling.bounds.Sensitive[grants[0]].Name,
+					cluster,
+					ceiling.where("ceiling.sensitive[%d]", grants[0]),
+				)
 			}
 		}
 	}
@@ -213,7 +261,14 @@ func (c *checker) clustersGranted(ceiling *Ceiling, grants []int, backend string
 func (c *checker) identityBelow(ceiling *Ceiling, at string, identity Identity, fanout, ask string) {
 	for i, denied := range ceiling.bounds.Deny {
 		if meets(plain(denied), plain(identity.Name)) {
-			c.fault(c.at("%s.name", at), ask, "%q is denied by the ceiling (%s: %s)", identity.Name, ceiling.where("ceiling.deny[%d]", i), denied)
+			c.fault(
+				c.at("%s.name", at),
+				ask,
+				"%q is denied by the ceiling (%s: %s)",
+				identity.Name,
+				ceiling.where("ceiling.deny[%d]", i),
+				denied,
+			)
 		}
 	}
 	inside := slices.ContainsFunc(ceiling.bounds.Discovery, func(folder string) bool {
@@ -224,8 +279,16 @@ func (c *checker) identityBelow(ceiling *Ceiling, at string, identity Identity, 
 		return path.IsAbs(identity.File) && strings.HasPrefix(path.Clean(identity.File), strings.TrimSuffix(folder, "/")+"/")
 	})
 	if !inside && identity.File != "" {
-		c.fault(c.at("%s.file", at), "write the absolute path of a file in a folder that is allowed ("+cmp.Or(strings.Join(ceiling.bounds.Discovery, ", "), "none is")+"), or ask whoever owns "+ceiling.file,
-			"the ceiling does not let %q be read (%s)", identity.File, ceiling.where("ceiling.discovery"))
+		c.fault(
+			c.at("%s.file", at),
+			"write the absolute path of a file in a folder that is allowed ("+cmp.Or(
+				strings.Join(ceiling.bounds.Discovery, ", "),
+				"none is",
+			)+"), or ask whoever owns "+ceiling.file,
+			"the ceiling does not let %q be read (%s)",
+			identity.File,
+			ceiling.where("ceiling.discovery"),
+		)
 	}
 }
 
@@ -238,7 +301,15 @@ func (c *checker) lower(ceiling *Ceiling, limits *Limits) {
 		switch {
 		case bound == 0 || *limit.value <= bound:
 		case explicit:
-			c.fault(c.at("%s", limit.path), fmt.Sprintf("write %d or less", bound), "%s: %d is above the ceiling of %d (%s)", limit.path, *limit.value, bound, ceiling.where("ceiling.%s", limit.path))
+			c.fault(
+				c.at("%s", limit.path),
+				fmt.Sprintf("write %d or less", bound),
+				"%s: %d is above the ceiling of %d (%s)",
+				limit.path,
+				*limit.value,
+				bound,
+				ceiling.where("ceiling.%s", limit.path),
+			)
 		default:
 			*limit.value = bound
 		}
@@ -253,7 +324,14 @@ func (c *checker) lowerValue(bounds Limits, limits *Limits, where string) {
 	case !explicit:
 		limits.ValueBytes = min(limits.ValueBytes, limits.TotalBytes)
 	case !refused && bounds.TotalBytes != 0 && bounds.TotalBytes < limits.ValueBytes:
-		c.fault(at, fmt.Sprintf("write %d or less", bounds.TotalBytes), "limits.value_bytes: %d is above the ceiling of %d for all together (%s)", limits.ValueBytes, bounds.TotalBytes, where)
+		c.fault(
+			at,
+			fmt.Sprintf("write %d or less", bounds.TotalBytes),
+			"limits.value_bytes: %d is above the ceiling of %d for all together (%s)",
+			limits.ValueBytes,
+			bounds.TotalBytes,
+			where,
+		)
 		limits.ValueBytes = limits.TotalBytes // is told
 	}
 }

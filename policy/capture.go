@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,22 +50,38 @@ type Rejection struct {
 func (r *Rejection) Error() string {
 	switch r.Reason {
 	case ReasonByte:
-		return fmt.Sprintf("header %s holds a control character, which HTTP does not allow; remove it and send the request again", r.Header)
+		return fmt.Sprintf(
+			"header %s holds a control character, which HTTP does not allow; remove it and send the request again",
+			r.Header,
+		)
 	case ReasonValue:
 		return fmt.Sprintf("header %s is longer than the %d bytes allowed; send a shorter value", r.Header, r.Limit)
 	case ReasonCount:
 		return fmt.Sprintf("header %s is one line more than the %d allowed; send fewer headers", r.Header, r.Limit)
 	case ReasonTotal:
-		return fmt.Sprintf("header %s takes the headers above the %d bytes allowed in all; send shorter values", r.Header, r.Limit)
+		return fmt.Sprintf(
+			"header %s takes the headers above the %d bytes allowed in all; send shorter values",
+			r.Header,
+			r.Limit,
+		)
 	case ReasonRepeat:
 		return fmt.Sprintf("header %s stands more than once; send it once", r.Header)
 	case ReasonMissing:
 		return fmt.Sprintf("header %s is missing; send it with the request", r.Header)
 	case ReasonConflict:
-		return fmt.Sprintf("header %s is sent by the gateway too, with another value; only one of them can be right", r.Header)
+		return fmt.Sprintf(
+			"header %s is sent by the gateway too, with another value; only one of them can be right",
+			r.Header,
+		)
 	default:
 		return fmt.Sprintf("header %s is not allowed", r.Header)
 	}
+}
+
+// line is one header of a capture, with what the sources say of its name.
+type line struct {
+	Header
+	covering
 }
 
 // Capture takes off a client's request the headers that the policy carries. A broken limit rejects the request as
@@ -74,52 +89,127 @@ func (r *Rejection) Error() string {
 func (p *Policy) Capture(request []Header) (Captured, *Rejection) {
 	taken := Captured{Hide: p.hidden}
 	hopByHop := nominated(request)
+	lines := make([]line, 0, maxHeaders)
 	for _, header := range request {
-		source, _, carried := p.source(header.Name)
-		if !carried {
-			if p.inFamily(header.Name) {
-				taken.LeftOut = appendOnce(taken.LeftOut, header.Name)
-			}
+		cover, leftOut := p.sources.cover(header.Name)
+		if leftOut {
+			taken.LeftOut = appendOnce(taken.LeftOut, header.Name)
+		}
+		if cover.set == 0 {
 			continue
 		}
+		source := &p.sources.list[cover.position]
 		if _, isFamily := family(source.pattern); isFamily && source.hide {
-			taken.Hide = appendOnce(slices.Clip(taken.Hide), header.Name)
+			if len(taken.Hide) == len(p.hidden) { // the policy's own list is not ours to append to
+				taken.Hide = append(make([]string, 0, len(p.hidden)+len(request)), p.hidden...)
+			}
+			taken.Hide = appendOnce(taken.Hide, header.Name)
 		}
 		if hopByHop[header.Name] {
 			taken.Nominated = appendOnce(taken.Nominated, header.Name)
 			continue
 		}
-		if source.repeat != RepeatAll && taken.Capture.Has(header.Name) {
+		if source.repeat != RepeatAll && hasLine(lines, header.Name) {
 			if source.repeat == RepeatReject {
 				return Captured{}, &Rejection{Header: header.Name, Reason: ReasonRepeat}
 			}
 			taken.Repeated = appendOnce(taken.Repeated, header.Name)
 			continue
 		}
-		taken.Capture = append(taken.Capture, Header{Name: header.Name, Value: NewValue(trimOuter(header.Value.Reveal()))})
+		header.Value = header.Value.trimmed()
+		lines = append(lines, line{header, cover})
 	}
-	if rejection := p.exceeds(taken.Capture); rejection != nil {
-		return Captured{}, rejection
+	var within budget
+	for i := range lines {
+		if rejection := within.take(p.doc.Limits, &lines[i]); rejection != nil {
+			return Captured{}, rejection
+		}
 	}
-	p.sort(taken.Capture)
+	taken.Capture = inOrder(lines)
 	return taken, nil
 }
 
-// Kept returns the part of a capture that a session remembers.
+func hasLine(lines []line, name string) bool {
+	return slices.ContainsFunc(lines, func(l line) bool { return l.Name == name })
+}
+
+// budget counts what a capture has taken of the limits.
+type budget struct{ lines, bytes int }
+
+// take adds a line, or says which limit it breaks.
+func (b *budget) take(limits Limits, l *line) *Rejection {
+	b.lines++
+	b.bytes += len(l.Name) + l.Value.Len()
+	most := lower(limits.ValueBytes, l.maxBytes)
+	switch {
+	case !ValidValue(l.Value.Reveal()):
+		return &Rejection{Header: l.Name, Reason: ReasonByte}
+	case l.Value.Len() > most:
+		return &Rejection{Header: l.Name, Reason: ReasonValue, Limit: most}
+	case b.lines > limits.Headers:
+		return &Rejection{Header: l.Name, Reason: ReasonCount, Limit: limits.Headers}
+	case b.bytes > limits.TotalBytes:
+		return &Rejection{Header: l.Name, Reason: ReasonTotal, Limit: limits.TotalBytes}
+	}
+	return nil
+}
+
+// byPlace compares lines by the policy's order: by their source, then by name.
+func byPlace(a, b line) int {
+	if a.position != b.position {
+		return a.position - b.position
+	}
+	return strings.Compare(a.Name, b.Name)
+}
+
+// sortLines brings lines into the policy's order. The lines of one name keep theirs.
+func sortLines(lines []line) {
+	if !slices.IsSortedFunc(lines, byPlace) {
+		slices.SortStableFunc(lines, byPlace)
+	}
+}
+
+// inOrder makes a capture in the policy's order, so that the same headers have the same ticket however a client orders
+// them.
+func inOrder(lines []line) Capture {
+	if len(lines) == 0 {
+		return nil
+	}
+	sortLines(lines)
+	capture := make(Capture, len(lines))
+	for i := range lines {
+		capture[i] = lines[i].Header
+	}
+	return capture
+}
+
+// Kept returns the part of a capture that a session keeps. It shares memory with the capture.
 func (p *Policy) Kept(capture Capture) Capture {
-	var kept Capture
-	for _, header := range capture {
-		if source, _, ok := p.source(header.Name); ok && source.keep == KeepSession {
+	if p.sources.kept == 0 {
+		return nil
+	}
+	dropped := slices.IndexFunc(capture, func(h Header) bool { return !p.keeps(h.Name) })
+	if dropped < 0 {
+		return slices.Clip(capture)
+	}
+	kept := slices.Clone(capture[:dropped])
+	for _, header := range capture[dropped+1:] {
+		if p.keeps(header.Name) {
 			kept = append(kept, header)
 		}
 	}
 	return kept
 }
 
-// KeepsSessions reports whether any rule remembers a header for a session.
-func (p *Policy) KeepsSessions() bool {
-	return slices.ContainsFunc(p.sources, func(s source) bool { return s.keep == KeepSession })
+func (p *Policy) keeps(name string) bool {
+	cover, _ := p.sources.cover(name)
+	return p.keepsLine(line{covering: cover})
 }
+
+func (p *Policy) keepsLine(l line) bool { return l.set != 0 && p.sources.kept.has(l.position) }
+
+// KeepsSessions reports whether any rule keeps a header for a session.
+func (p *Policy) KeepsSessions() bool { return p.sources.kept != 0 }
 
 // HasToolRules reports whether any rule is for certain tools only.
 func (p *Policy) HasToolRules() bool {
@@ -131,51 +221,106 @@ func (p *Policy) HasDiscovery() bool {
 	return slices.ContainsFunc(p.doc.Backends, func(b Backend) bool { return len(b.Discovery) > 0 })
 }
 
-// NeedsOperation reports whether it matters what a request asks for.
+// NeedsOperation reports whether a decision may depend on what a request asks for.
 func (p *Policy) NeedsOperation() bool { return p.HasToolRules() || p.HasDiscovery() }
 
-// Complete adds to a request's own capture what its session remembers of the headers that it lacks. A remembered header that
-// breaks a limit, which may have been another when it was sent, is left out, with all its lines; their names are returned.
-func (p *Policy) Complete(own, remembered Capture) (complete Capture, leftOut []string) {
-	var lacking Capture
-	for _, header := range p.Kept(remembered) {
-		if !own.Has(header.Name) {
-			lacking = append(lacking, header)
-		}
+// Complete adds to a request's own capture what its session keeps of the headers that it lacks. A kept header that
+// breaks a limit, which may have been another when it was sent, is left out, with all its lines; their names are
+// returned.
+func (p *Policy) Complete(own, kept Capture) (complete Capture, leftOut []string) {
+	if own.covers(kept) { // the steady state: the client sends its headers each time
+		return own, nil
 	}
-	complete = slices.Concat(own, lacking)
-	if len(lacking) > 0 && p.exceeds(complete) != nil {
-		complete, leftOut = p.completeWithin(own, lacking)
+	lines := p.lines(own, make([]line, 0, 2*maxHeaders))
+	keptLines := slices.DeleteFunc(
+		p.lines(kept, make([]line, 0, maxHeaders)),
+		func(l line) bool { return !p.keepsLine(l) },
+	)
+	lacking := without(keptLines, lines)
+	var within budget
+	for i := range lines {
+		_ = within.take(p.doc.Limits, &lines[i]) // it was captured, so it breaks none
 	}
-	p.sort(complete)
-	return complete, leftOut
-}
-
-// completeWithin adds of the lacking headers those that break no limit: one by one, which takes longer, and is rare.
-func (p *Policy) completeWithin(own, lacking Capture) (complete Capture, leftOut []string) {
-	complete = slices.Clone(own)
-	for rest := lacking; len(rest) > 0; {
-		name := rest[0].Name
-		lines := slices.IndexFunc(rest, func(h Header) bool { return h.Name != name })
-		if lines < 0 {
-			lines = len(rest)
+	for len(lacking) > 0 {
+		if within.lines == p.doc.Limits.Headers && leftOut == nil {
+			leftOut = make([]string, 0, len(lacking))
 		}
-		if with := slices.Concat(complete, rest[:lines]); p.exceeds(with) == nil {
-			complete = with
+		run := lacking[:sameName(lacking)]
+		lacking = lacking[len(run):]
+		if with, fits := within.with(p.doc.Limits, run); fits {
+			within, lines = with, append(lines, run...)
 		} else {
-			leftOut = append(leftOut, name)
+			leftOut = append(leftOut, run[0].Name)
 		}
-		rest = rest[lines:]
 	}
-	return complete, leftOut
+	if len(lines) == len(own) {
+		return own, leftOut
+	}
+	return inOrder(lines), leftOut
 }
 
-// Missing returns a rejection where a required header is not in the capture. What a rule for certain tools requires is
-// looked at only where the backend is known: clients know its tools by the fan-out's names.
+// covers reports whether a capture has every name of another, in the same order.
+func (c Capture) covers(other Capture) bool {
+	at := 0
+	for i := range other {
+		if i > 0 && other[i-1].Name == other[i].Name {
+			continue
+		}
+		for at < len(c) && c[at].Name != other[i].Name {
+			at++
+		}
+		if at == len(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// lines appends the headers of a capture, looked up and in the policy's order: the capture may be from before a reload.
+func (p *Policy) lines(capture Capture, lines []line) []line {
+	for _, header := range capture {
+		cover, _ := p.sources.cover(header.Name)
+		lines = append(lines, line{header, cover})
+	}
+	sortLines(lines)
+	return lines
+}
+
+// without drops from lines those whose name another list has. Both are in the policy's order.
+func without(lines, others []line) []line {
+	at := 0
+	return slices.DeleteFunc(lines, func(l line) bool {
+		for at < len(others) && byPlace(others[at], l) < 0 {
+			at++
+		}
+		return at < len(others) && others[at].Name == l.Name
+	})
+}
+
+// sameName is how many lines at the beginning have one name.
+func sameName(lines []line) int {
+	n := slices.IndexFunc(lines, func(l line) bool { return l.Name != lines[0].Name })
+	if n < 0 {
+		return len(lines)
+	}
+	return n
+}
+
+// with is the budget after some more lines, and whether they break no limit.
+func (b budget) with(limits Limits, lines []line) (budget, bool) {
+	for i := range lines {
+		if b.take(limits, &lines[i]) != nil {
+			return b, false
+		}
+	}
+	return b, true
+}
+
+// Missing returns a rejection where a required header is not in the capture.
 func (p *Policy) Missing(capture Capture) *Rejection {
-	for _, rule := range p.doc.Forward {
-		if rule.Required && len(rule.Tools) == 0 && !capture.Has(rule.Name) {
-			return &Rejection{Header: rule.Name, Reason: ReasonMissing}
+	for _, name := range p.required {
+		if !capture.Has(name) {
+			return &Rejection{Header: name, Reason: ReasonMissing}
 		}
 	}
 	return nil
@@ -186,41 +331,6 @@ func (c Capture) Has(name string) bool {
 	return slices.ContainsFunc(c, func(h Header) bool { return h.Name == name })
 }
 
-// inFamily reports whether a name begins as one of the policy's families.
-func (p *Policy) inFamily(name string) bool {
-	return slices.ContainsFunc(p.families, func(i int) bool { return covers(p.sources[i].pattern, name) })
-}
-
-// sort brings a capture into the policy's order, so that the same headers have the same ticket however a client
-// orders them. The lines of one name keep their order.
-func (p *Policy) sort(capture Capture) {
-	slices.SortStableFunc(capture, func(a, b Header) int {
-		_, i, _ := p.source(a.Name)
-		_, j, _ := p.source(b.Name)
-		return cmp.Or(i-j, strings.Compare(a.Name, b.Name))
-	})
-}
-
-func (p *Policy) exceeds(capture Capture) *Rejection {
-	limits, total := p.doc.Limits, 0
-	for i, header := range capture {
-		total += len(header.Name) + header.Value.Len()
-		source, _, _ := p.source(header.Name)
-		most := lower(limits.ValueBytes, source.maxBytes)
-		switch {
-		case !ValidValue(header.Value.Reveal()):
-			return &Rejection{Header: header.Name, Reason: ReasonByte}
-		case header.Value.Len() > most:
-			return &Rejection{Header: header.Name, Reason: ReasonValue, Limit: most}
-		case i >= limits.Headers:
-			return &Rejection{Header: header.Name, Reason: ReasonCount, Limit: limits.Headers}
-		case total > limits.TotalBytes:
-			return &Rejection{Header: header.Name, Reason: ReasonTotal, Limit: limits.TotalBytes}
-		}
-	}
-	return nil
-}
-
 func appendOnce(names []string, name string) []string {
 	if slices.Contains(names, name) {
 		return names
@@ -228,9 +338,9 @@ func appendOnce(names []string, name string) []string {
 	return append(names, name)
 }
 
-// Renew returns what a session remembers after a request: its newest values of the headers that the policy keeps. It is within the
-// limits of one request: of a family a client could send new names for ever.
-func (p *Policy) Renew(remembered, own Capture) Capture {
-	renewed, _ := p.Complete(p.Kept(own), remembered)
+// Renew returns what a session keeps after a request: its newest values of the headers that the policy keeps. The
+// limits of one request bound it, because a client could send new names of a family without end.
+func (p *Policy) Renew(kept, own Capture) Capture {
+	renewed, _ := p.Complete(p.Kept(own), kept)
 	return renewed
 }

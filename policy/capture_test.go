@@ -64,9 +64,21 @@ func TestLimitsRejectAndNameTheHeaderButNotItsValue(t *testing.T) {
 		{"line feed", headers("x-a: " + canary + "\n"), &policy.Rejection{Header: "x-a", Reason: policy.ReasonByte}},
 		{"NUL", headers("x-a: \x00" + canary), &policy.Rejection{Header: "x-a", Reason: policy.ReasonByte}},
 		{"DEL", headers("x-b: \x7f" + canary), &policy.Rejection{Header: "x-b", Reason: policy.ReasonByte}},
-		{"too long", headers("x-a: " + strings.Repeat(canary, 7)), &policy.Rejection{Header: "x-a", Reason: policy.ReasonValue, Limit: 40}},
-		{"too many", headers("x-a: 1", "x-a: 2", "x-a: 3", "x-b: 4"), &policy.Rejection{Header: "x-b", Reason: policy.ReasonCount, Limit: 3}},
-		{"too much", headers("x-a: "+strings.Repeat("c", 38), "x-b: "+strings.Repeat("c", 38)), &policy.Rejection{Header: "x-b", Reason: policy.ReasonTotal, Limit: 60}},
+		{
+			"too long",
+			headers("x-a: " + strings.Repeat(canary, 7)),
+			&policy.Rejection{Header: "x-a", Reason: policy.ReasonValue, Limit: 40},
+		},
+		{
+			"too many",
+			headers("x-a: 1", "x-a: 2", "x-a: 3", "x-b: 4"),
+			&policy.Rejection{Header: "x-b", Reason: policy.ReasonCount, Limit: 3},
+		},
+		{
+			"too much",
+			headers("x-a: "+strings.Repeat("c", 38), "x-b: "+strings.Repeat("c", 38)),
+			&policy.Rejection{Header: "x-b", Reason: policy.ReasonTotal, Limit: 60},
+		},
 		{"not of the policy", headers("x-c: \n"), nil},
 	}
 	for _, test := range tests {
@@ -88,7 +100,8 @@ func TestValueCannotPrintItself(t *testing.T) {
 	header := policy.Header{Name: "x-a", Value: value}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%b", "%o", "%t", "%e", "%p", "%U", "%T", "%10.3s"} {
 		for _, printed := range []any{value, &value, header, &header, []policy.Header{header}, policy.Capture{header}, map[string]policy.Value{"a": value}} {
-			if text := fmt.Sprintf(verb, printed); strings.Contains(text, "canary") || strings.Contains(text, "63616e617279") || strings.Contains(text, "99 97 110") {
+			if text := fmt.Sprintf(verb, printed); strings.Contains(text, "canary") || strings.Contains(text, "63616e617279") ||
+				strings.Contains(text, "99 97 110") {
 				t.Errorf("%s of %T prints the value: %s", verb, printed, text)
 			}
 		}

@@ -63,7 +63,14 @@ func TestAPolicyBelowItsCeiling(t *testing.T) {
 		t.Errorf("limits that it does not set are the ceiling's: got %+v", got)
 	}
 	alone, _ := policy.Load("team.yaml", text)
-	other, _ := policy.LoadUnder(loadCeiling(t, "version: 1\nceiling: {allow: [\"*\"], sensitive: [{name: authorization, to: [github]}, {name: cookie, to: [billing]}], discovery: [/run]}\n"), "team.yaml", text)
+	other, _ := policy.LoadUnder(
+		loadCeiling(
+			t,
+			"version: 1\nceiling: {allow: [\"*\"], sensitive: [{name: authorization, to: [github]}, {name: cookie, to: [billing]}], discovery: [/run]}\n",
+		),
+		"team.yaml",
+		text,
+	)
 	if other == nil || alone.Digest() == loaded.Digest() || loaded.Digest() == other.Digest() {
 		t.Error("the same policy under another ceiling is another policy")
 	}
@@ -80,7 +87,11 @@ func TestGrantsAddUp(t *testing.T) {
 		{fmt.Sprintf(grant, "one") + ", " + fmt.Sprintf(grant, "three"), "keep to one, three, or ask"},
 	} {
 		ceiling := loadCeiling(t, "version: 1\nceiling: {sensitive: ["+test.grants+"]}\n")
-		_, findings := policy.LoadUnder(ceiling, "team.yaml", []byte("version: 1\nforward: [{name: cookie, to: [a], hide: true}]\nbackends: {a: {clusters: [one, two]}}\n"))
+		_, findings := policy.LoadUnder(
+			ceiling,
+			"team.yaml",
+			[]byte("version: 1\nforward: [{name: cookie, to: [a], hide: true}]\nbackends: {a: {clusters: [one, two]}}\n"),
+		)
 		if findings.HasErrors() != (test.want != "") || (test.want != "" && !strings.Contains(findings.Error(), test.want)) {
 			t.Errorf("%s: %q, want %q", test.grants, findings.Error(), test.want)
 		}
@@ -117,7 +128,16 @@ func TestNoPolicyGetsAboveItsCeiling(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		allow := rapid.SliceOfN(rapid.SampledFrom(append([]string{"*", "x-*"}, patterns...)), 1, 6).Draw(t, "allow")
 		deny := rapid.SliceOfN(rapid.SampledFrom(patterns), 0, 2).Draw(t, "deny")
-		ceiling, findings := policy.LoadCeiling("mesh.yaml", []byte(fmt.Sprintf("version: 1\nceiling: {allow: [%s], deny: [%s], sensitive: [{name: cookie, to: [a]}]}\n", quoted(allow), quoted(deny))))
+		ceiling, findings := policy.LoadCeiling(
+			"mesh.yaml",
+			[]byte(
+				fmt.Sprintf(
+					"version: 1\nceiling: {allow: [%s], deny: [%s], sensitive: [{name: cookie, to: [a]}]}\n",
+					quoted(allow),
+					quoted(deny),
+				),
+			),
+		)
 		if ceiling == nil {
 			t.Fatal(findings.Error())
 		}

@@ -59,8 +59,13 @@ func (c *checker) forward(doc *Document) {
 		c.fault(c.at("forward"), "list under forward: the headers that may be carried", "the policy carries no header")
 	}
 	if len(doc.Forward) > maxRules {
-		c.fault(c.at("forward[%d]", maxRules), "carry fewer headers; Envoy takes at most 100 changes in one answer, and a rule can need two",
-			"%d rules are more than the %d allowed", len(doc.Forward), maxRules)
+		c.fault(
+			c.at("forward[%d]", maxRules),
+			"carry fewer headers; Envoy takes at most 100 changes in one answer, and a rule can need two",
+			"%d rules are more than the %d allowed",
+			len(doc.Forward),
+			maxRules,
+		)
 		return // the checks below compare each rule with each other
 	}
 	for i, rule := range doc.Forward {
@@ -81,7 +86,12 @@ func (c *checker) as(path string, rule Rule) {
 	switch {
 	case rule.As == rule.Name:
 	case isFamily:
-		c.fault(at, "rename each header with a rule of its own", "a family of headers keeps its names: as: %q would make one name of many", rule.As)
+		c.fault(
+			at,
+			"rename each header with a rule of its own",
+			"a family of headers keeps its names: as: %q would make one name of many",
+			rule.As,
+		)
 	default:
 		c.oneName(at, rule.As, "as")
 	}
@@ -100,24 +110,48 @@ func (c *checker) oneName(at Position, name, field string) {
 func (c *checker) values(path string, rule Rule, limits Limits) {
 	c.prefix(path, rule.Prefix)
 	if rule.Prefix != "" && rule.As == rule.Name {
-		c.warn(c.at("%s.prefix", path), "add as: with the name that the backend reads, such as authorization", "prefix without as: the backend gets %s with another value than the client sent", rule.Name)
+		c.warn(
+			c.at("%s.prefix", path),
+			"add as: with the name that the backend reads, such as authorization",
+			"prefix without as: the backend gets %s with another value than the client sent",
+			rule.Name,
+		)
 	}
 	if _, ok := c.places[path+".max_bytes"]; ok && (rule.MaxBytes < 1 || rule.MaxBytes > limits.ValueBytes) {
-		c.fault(c.at("%s.max_bytes", path), fmt.Sprintf("write a number from 1 to %d (limits.value_bytes)", limits.ValueBytes), "max_bytes: %d is out of range", rule.MaxBytes)
+		c.fault(
+			c.at("%s.max_bytes", path),
+			fmt.Sprintf("write a number from 1 to %d (limits.value_bytes)", limits.ValueBytes),
+			"max_bytes: %d is out of range",
+			rule.MaxBytes,
+		)
 	}
 	if _, ok := family(rule.Name); ok && rule.Required {
-		c.fault(c.at("%s.required", path), "require each header with a rule of its own", "a family of headers cannot be required")
+		c.fault(
+			c.at("%s.required", path),
+			"require each header with a rule of its own",
+			"a family of headers cannot be required",
+		)
 	}
 }
 
 // tools checks the patterns of tools. MCP names have letters, digits and ._-/ only.
 func (c *checker) tools(path string, rule Rule) {
 	if _, ok := c.places[path+".tools"]; ok && len(rule.Tools) == 0 {
-		c.fault(c.at("%s.tools", path), "name at least one tool, or take the line out for every request", "the rule is for no tool")
+		c.fault(
+			c.at("%s.tools", path),
+			"name at least one tool, or take the line out for every request",
+			"the rule is for no tool",
+		)
 	}
 	for i, pattern := range rule.Tools {
-		if pattern == "" || strings.Trim(pattern, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/*") != "" {
-			c.fault(c.at("%s.tools[%d]", path, i), "write a tool's name as the backend has it; * stands for any run of characters", "%q cannot be the name of a tool", pattern)
+		if pattern == "" ||
+			strings.Trim(pattern, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/*") != "" {
+			c.fault(
+				c.at("%s.tools[%d]", path, i),
+				"write a tool's name as the backend has it; * stands for any run of characters",
+				"%q cannot be the name of a tool",
+				pattern,
+			)
 		}
 	}
 }
@@ -134,11 +168,25 @@ func (c *checker) name(path, name string) {
 func (c *checker) headerName(at Position, name, field string) {
 	switch row, found := restricted(name); {
 	case found:
-		c.fault(at, "choose another header; no policy can carry this one", "%s: %q is restricted (%s): %s", field, name, row.Pattern, row.Reason)
+		c.fault(
+			at,
+			"choose another header; no policy can carry this one",
+			"%s: %q is restricted (%s): %s",
+			field,
+			name,
+			row.Pattern,
+			row.Reason,
+		)
 	case strings.HasSuffix(name, "*"):
 		c.familyName(at, name)
 	case !ValidName(name):
-		c.fault(at, "a header name has letters, digits and hyphens only, such as x-mcp-api-key", "%s: %q is not a header name", field, name)
+		c.fault(
+			at,
+			"a header name has letters, digits and hyphens only, such as x-mcp-api-key",
+			"%s: %q is not a header name",
+			field,
+			name,
+		)
 	}
 }
 
@@ -156,21 +204,42 @@ func (c *checker) familyName(at Position, name string) {
 	prefix, _ := family(name)
 	switch row, found := restrictedFamily(prefix); {
 	case prefix == "" || !ValidName(prefix) || strings.Contains(prefix, "*"):
-		c.fault(at, "write the common beginning of the names and one * at the end, such as x-acme-*", "name: %q is not a family of header names", name)
+		c.fault(
+			at,
+			"write the common beginning of the names and one * at the end, such as x-acme-*",
+			"name: %q is not a family of header names",
+			name,
+		)
 	case found:
-		c.fault(at, "choose other headers; no policy can carry these", "name: every header of %q is restricted (%s): %s", name, row.Pattern, row.Reason)
+		c.fault(
+			at,
+			"choose other headers; no policy can carry these",
+			"name: every header of %q is restricted (%s): %s",
+			name,
+			row.Pattern,
+			row.Reason,
+		)
 	}
 }
 
 func (c *checker) to(path string, rule Rule, doc *Document) {
 	if _, ok := c.places[path+".to"]; ok && len(rule.To) == 0 {
-		c.fault(c.at("%s.to", path), "name at least one backend, or take the line out for every declared one", "the rule goes to no backend")
+		c.fault(
+			c.at("%s.to", path),
+			"name at least one backend, or take the line out for every declared one",
+			"the rule goes to no backend",
+		)
 	}
 	for i, name := range rule.To {
 		at := c.at("%s.to[%d]", path, i)
 		switch {
 		case !slices.ContainsFunc(doc.Backends, func(b Backend) bool { return b.Name == name }):
-			c.fault(at, "declare it under backends:, or correct the name ("+declared(doc.Backends)+")", "backend %q is not declared", name)
+			c.fault(
+				at,
+				"declare it under backends:, or correct the name ("+declared(doc.Backends)+")",
+				"backend %q is not declared",
+				name,
+			)
 		case slices.Contains(rule.To[:i], name):
 			c.fault(at, "keep one of the two", "backend %q stands twice", name)
 		}
@@ -184,8 +253,12 @@ func (c *checker) sensitive(path string, rule Rule) {
 	if sensitive(rule.Name) {
 		at := c.at("%s.name", path)
 		if !to || !hide {
-			c.fault(at, "write {name: "+rule.Name+", to: [BACKEND], hide: true} (or hide: false, where the fan-out itself needs it)",
-				"%q carries the client's own credential: it needs an explicit to: and an explicit hide:", rule.Name)
+			c.fault(
+				at,
+				"write {name: "+rule.Name+", to: [BACKEND], hide: true} (or hide: false, where the fan-out itself needs it)",
+				"%q carries the client's own credential: it needs an explicit to: and an explicit hide:",
+				rule.Name,
+			)
 		} else {
 			c.warn(at, "carry it only where the token was issued for that backend; better: a header of its own",
 				"MCP forbids passing on the access token that a client got for the gateway itself")
@@ -214,7 +287,13 @@ func (c *checker) agrees(i int, rules []Rule) {
 			what = "repeat"
 		}
 		if what != "" {
-			c.fault(c.at("forward[%d]", i), "give both rules the same "+what+":", "this rule and the one in line %d take the same header, with another %s", c.at("forward[%d]", j).Line, what)
+			c.fault(
+				c.at("forward[%d]", i),
+				"give both rules the same "+what+":",
+				"this rule and the one in line %d take the same header, with another %s",
+				c.at("forward[%d]", j).Line,
+				what,
+			)
 			return
 		}
 	}
@@ -222,7 +301,11 @@ func (c *checker) agrees(i int, rules []Rule) {
 
 func (c *checker) backends(backends []Backend) {
 	if backends != nil && len(backends) == 0 {
-		c.fault(c.at("backends"), "declare at least one, or take the line out to mean every backend behind the filter", "backends is empty: no backend would get anything")
+		c.fault(
+			c.at("backends"),
+			"declare at least one, or take the line out to mean every backend behind the filter",
+			"backends is empty: no backend would get anything",
+		)
 	}
 	owner := make(map[string]string)
 	for _, backend := range backends {
@@ -250,7 +333,14 @@ func (c *checker) reach(doc *Document) {
 	for _, backend := range doc.Backends {
 		if len(backend.Clusters) == 0 {
 			lost = append(lost, backend.Name)
-			c.aside(TopicClusters, c.at("backends.%s", backend.Name), hint, "backend %q has no clusters: only a filter or route that says bellhop-backend: %s leads to it", backend.Name, backend.Name)
+			c.aside(
+				TopicClusters,
+				c.at("backends.%s", backend.Name),
+				hint,
+				"backend %q has no clusters: only a filter or route that says bellhop-backend: %s leads to it",
+				backend.Name,
+				backend.Name,
+			)
 		}
 	}
 	if len(lost) == len(doc.Backends) {
@@ -258,7 +348,13 @@ func (c *checker) reach(doc *Document) {
 	}
 	for i, rule := range doc.Forward {
 		if len(rule.To) > 0 && !slices.ContainsFunc(rule.To, func(to string) bool { return !slices.Contains(lost, to) }) {
-			c.aside(TopicClusters, c.at("forward[%d]", i), "give its backends clusters:", "no backend of this rule has clusters: it may be that none can get %q", rule.Name)
+			c.aside(
+				TopicClusters,
+				c.at("forward[%d]", i),
+				"give its backends clusters:",
+				"no backend of this rule has clusters: it may be that none can get %q",
+				rule.Name,
+			)
 		}
 	}
 }
@@ -318,13 +414,27 @@ func (c *checker) limits(limits Limits) {
 		c.within(limit.path, *limit.value, limit.most)
 	}
 	if _, ok := c.places["limits.value_bytes"]; ok && limits.ValueBytes > limits.TotalBytes {
-		c.fault(c.at("limits.value_bytes"), "raise total_bytes too, or lower this", "value_bytes is above total_bytes (%d)", limits.TotalBytes)
+		c.fault(
+			c.at("limits.value_bytes"),
+			"raise total_bytes too, or lower this",
+			"value_bytes is above total_bytes (%d)",
+			limits.TotalBytes,
+		)
 	}
 }
 
 func (c *checker) within(path string, value, most int) {
 	if value < 1 || value > most {
-		c.fault(c.at("%s", path), fmt.Sprintf("write a number from 1 to %d: Envoy takes 100 headers and 60 KiB in one request, its own included", most), "%s: %d is out of range", path, value)
+		c.fault(
+			c.at("%s", path),
+			fmt.Sprintf(
+				"write a number from 1 to %d: Envoy takes 100 headers and 60 KiB in one request, its own included",
+				most,
+			),
+			"%s: %d is out of range",
+			path,
+			value,
+		)
 	}
 }
 

@@ -24,7 +24,11 @@ func (c *checker) ticket(doc *Document) {
 	case !explicit:
 		ticket.Rotate = defaultRotate
 	case baggage && ticket.Rotate > maxBaggageRotate:
-		c.fault(c.at("ticket.rotate"), "write rotate: 5m or less, or carry tickets in the header", "with baggage, rotate must be at most 5m: fan-outs copy baggage into the body of calls")
+		c.fault(
+			c.at("ticket.rotate"),
+			"write rotate: 5m or less, or carry tickets in the header",
+			"with baggage, rotate must be at most 5m: fan-outs copy baggage into the body of calls",
+		)
 	}
 	c.atLeast("ticket.rotate", ticket.Rotate, time.Second)
 	c.atLeast("ticket.lifetime", ticket.Lifetime, time.Second)
@@ -35,12 +39,18 @@ func (c *checker) ticket(doc *Document) {
 	if !baggage {
 		return
 	}
-	c.warn(c.at("ticket.carriers"), "use carriers: [header] where the fan-out can pass on one header",
-		"baggage is the weaker carrier: a client's _meta.baggage can replace the ticket, and vMCP shows the ticket to backends and one user another's tool list")
+	c.warn(
+		c.at("ticket.carriers"),
+		"use carriers: [header] where the fan-out can pass on one header",
+		"baggage is the weaker carrier: a client's _meta.baggage can replace the ticket, and vMCP shows the ticket to backends and one user another's tool list",
+	)
 	for _, backend := range doc.Backends {
 		if len(backend.Discovery) > 0 {
-			c.fault(c.at("backends.%s.discovery", backend.Name), "carry tickets in the header, or take the discovery identity out",
-				"a discovery identity cannot be used with baggage: a client can take the ticket off its own request and would then be given it")
+			c.fault(
+				c.at("backends.%s.discovery", backend.Name),
+				"carry tickets in the header, or take the discovery identity out",
+				"a discovery identity cannot be used with baggage: a client can take the ticket off its own request and would then be given it",
+			)
 		}
 	}
 }
@@ -52,16 +62,31 @@ func (c *checker) sealed(doc *Document) {
 		fits = sealedBaggageBytes
 	}
 	if doc.Limits.TotalBytes > fits {
-		c.warn(c.firstOf("limits.total_bytes", "ticket.mode"), fmt.Sprintf("write limits: {total_bytes: %d}; or mode: stored where clients send more, with --store redis://… if there are several Bellhops", fits),
-			"a sealed ticket crosses the fan-out with about %d bytes of names and values; a client that sends more, up to the %d of limits.total_bytes, is refused", fits, doc.Limits.TotalBytes)
+		c.warn(
+			c.firstOf("limits.total_bytes", "ticket.mode"),
+			fmt.Sprintf(
+				"write limits: {total_bytes: %d}; or mode: stored where clients send more, with --store redis://… if there are several Bellhops",
+				fits,
+			),
+			"a sealed ticket crosses the fan-out with about %d bytes of names and values; a client that sends more, up to the %d of limits.total_bytes, is refused",
+			fits,
+			doc.Limits.TotalBytes,
+		)
 	}
 	if _, explicit := c.places["ticket.grace"]; explicit {
-		c.warn(c.at("ticket.grace"), "take it out, or use mode: stored where the fan-out may freeze a carrier", "grace is of no use with sealed tickets: nobody knows which ticket has been replaced")
+		c.warn(
+			c.at("ticket.grace"),
+			"take it out, or use mode: stored where the fan-out may freeze a carrier",
+			"grace is of no use with sealed tickets: nobody knows which ticket has been replaced",
+		)
 	}
 	for i, rule := range doc.Forward {
 		if rule.Keep == KeepSession {
-			c.warn(c.at("forward[%d]", i), "run one Bellhop, or give all of them one store (--store redis://…); with a store, stored tickets cost nothing more",
-				"keep: session needs a store, also with sealed tickets: what a session sent is known only where it is kept")
+			c.warn(
+				c.at("forward[%d]", i),
+				"run one Bellhop, or give all of them one store (--store redis://…); with a store, stored tickets cost nothing more",
+				"keep: session needs a store, also with sealed tickets: what a session sent is known only where it is kept",
+			)
 			return
 		}
 	}
@@ -71,8 +96,11 @@ func (c *checker) sealed(doc *Document) {
 func (c *checker) session(doc *Document) {
 	c.atLeast("session.idle", doc.Session.Idle, time.Second)
 	if doc.Ticket.Mode == TicketStored && doc.Ticket.Lifetime > doc.Session.Idle {
-		c.warn(c.firstOf("ticket.lifetime", "session.idle"), fmt.Sprintf("write session: {idle: %s} or more, or a shorter ticket.lifetime", doc.Ticket.Lifetime),
-			"ticket.lifetime is longer than session.idle: a session that is forgotten takes with it which tickets it had replaced, and a fan-out that froze one can go on using it")
+		c.warn(
+			c.firstOf("ticket.lifetime", "session.idle"),
+			fmt.Sprintf("write session: {idle: %s} or more, or a shorter ticket.lifetime", doc.Ticket.Lifetime),
+			"ticket.lifetime is longer than session.idle: a session that is forgotten takes with it which tickets it had replaced, and a fan-out that froze one can go on using it",
+		)
 	}
 	for i, name := range doc.Session.Bind {
 		at := c.at("session.bind[%d]", i)
@@ -87,7 +115,11 @@ func (c *checker) session(doc *Document) {
 	}
 	for i, rule := range doc.Forward {
 		if rule.Keep == KeepSession {
-			c.warn(c.at("forward[%d]", i), "name in session: {bind: [...]} the headers that tell users apart", "keep: session without a principal: whoever learns a session's ID gets the headers of its owner")
+			c.warn(
+				c.at("forward[%d]", i),
+				"name in session: {bind: [...]} the headers that tell users apart",
+				"keep: session without a principal: whoever learns a session's ID gets the headers of its owner",
+			)
 		}
 	}
 }

@@ -15,8 +15,8 @@ const (
 	StatusRedeemed
 	// StatusSuperseded is a ticket in whose place every session that had it has another by now.
 	StatusSuperseded
-	// StatusRedirected is no ticket in a request that a proxy sends once more, to where its first backend has redirected it:
-	// the ticket went the first time, and what was set then was for another backend, or may have been.
+	// StatusRedirected is no ticket in a request that a proxy sends once more, to where its first backend has redirected
+	// it: the ticket went the first time, and what was set then was for another backend, or may have been.
 	StatusRedirected
 )
 
@@ -30,8 +30,8 @@ type Call struct {
 	Request   []Header // what the fan-out sent
 }
 
-// IsDiscovery reports whether the backend's discovery identity is for this request: no client caused it, and its method, where it
-// is known, is not one that only a client can cause.
+// IsDiscovery reports whether the backend's discovery identity is for this request: no client caused it, and its
+// method, where it is known, is not one that only a client can cause.
 func (c Call) IsDiscovery() bool { return c.Ticket == StatusNone && !c.Operation.onlyByClients() }
 
 // Outcome says what became of one header at one backend. Its text is stable: metrics may rely on it.
@@ -52,7 +52,8 @@ const (
 	OutcomeUnknown Outcome = "unknown_ticket"
 	// OutcomeSuperseded is a header that may go to the backend and whose ticket has been replaced.
 	OutcomeSuperseded Outcome = "superseded"
-	// OutcomeRedirected is a header that may go to the backend and whose ticket went to the one that redirected the request.
+	// OutcomeRedirected is a header that may go to the backend and whose ticket went to the one that redirected the
+	// request.
 	OutcomeRedirected Outcome = "redirected"
 	// OutcomeIdentity is a header of the backend's discovery identity.
 	OutcomeIdentity Outcome = "discovery"
@@ -83,7 +84,7 @@ func (p *Policy) Decide(call Call) Decision {
 	call.Request = p.withhold(r, call, &decision)
 	switch call.Ticket {
 	case StatusRedeemed:
-		deliver(r, call, &decision)
+		p.deliver(r, call, &decision)
 	case StatusNone:
 		if call.IsDiscovery() {
 			identify(call, &decision)
@@ -136,46 +137,51 @@ func (r *route) inFamily(name string) bool {
 	return slices.ContainsFunc(r.families, func(pattern string) bool { return matches(pattern, name) })
 }
 
-func deliver(r *route, call Call, decision *Decision) {
-	for _, rule := range r.deliveries {
-		if rule.appliesTo(call.Operation) {
-			decision.apply(rule, call)
-		} else {
-			decision.verdict(rule, rule.Name, OutcomeOtherTool)
+func (p *Policy) deliver(r *route, call Call, decision *Decision) {
+	sets := make([]sourceSet, 0, maxHeaders) // of each line of the capture
+	var captured sourceSet
+	for i := range call.Capture {
+		cover, _ := p.sources.cover(call.Capture[i].Name)
+		sets = append(sets, cover.set)
+		captured |= cover.set
+	}
+	for i := range r.deliveries {
+		switch rule := &r.deliveries[i]; {
+		case !rule.appliesTo(call.Operation):
+			decision.verdict(&rule.Rule, rule.Name, OutcomeOtherTool)
+		case captured&rule.source == 0:
+			decision.verdict(&rule.Rule, rule.Name, OutcomeAbsent)
+			decision.miss(&rule.Rule)
+		default:
+			decision.apply(rule, call, sets)
 		}
 	}
-	r.notAllowed(call.Capture, decision)
+	r.notAllowed(call.Capture, sets, decision)
 }
 
 // apply carries what a capture holds for one rule.
-func (d *Decision) apply(rule Rule, call Call) {
-	found := false
+func (d *Decision) apply(rule *delivery, call Call, sets []sourceSet) {
 	for i, header := range call.Capture {
-		if !matches(rule.Name, header.Name) {
+		if sets[i]&rule.source == 0 {
 			continue
 		}
-		found = true
 		first := i == 0 || call.Capture[i-1].Name != header.Name
-		if rule.Conflict != ConflictReplace && d.conflicts(rule, header.Name, call) {
+		if rule.Conflict != ConflictReplace && d.conflicts(&rule.Rule, header.Name, call) {
 			if first {
-				d.verdict(rule, header.Name, OutcomeConflict)
+				d.verdict(&rule.Rule, header.Name, OutcomeConflict)
 			}
 			continue
 		}
 		d.Set = append(d.Set, Header{Name: rule.as(header.Name), Value: rule.value(header.Value)})
 		if first {
-			d.verdict(rule, header.Name, OutcomeForwarded)
+			d.verdict(&rule.Rule, header.Name, OutcomeForwarded)
 		}
-	}
-	if !found {
-		d.verdict(rule, rule.Name, OutcomeAbsent)
-		d.miss(rule)
 	}
 }
 
 // conflicts reports whether the fan-out's own header stands in the way of a rule that lets it. What the fan-out sends
 // is no conflict where it is what the rule would write: a proxy may run its filters twice.
-func (d *Decision) conflicts(rule Rule, name string, call Call) bool {
+func (d *Decision) conflicts(rule *Rule, name string, call Call) bool {
 	theirs, ours := lines(call.Request, rule.as(name)), lines(call.Capture, name)
 	if len(theirs) == 0 {
 		return false
@@ -193,14 +199,14 @@ func (d *Decision) conflicts(rule Rule, name string, call Call) bool {
 }
 
 // as is the name of a header at the backend: that of the rule, or in a family its own.
-func (r Rule) as(name string) string {
+func (r *Rule) as(name string) string {
 	if _, isFamily := family(r.As); isFamily {
 		return name
 	}
 	return r.As
 }
 
-func (r Rule) value(value Value) Value {
+func (r *Rule) value(value Value) Value {
 	if r.Prefix == "" {
 		return value
 	}
@@ -208,44 +214,56 @@ func (r Rule) value(value Value) Value {
 }
 
 // miss rejects a request that would reach a backend without a required header.
-func (d *Decision) miss(rule Rule) {
+func (d *Decision) miss(rule *Rule) {
 	if rule.Required && d.Rejection == nil {
 		d.Rejection = &Rejection{Header: rule.Name, Reason: ReasonMissing}
 	}
 }
 
-// withhold takes away what clients show to the fan-out (hide: false) and what no rule, of those that concern the request,
-// takes to this backend under its own name: a fan-out may pass it on by itself. It may be the fan-out's own, but its value
-// cannot tell: fan-outs join lines, keep old ones, and see what a capture leaves out. It returns what is left.
+// withhold takes away what clients show to the fan-out (hide: false) and what no rule that applies to the request takes
+// to this backend under its own name: the fan-out may pass it on by itself. It may be the fan-out's own header, but its
+// value does not tell: fan-outs join lines, keep old ones, and see what a capture leaves out. It returns what is left.
 func (p *Policy) withhold(r *route, call Call, decision *Decision) []Header {
+	withheld := func(header Header) bool {
+		cover, _ := p.sources.cover(header.Name)
+		return cover.set != 0 && !p.sources.list[cover.position].hide && !r.delivers(header.Name, cover.set, call.Operation)
+	}
+	if !slices.ContainsFunc(call.Request, withheld) {
+		return call.Request
+	}
 	var left []Header
-	for _, sent := range call.Request {
-		if source, _, carried := p.source(sent.Name); carried && !source.hide && !r.delivers(sent.Name, call.Operation) {
-			decision.Remove = appendOnce(slices.Clip(decision.Remove), sent.Name)
+	for _, header := range call.Request {
+		if withheld(header) {
+			decision.Remove = appendOnce(slices.Clip(decision.Remove), header.Name)
 			continue
 		}
-		left = append(left, sent)
+		left = append(left, header)
 	}
 	return left
 }
 
-// notAllowed tells of the client's headers that no rule takes to the backend.
-func (r *route) notAllowed(capture Capture, decision *Decision) {
+// notAllowed reports the client's headers that no rule takes to the backend.
+func (r *route) notAllowed(capture Capture, sets []sourceSet, decision *Decision) {
 	for i, captured := range capture {
 		if i > 0 && capture[i-1].Name == captured.Name {
 			continue
 		}
-		if !slices.ContainsFunc(r.deliveries, func(rule Rule) bool { return matches(rule.Name, captured.Name) }) {
+		if sets[i]&r.sources == 0 {
 			decision.Verdicts = append(decision.Verdicts, Verdict{Header: captured.Name, Outcome: OutcomeNotAllowed})
 		}
 	}
 }
 
-// delivers reports whether a rule that appliesTo the request takes the header to the backend under its own name.
-func (r *route) delivers(name string, operation Operation) bool {
-	return slices.ContainsFunc(r.deliveries, func(rule Rule) bool {
-		return matches(rule.Name, name) && rule.as(name) == name && rule.appliesTo(operation)
-	})
+// delivers reports whether a rule that applies to the request takes a header, of these sources, to the backend under
+// its own name.
+func (r *route) delivers(name string, of sourceSet, operation Operation) bool {
+	for i := range r.deliveries {
+		rule := &r.deliveries[i]
+		if of&rule.source != 0 && rule.as(name) == name && rule.appliesTo(operation) {
+			return true
+		}
+	}
+	return false
 }
 
 // identify gives a request the backend's own identity.
@@ -258,7 +276,8 @@ func identify(call Call, decision *Decision) {
 
 // deny gives nothing, and rejects the request where a header is required.
 func (d *Decision) deny(r *route, call Call, outcome Outcome) {
-	for _, rule := range r.deliveries {
+	for i := range r.deliveries {
+		rule := &r.deliveries[i].Rule
 		d.verdict(rule, rule.Name, outcome)
 		if rule.appliesTo(call.Operation) {
 			d.miss(rule)
@@ -266,7 +285,7 @@ func (d *Decision) deny(r *route, call Call, outcome Outcome) {
 	}
 }
 
-func (d *Decision) verdict(rule Rule, header string, outcome Outcome) {
+func (d *Decision) verdict(rule *Rule, header string, outcome Outcome) {
 	verdict := Verdict{Header: header, Outcome: outcome, Line: rule.Line, Rule: rule.Number}
 	if outcome == OutcomeForwarded {
 		verdict.As = rule.as(header)

@@ -25,7 +25,9 @@ backends:
 
 func TestDecide(t *testing.T) {
 	p := load(t, decidePolicy)
-	all, _ := p.Capture(headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2", "x-github-token: g", "x-shown: s"))
+	all, _ := p.Capture(
+		headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2", "x-github-token: g", "x-shown: s"),
+	)
 	none, _ := p.Capture(nil)
 	identity := headers("authorization: Bearer own")
 	tests := []struct {
@@ -34,34 +36,104 @@ func TestDecide(t *testing.T) {
 		set    []policy.Header
 		remove []string
 	}{
-		{"a backend gets its headers, lines kept", policy.Call{Backend: "billing", Ticket: policy.StatusRedeemed, Capture: all.Capture},
-			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2", "x-shown: s"), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
-		{"renamed, with prefix", policy.Call{Backend: "github", Ticket: policy.StatusRedeemed, Capture: all.Capture, Identity: identity},
-			headers("x-tenant-id: t", "authorization: Bearer g"), []string{"x-tenant-id", "authorization"}},
-		{"outside the declared world", policy.Call{Backend: "other", Ticket: policy.StatusRedeemed, Capture: all.Capture}, nil, nil},
-		{"known but empty stays empty, no identity", policy.Call{Backend: "github", Ticket: policy.StatusRedeemed, Capture: none.Capture, Identity: identity},
-			nil, []string{"x-tenant-id", "authorization"}},
-		{"unknown ticket gets nothing, no identity", policy.Call{Backend: "github", Ticket: policy.StatusUnknown, Capture: all.Capture, Identity: identity},
-			nil, []string{"x-tenant-id", "authorization"}},
-		{"no ticket gets the identity", policy.Call{Backend: "github", Ticket: policy.StatusNone, Capture: all.Capture, Identity: identity},
-			identity, []string{"x-tenant-id", "authorization"}},
-		{"no ticket, a method that lists", policy.Call{Backend: "github", Ticket: policy.StatusNone, Identity: identity, Operation: policy.Operation{Method: "tools/list"}},
-			identity, []string{"x-tenant-id", "authorization"}},
-		{"no ticket, a tool call gets nothing", policy.Call{Backend: "github", Ticket: policy.StatusNone, Identity: identity, Operation: policy.Operation{Method: "tools/call"}},
-			nil, []string{"x-tenant-id", "authorization"}},
-		{"no ticket, no identity", policy.Call{Backend: "billing", Ticket: policy.StatusNone}, nil, []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
+		{
+			"a backend gets its headers, lines kept",
+			policy.Call{Backend: "billing", Ticket: policy.StatusRedeemed, Capture: all.Capture},
+			headers(
+				"x-tenant-id: t",
+				"x-mcp-api-key: k1",
+				"x-mcp-api-key: k2",
+				"x-shown: s",
+			),
+			[]string{"x-tenant-id", "x-mcp-api-key", "x-shown"},
+		},
+		{
+			"renamed, with prefix",
+			policy.Call{Backend: "github", Ticket: policy.StatusRedeemed, Capture: all.Capture, Identity: identity},
+			headers("x-tenant-id: t", "authorization: Bearer g"),
+			[]string{"x-tenant-id", "authorization"},
+		},
+		{
+			"outside the declared world",
+			policy.Call{Backend: "other", Ticket: policy.StatusRedeemed, Capture: all.Capture},
+			nil,
+			nil,
+		},
+		{
+			"known but empty stays empty, no identity",
+			policy.Call{Backend: "github", Ticket: policy.StatusRedeemed, Capture: none.Capture, Identity: identity},
+			nil,
+			[]string{"x-tenant-id", "authorization"},
+		},
+		{
+			"unknown ticket gets nothing, no identity",
+			policy.Call{Backend: "github", Ticket: policy.StatusUnknown, Capture: all.Capture, Identity: identity},
+			nil,
+			[]string{"x-tenant-id", "authorization"},
+		},
+		{
+			"no ticket gets the identity",
+			policy.Call{Backend: "github", Ticket: policy.StatusNone, Capture: all.Capture, Identity: identity},
+			identity,
+			[]string{"x-tenant-id", "authorization"},
+		},
+		{
+			"no ticket, a method that lists",
+			policy.Call{
+				Backend:   "github",
+				Ticket:    policy.StatusNone,
+				Identity:  identity,
+				Operation: policy.Operation{Method: "tools/list"},
+			},
+			identity,
+			[]string{"x-tenant-id", "authorization"},
+		},
+		{
+			"no ticket, a tool call gets nothing",
+			policy.Call{
+				Backend:   "github",
+				Ticket:    policy.StatusNone,
+				Identity:  identity,
+				Operation: policy.Operation{Method: "tools/call"},
+			},
+			nil,
+			[]string{"x-tenant-id", "authorization"},
+		},
+		{
+			"no ticket, no identity",
+			policy.Call{Backend: "billing", Ticket: policy.StatusNone},
+			nil,
+			[]string{"x-tenant-id", "x-mcp-api-key", "x-shown"},
+		},
 		{"a shown header that the fan-out sends elsewhere by itself is withheld",
 			policy.Call{Backend: "search", Ticket: policy.StatusRedeemed, Capture: all.Capture, Request: headers("x-shown: s")},
-			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2"), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
+			headers(
+				"x-tenant-id: t",
+				"x-mcp-api-key: k1",
+				"x-mcp-api-key: k2",
+			), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 		{"without a capture nobody can tell whose a shown header is: it is withheld",
-			policy.Call{Backend: "search", Ticket: policy.StatusUnknown, Request: headers("x-shown: s", "x-shown: t", "x-other: o")},
+			policy.Call{
+				Backend: "search",
+				Ticket:  policy.StatusUnknown,
+				Request: headers("x-shown: s", "x-shown: t", "x-other: o"),
+			},
 			nil, []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 		{"without a ticket neither",
 			policy.Call{Backend: "github", Ticket: policy.StatusNone, Identity: identity, Request: headers("x-shown: s")},
 			identity, []string{"x-tenant-id", "authorization", "x-shown"}},
 		{"whatever its value: it may be an old one, or joined",
-			policy.Call{Backend: "search", Ticket: policy.StatusRedeemed, Capture: all.Capture, Request: headers("x-shown: fan-out")},
-			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2"), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
+			policy.Call{
+				Backend: "search",
+				Ticket:  policy.StatusRedeemed,
+				Capture: all.Capture,
+				Request: headers("x-shown: fan-out"),
+			},
+			headers(
+				"x-tenant-id: t",
+				"x-mcp-api-key: k1",
+				"x-mcp-api-key: k2",
+			), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -94,7 +166,12 @@ func TestVerdicts(t *testing.T) {
 func TestDecideLeavesThePolicyAsItIs(t *testing.T) {
 	p := load(t, decidePolicy)
 	capture, _ := p.Capture(headers("x-shown: s"))
-	leak := policy.Call{Backend: "search", Ticket: policy.StatusRedeemed, Capture: capture.Capture, Request: headers("x-shown: s")}
+	leak := policy.Call{
+		Backend: "search",
+		Ticket:  policy.StatusRedeemed,
+		Capture: capture.Capture,
+		Request: headers("x-shown: s"),
+	}
 	for range 3 {
 		if got := p.Decide(leak).Remove; len(got) != 3 {
 			t.Fatalf("remove grows from call to call: %v", got)
@@ -135,13 +212,32 @@ func TestBackend(t *testing.T) {
 func TestFootprints(t *testing.T) {
 	p := load(t, decidePolicy)
 	want := policy.Footprint{
-		Reads:  []string{"x-bellhop-ticket", "baggage", "mcp-method", "mcp-name", "mcp-session-id", ":method", "x-tenant-id", "x-mcp-api-key", "x-github-token", "x-shown"},
+		Reads: []string{
+			"x-bellhop-ticket",
+			"baggage",
+			"mcp-method",
+			"mcp-name",
+			"mcp-session-id",
+			":method",
+			"x-tenant-id",
+			"x-mcp-api-key",
+			"x-github-token",
+			"x-shown",
+		},
 		Writes: []string{"x-bellhop-ticket", "baggage", "x_bellhop_ticket", "x-tenant-id", "x-mcp-api-key", "x-github-token"},
 	}
 	if diff := cmp.Diff(want, p.IngressFootprint()); diff != "" {
 		t.Errorf("ingress: %s", diff)
 	}
-	names := []string{"x-bellhop-ticket", "baggage", "x-tenant-id", "x-mcp-api-key", "authorization", "x-github-token", "x-shown"}
+	names := []string{
+		"x-bellhop-ticket",
+		"baggage",
+		"x-tenant-id",
+		"x-mcp-api-key",
+		"authorization",
+		"x-github-token",
+		"x-shown",
+	}
 	if diff := cmp.Diff(policy.Footprint{Reads: append(names[:len(names):len(names)], "mcp-method", "mcp-name", "x-envoy-original-url", ":method"), Writes: names}, p.EgressFootprint()); diff != "" {
 		t.Errorf("egress: %s", diff)
 	}

@@ -69,7 +69,12 @@ func (d *decoder) syntax(err error) {
 func (d *decoder) document(node ast.Node) *Document {
 	doc := &Document{
 		Keep: KeepRequest, Mode: ModeEnforce, Limits: defaultLimits(),
-		Ticket:  Ticket{Mode: TicketStored, Carriers: []Carrier{CarrierHeader}, Lifetime: defaultLifetime, Grace: defaultGrace},
+		Ticket: Ticket{
+			Mode:     TicketStored,
+			Carriers: []Carrier{CarrierHeader},
+			Lifetime: defaultLifetime,
+			Grace:    defaultGrace,
+		},
 		Session: Session{Bind: []string{"authorization"}, Idle: defaultIdle},
 	}
 	d.mapping(node, "", "the policy", []field{
@@ -241,7 +246,12 @@ func (d *decoder) entries(node ast.Node, path, what string) []entry {
 		at := place(pair.Key)
 		text, ok := pair.Key.(*ast.StringNode)
 		if !ok {
-			d.fault(at, "write each field out; a name that is not text needs quotes", "%q cannot be a key in a policy", pair.Key.String())
+			d.fault(
+				at,
+				"write each field out; a name that is not text needs quotes",
+				"%q cannot be a key in a policy",
+				pair.Key.String(),
+			)
 			continue
 		}
 		if line, twice := first[text.Value]; twice {

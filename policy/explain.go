@@ -190,7 +190,12 @@ func (e *explainer) clientRows() {
 		names = appendOnce(names, header.Name)
 	}
 	for _, name := range names {
-		row := Row{Header: name, Fate: e.fate(name), Fanout: e.sight(name), FirstLine: slices.Contains(e.taken.Repeated, name)}
+		row := Row{
+			Header:    name,
+			Fate:      e.fate(name),
+			Fanout:    e.sight(name),
+			FirstLine: slices.Contains(e.taken.Repeated, name),
+		}
 		if e.capture.Has(name) {
 			e.deliveryRows(row)
 		} else {
@@ -201,8 +206,8 @@ func (e *explainer) clientRows() {
 
 // deliveryRows add a row for each rule that speaks of a captured header.
 func (e *explainer) deliveryRows(row Row) {
-	if source, _, ok := e.policy.source(row.Header); ok {
-		row.Keep = source.keep
+	if cover, _ := e.policy.sources.cover(row.Header); cover.set != 0 {
+		row.Keep = e.policy.sources.list[cover.position].keep
 	}
 	for i, verdict := range e.decision.Verdicts {
 		if matches(verdict.Header, row.Header) {
@@ -227,7 +232,10 @@ func (e *explainer) uncapturedRow(row Row) {
 func (e *explainer) ruleRows() {
 	for i, verdict := range e.decision.Verdicts {
 		if !e.told[i] && verdict.Outcome != OutcomeIdentity {
-			e.Rows = append(e.Rows, e.judged(Row{Header: verdict.Header, Fate: FateNotSent, Fanout: SightNone, Keep: e.rule(verdict).Keep}, verdict))
+			e.Rows = append(
+				e.Rows,
+				e.judged(Row{Header: verdict.Header, Fate: FateNotSent, Fanout: SightNone, Keep: e.rule(verdict).Keep}, verdict),
+			)
 		}
 	}
 	if e.refusal == nil || slices.ContainsFunc(e.Rows, func(row Row) bool { return row.Header == e.refusal.Header }) {
@@ -283,7 +291,7 @@ func (e *explainer) rule(verdict Verdict) Rule {
 }
 
 func (e *explainer) fate(name string) Fate {
-	_, _, listed := e.policy.source(name)
+	cover, leftOut := e.policy.sources.cover(name)
 	_, forbidden := restricted(name)
 	switch {
 	case e.taken.Capture.Has(name):
@@ -294,11 +302,11 @@ func (e *explainer) fate(name string) Fate {
 		return FateNominated
 	case e.limited && e.refusal.Header == name:
 		return FateRejected
-	case listed:
+	case cover.set != 0:
 		return FateRefused
 	case forbidden:
 		return FateRestricted
-	case e.policy.inFamily(name):
+	case leftOut:
 		return FateSensitive
 	default:
 		return FateNotListed
@@ -365,11 +373,28 @@ func (e *explainer) notes() {
 	note(e.Mode == ModeObserve, "mode: observe: all of this is computed, counted and logged, and nothing is changed")
 	note(e.policy.Open(), "the policy declares no backends: every backend behind the filter is treated like this one")
 	note(e.NoTicket, "no ticket: no client caused the request, so that no client's header can be meant")
-	note(e.nameless, "keep: session: what an earlier request of the session sent is not given to this one, which says nothing of its principal: it has none of "+
-		strings.Join(e.policy.doc.Session.Bind, ", ")+" (session.bind); send one of them, with -H here")
-	note(len(e.overLimit) > 0, "keep: session: "+strings.Join(e.overLimit, ", ")+" of an earlier request is left out: with it the request would break a limit")
-	note(keeps, "keep: session: a later request of the same MCP session that lacks the header gets the session's last value, where the principal ("+
-		principal(e.policy.doc.Session.Bind)+") is the same; clients of MCP 2026-07-28 have no session, so for them it acts as request")
+	note(
+		e.nameless,
+		"keep: session: what an earlier request of the session sent is not given to this one, which says nothing of its principal: it has none of "+
+			strings.Join(
+				e.policy.doc.Session.Bind,
+				", ",
+			)+" (session.bind); send one of them, with -H here",
+	)
+	note(
+		len(e.overLimit) > 0,
+		"keep: session: "+strings.Join(
+			e.overLimit,
+			", ",
+		)+" of an earlier request is left out: with it the request would break a limit",
+	)
+	note(
+		keeps,
+		"keep: session: a later request of the same MCP session that lacks the header gets the session's last value, where the principal ("+
+			principal(
+				e.policy.doc.Session.Bind,
+			)+") is the same; clients of MCP 2026-07-28 have no session, so for them it acts as request",
+	)
 }
 
 func principal(bind []string) string {

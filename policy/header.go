@@ -59,6 +59,15 @@ func ValidValue(text string) bool {
 // trimOuter removes the optional white space around a field value, which is not part of it (RFC 9110, 5.5).
 func trimOuter(text string) string { return strings.Trim(text, " \t") }
 
+// trimmed is a value without the white space around it.
+func (v Value) trimmed() Value {
+	text := v.Reveal()
+	if inner := trimOuter(text); len(inner) != len(text) {
+		return NewValue(inner)
+	}
+	return v
+}
+
 // nominated returns the header names that the request's own Connection lines make hop-by-hop.
 func nominated(request []Header) map[string]bool {
 	var names map[string]bool

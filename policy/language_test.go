@@ -11,7 +11,19 @@ import (
 
 func TestFamilies(t *testing.T) {
 	p := load(t, "version: 1\nforward: [x-*, auth*]\nlimits: {value_bytes: 64}\n")
-	taken, rejection := p.Capture(headers("x-b: 2", "x-forwarded-for: 1.1.1.1", "X-Up: no", "x-a: 1", "authorization: secret", "x-a: 3", "x_forwarded_for: 1", "authx: 4", "accept: x"))
+	taken, rejection := p.Capture(
+		headers(
+			"x-b: 2",
+			"x-forwarded-for: 1.1.1.1",
+			"X-Up: no",
+			"x-a: 1",
+			"authorization: secret",
+			"x-a: 3",
+			"x_forwarded_for: 1",
+			"authx: 4",
+			"accept: x",
+		),
+	)
 	if rejection != nil {
 		t.Fatal(rejection)
 	}
@@ -24,7 +36,13 @@ func TestFamilies(t *testing.T) {
 	if diff := cmp.Diff([]string{"x-b", "x-a", "authx"}, taken.Hide); diff != "" {
 		t.Errorf("hidden: %s", diff)
 	}
-	got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: taken.Capture, Request: headers("x-fanout: own", "x-forwarded-for: 2.2.2.2", "x-a: own")})
+	got := p.Decide(
+		policy.Call{
+			Ticket:  policy.StatusRedeemed,
+			Capture: taken.Capture,
+			Request: headers("x-fanout: own", "x-forwarded-for: 2.2.2.2", "x-a: own"),
+		},
+	)
 	if diff := cmp.Diff([]string{"x-fanout", "x-a"}, got.Remove); diff != "" {
 		t.Errorf("removed at egress: %s", diff)
 	}
@@ -35,7 +53,10 @@ func TestFamilies(t *testing.T) {
 
 // Invariant 1: a family whose beginning a sensitive name has neither carries it nor covers for the fan-out that does.
 func TestAFamilyDoesNotSpeakOfSensitiveNames(t *testing.T) {
-	p := load(t, "version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: authorization, to: [a], hide: false}, {name: auth*, to: [b], hide: false}]\n")
+	p := load(
+		t,
+		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: authorization, to: [a], hide: false}, {name: auth*, to: [b], hide: false}]\n",
+	)
 	sent := headers("authorization: secret")
 	taken, _ := p.Capture(sent)
 	for status, want := range map[policy.TicketStatus][]policy.Verdict{
@@ -67,7 +88,10 @@ func TestRepeat(t *testing.T) {
 }
 
 func TestMaxBytes(t *testing.T) {
-	p := load(t, "version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], max_bytes: 10}, {name: x-a, to: [b], max_bytes: 5}]\n")
+	p := load(
+		t,
+		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], max_bytes: 10}, {name: x-a, to: [b], max_bytes: 5}]\n",
+	)
 	if _, rejection := p.Capture(headers("x-a: 12345")); rejection != nil {
 		t.Error(rejection)
 	}
@@ -86,16 +110,40 @@ func TestConflict(t *testing.T) {
 		remove     []string
 		rejected   bool
 	}{
-		{"replace", "replace", headers("x-a: client"), headers("x-a: fan-out"), headers("x-a: client"), []string{"x-a"}, false},
+		{
+			"replace",
+			"replace",
+			headers("x-a: client"),
+			headers("x-a: fan-out"),
+			headers("x-a: client"),
+			[]string{"x-a"},
+			false,
+		},
 		{"replace, client sent nothing", "replace", nil, headers("x-a: fan-out"), nil, []string{"x-a"}, false},
 		{"keep", "keep", headers("x-a: client"), headers("x-a: fan-out"), nil, nil, false},
 		{"keep, fan-out sent nothing", "keep", headers("x-a: client"), nil, headers("x-a: client"), nil, false},
 		{"keep, client sent nothing", "keep", nil, headers("x-a: fan-out"), nil, nil, false},
 		{"keep, again on its own result", "keep", headers("x-a: client"), headers("x-a: client"), nil, nil, false},
 		{"reject", "reject", headers("x-a: client"), headers("x-a: fan-out"), nil, []string{"x-a"}, true},
-		{"reject, fan-out sent nothing", "reject", headers("x-a: client"), nil, headers("x-a: client"), []string{"x-a"}, false},
+		{
+			"reject, fan-out sent nothing",
+			"reject",
+			headers("x-a: client"),
+			nil,
+			headers("x-a: client"),
+			[]string{"x-a"},
+			false,
+		},
 		{"reject, client sent nothing", "reject", nil, headers("x-a: fan-out"), nil, []string{"x-a"}, false},
-		{"reject, again on its own result", "reject", headers("x-a: client"), headers("x-a: client"), headers("x-a: client"), []string{"x-a"}, false},
+		{
+			"reject, again on its own result",
+			"reject",
+			headers("x-a: client"),
+			headers("x-a: client"),
+			headers("x-a: client"),
+			[]string{"x-a"},
+			false,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -115,7 +163,10 @@ func TestConflict(t *testing.T) {
 }
 
 func TestRequired(t *testing.T) {
-	p := load(t, "version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], required: true}, {name: x-t, to: [a], required: true, tools: [pay_*]}]\n")
+	p := load(
+		t,
+		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], required: true}, {name: x-t, to: [a], required: true, tools: [pay_*]}]\n",
+	)
 	if got := p.Missing(nil); got == nil || got.Header != "x-a" {
 		t.Errorf("missing: %v", got)
 	}
@@ -123,7 +174,14 @@ func TestRequired(t *testing.T) {
 		t.Errorf("what a rule for tools requires is not known at ingress: %v", got)
 	}
 	for tool, want := range map[string]string{"pay_now": "x-t", "look": ""} {
-		got := p.Decide(policy.Call{Backend: "a", Ticket: policy.StatusRedeemed, Capture: headers("x-a: 1"), Operation: policy.Operation{Method: "tools/call", Tool: tool}}).Rejection
+		got := p.Decide(
+			policy.Call{
+				Backend:   "a",
+				Ticket:    policy.StatusRedeemed,
+				Capture:   headers("x-a: 1"),
+				Operation: policy.Operation{Method: "tools/call", Tool: tool},
+			},
+		).Rejection
 		if (got == nil) != (want == "") || (got != nil && got.Header != want) {
 			t.Errorf("%s: %v", tool, got)
 		}
@@ -153,7 +211,14 @@ func TestTools(t *testing.T) {
 		{Method: "tools/call", Tool: "exact", Ambiguous: true}: false,
 		{}: false,
 	} {
-		got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: headers("x-a: 1"), Operation: act, Request: headers("x-a: fan-out")})
+		got := p.Decide(
+			policy.Call{
+				Ticket:    policy.StatusRedeemed,
+				Capture:   headers("x-a: 1"),
+				Operation: act,
+				Request:   headers("x-a: fan-out"),
+			},
+		)
 		if (len(got.Set) == 1) != want || len(got.Remove) != 1 {
 			t.Errorf("%+v: set %d, removed %q", act, len(got.Set), got.Remove)
 		}
@@ -209,10 +274,23 @@ forward:
   - {name: x-key, to: [github], hide: false, conflict: keep, tools: [search_*]}
   - {name: x-first, to: [billing], hide: false, repeat: first}
 `)
-	taken, _ := p.Capture(headers("authorization: billing", "x-github-token: github", "x-key: k", "x-first: one", "x-first: two"))
+	taken, _ := p.Capture(
+		headers("authorization: billing", "x-github-token: github", "x-key: k", "x-first: one", "x-first: two"),
+	)
 	sent := headers("authorization: billing", "x-key: k", "x-first: one, two")
 	for _, status := range []policy.TicketStatus{policy.StatusRedeemed, policy.StatusUnknown, policy.StatusSuperseded, policy.StatusNone} {
-		got := apply(sent, p.Decide(policy.Call{Backend: "github", Ticket: status, Capture: taken.Capture, Operation: policy.Operation{Method: "tools/call", Tool: "delete_all"}, Request: sent}))
+		got := apply(
+			sent,
+			p.Decide(
+				policy.Call{
+					Backend:   "github",
+					Ticket:    status,
+					Capture:   taken.Capture,
+					Operation: policy.Operation{Method: "tools/call", Tool: "delete_all"},
+					Request:   sent,
+				},
+			),
+		)
 		want := []string(nil)
 		if status == policy.StatusRedeemed {
 			want = []string{"github"}
@@ -226,7 +304,9 @@ forward:
 func TestNoTextMakesAToolPatternSlow(t *testing.T) {
 	p := load(t, "version: 1\nforward: [{name: x-a, tools: [\"*a*a*b*\"]}]\n")
 	for tool, want := range map[string]int{"xaxaxbx": 1, "aab": 1, "ab": 0, strings.Repeat("a", 1<<20): 0, "aa" + strings.Repeat("x", 300) + "b": 0} {
-		if got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: headers("x-a: 1"), Operation: policy.Operation{Method: "tools/call", Tool: tool}}); len(got.Set) != want {
+		if got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: headers("x-a: 1"), Operation: policy.Operation{Method: "tools/call", Tool: tool}}); len(
+			got.Set,
+		) != want {
 			t.Errorf("%.20s: %d", tool, len(got.Set))
 		}
 	}

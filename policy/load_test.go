@@ -60,7 +60,10 @@ func only(findings policy.Findings, severity policy.Severity) policy.Finding {
 }
 
 func TestAllFaultsAreReportedAtOnceInTheOrderOfTheirPlaces(t *testing.T) {
-	_, findings := policy.Load("p.yaml", []byte("version: 3\nforward:\n  - host\n  - {nam: x-a}\nlimits: {headers: 0}\ntickets: {}\n"))
+	_, findings := policy.Load(
+		"p.yaml",
+		[]byte("version: 3\nforward:\n  - host\n  - {nam: x-a}\nlimits: {headers: 0}\ntickets: {}\n"),
+	)
 	if got := findings.Count(policy.SeverityError); got != 6 {
 		t.Errorf("got %d faults, want 6:\n%s", got, findings.Error())
 	}
@@ -74,16 +77,52 @@ func TestAllFaultsAreReportedAtOnceInTheOrderOfTheirPlaces(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	tests := []struct{ name, document, want string }{
 		{"baggage", "version: 1\nforward: [x-a]\nticket: {carriers: [baggage]}\n", "baggage is the weaker carrier"},
-		{"no clusters", "version: 1\nforward: [x-a]\nbackends: {a: {clusters: [c]}, b: {}}\n", "backend \"b\" has no clusters"},
-		{"no way for a rule", "version: 1\nforward: [{name: x-a, to: [b]}]\nbackends: {a: {clusters: [c]}, b: {}}\n", "no backend of this rule has clusters"},
-		{"sealed and long", "version: 1\nforward: [x-a]\nticket: {mode: sealed}\n", "a sealed ticket crosses the fan-out with about 8192 bytes"},
-		{"sealed in baggage and long", "version: 1\nforward: [x-a]\nlimits: {value_bytes: 6000, total_bytes: 6000}\nticket: {mode: sealed, carriers: [baggage]}\n", "with about 5120 bytes"},
-		{"sealed and grace", "version: 1\nforward: [x-a]\nlimits: {total_bytes: 8192}\nticket: {mode: sealed, grace: 1m}\n", "grace is of no use with sealed tickets"},
-		{"sealed and a session", "version: 1\nlimits: {total_bytes: 8192}\nforward: [{name: x-a, keep: session}]\nticket: {mode: sealed}\n", "keep: session needs a store, also with sealed tickets"},
-		{"anonymous session", "version: 1\nforward: [{name: x-a, keep: session}]\nsession: {bind: []}\n", "keep: session without a principal"},
-		{"a ticket that outlives its session", "version: 1\nforward: [x-a]\nticket: {lifetime: 2h}\n", "ticket.lifetime is longer than session.idle"},
+		{
+			"no clusters",
+			"version: 1\nforward: [x-a]\nbackends: {a: {clusters: [c]}, b: {}}\n",
+			"backend \"b\" has no clusters",
+		},
+		{
+			"no way for a rule",
+			"version: 1\nforward: [{name: x-a, to: [b]}]\nbackends: {a: {clusters: [c]}, b: {}}\n",
+			"no backend of this rule has clusters",
+		},
+		{
+			"sealed and long",
+			"version: 1\nforward: [x-a]\nticket: {mode: sealed}\n",
+			"a sealed ticket crosses the fan-out with about 8192 bytes",
+		},
+		{
+			"sealed in baggage and long",
+			"version: 1\nforward: [x-a]\nlimits: {value_bytes: 6000, total_bytes: 6000}\nticket: {mode: sealed, carriers: [baggage]}\n",
+			"with about 5120 bytes",
+		},
+		{
+			"sealed and grace",
+			"version: 1\nforward: [x-a]\nlimits: {total_bytes: 8192}\nticket: {mode: sealed, grace: 1m}\n",
+			"grace is of no use with sealed tickets",
+		},
+		{
+			"sealed and a session",
+			"version: 1\nlimits: {total_bytes: 8192}\nforward: [{name: x-a, keep: session}]\nticket: {mode: sealed}\n",
+			"keep: session needs a store, also with sealed tickets",
+		},
+		{
+			"anonymous session",
+			"version: 1\nforward: [{name: x-a, keep: session}]\nsession: {bind: []}\n",
+			"keep: session without a principal",
+		},
+		{
+			"a ticket that outlives its session",
+			"version: 1\nforward: [x-a]\nticket: {lifetime: 2h}\n",
+			"ticket.lifetime is longer than session.idle",
+		},
 		{"prefix alone", "version: 1\nforward: [{name: x-a, prefix: \"Bearer \"}]\n", "prefix without as"},
-		{"token", "version: 1\nbackends: {a: {clusters: [c]}}\nforward:\n  - {name: authorization, to: [a], hide: true}\n", "MCP forbids passing on the access token"},
+		{
+			"token",
+			"version: 1\nbackends: {a: {clusters: [c]}}\nforward:\n  - {name: authorization, to: [a], hide: true}\n",
+			"MCP forbids passing on the access token",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -91,7 +130,10 @@ func TestWarnings(t *testing.T) {
 			if loaded == nil {
 				t.Fatalf("a warning must not keep a policy from being used: %s", findings.Error())
 			}
-			if !slices.ContainsFunc(findings, func(f policy.Finding) bool { return strings.Contains(f.Message, test.want) && f.Hint != "" }) {
+			if !slices.ContainsFunc(
+				findings,
+				func(f policy.Finding) bool { return strings.Contains(f.Message, test.want) && f.Hint != "" },
+			) {
 				t.Errorf("got %s\nwant %q", findings.Error(), test.want)
 			}
 		})
@@ -115,7 +157,12 @@ func TestBaggageRotatesWithinFiveMinutesByItself(t *testing.T) {
 }
 
 func TestALongLineIsShownAroundTheFault(t *testing.T) {
-	_, findings := policy.Load("p.yaml", []byte("version: 1\nforward: ["+strings.Repeat("x-a-long-name, ", 12)+"\"\x1b[31m\", "+strings.Repeat("x-b, ", 12)+"]\n"))
+	_, findings := policy.Load(
+		"p.yaml",
+		[]byte(
+			"version: 1\nforward: ["+strings.Repeat("x-a-long-name, ", 12)+"\"\x1b[31m\", "+strings.Repeat("x-b, ", 12)+"]\n",
+		),
+	)
 	for _, finding := range findings {
 		lines := strings.Split(finding.String(), "\n")
 		if len(lines[1]) > 200 || strings.ContainsRune(finding.String(), '\x1b') {

@@ -60,9 +60,10 @@ func (a Operation) onlyByClients() bool {
 
 // appliesTo reports whether a rule is for such a request. A rule for certain tools is for nothing else than calls that
 // are known to be of these.
-func (r Rule) appliesTo(operation Operation) bool {
+func (r *Rule) appliesTo(operation Operation) bool {
 	if len(r.Tools) == 0 {
 		return true
 	}
-	return !operation.Ambiguous && operation.Method == callTool && operation.Tool != "" && matchTool(r.Tools, operation.Tool)
+	return !operation.Ambiguous && operation.Method == callTool && operation.Tool != "" &&
+		matchTool(r.Tools, operation.Tool)
 }

@@ -11,29 +11,26 @@ import (
 type Policy struct {
 	doc      Document
 	digest   string
-	sources  []source          // what is captured: each name or family once, in the policy's order
-	index    map[string]int    // name → position in sources; families are not in it
-	families []int             // positions of the families in sources
+	sources  sources           // what is captured
 	hidden   []string          // names, not families
+	required []string          // names that every client request needs
 	routes   map[string]*route // what each declared backend gets
 	open     *route            // what every backend gets where none is declared; else nil
 	owners   map[string]string // cluster → backend
 }
 
-// source is one name, or one family of names, that is taken off client requests.
-type source struct {
-	pattern  string
-	hide     bool
-	keep     Keep
-	repeat   Repeat
-	maxBytes int // of one value; 0: no limit of its own
-}
-
 // route is what one backend gets.
 type route struct {
-	deliveries []Rule
-	governed   []string // the names that are Bellhop's alone at this backend
-	families   []string // the families of such names
+	deliveries []delivery
+	sources    sourceSet // of all deliveries
+	governed   []string  // the names that are Bellhop's alone at this backend
+	families   []string  // the families of such names
+}
+
+// delivery is a rule for one backend.
+type delivery struct {
+	Rule
+	source sourceSet // of one: the rule's name
 }
 
 // byteOrderMark is what some editors put in front of a text.
@@ -74,13 +71,22 @@ func LoadUnder(ceiling *Ceiling, file string, text []byte) (*Policy, Findings) {
 
 func compile(doc Document) *Policy {
 	p := &Policy{
-		doc:    doc,
-		index:  make(map[string]int),
-		routes: make(map[string]*route),
-		owners: make(map[string]string),
+		doc:     doc,
+		sources: newSources(doc.Forward),
+		routes:  make(map[string]*route),
+		owners:  make(map[string]string),
+	}
+	for _, source := range p.sources.list {
+		if _, isFamily := family(source.pattern); !isFamily && source.hide {
+			p.hidden = append(p.hidden, source.pattern)
+		}
 	}
 	for _, rule := range doc.Forward {
-		p.addSource(rule)
+		// What a rule for certain tools requires is checked only where the backend is known: clients know its tools by the
+		// fan-out's names.
+		if rule.Required && len(rule.Tools) == 0 {
+			p.required = append(p.required, rule.Name)
+		}
 	}
 	if doc.Backends == nil {
 		p.open = p.route(Backend{})
@@ -94,77 +100,17 @@ func compile(doc Document) *Policy {
 	return p
 }
 
-func (p *Policy) addSource(rule Rule) {
-	i := slices.IndexFunc(p.sources, func(s source) bool { return s.pattern == rule.Name })
-	if i < 0 {
-		i = len(p.sources)
-		p.sources = append(p.sources, source{pattern: rule.Name, hide: rule.Hide, keep: rule.Keep, repeat: rule.Repeat})
-		if _, isFamily := family(rule.Name); isFamily {
-			p.families = append(p.families, i)
-		} else {
-			p.index[rule.Name] = i
-			if rule.Hide {
-				p.hidden = append(p.hidden, rule.Name)
-			}
-		}
-	}
-	p.sources[i].maxBytes = lower(p.sources[i].maxBytes, rule.MaxBytes)
-}
-
-// lower returns the lower of two limits, of which 0 is none.
-func lower(a, b int) int {
-	if a == 0 || (b != 0 && b < a) {
-		return b
-	}
-	return a
-}
-
-// source finds what the policy says of a header that a client sends. Several patterns may cover a name; the check
-// has made sure that they agree, but for the length, of which the lowest holds. Restricted and sensitive names are in
-// no family.
-func (p *Policy) source(name string) (found source, position int, ok bool) {
-	if i, listed := p.index[name]; listed {
-		found, position, ok = p.sources[i], i, true
-	}
-	for _, i := range p.families {
-		if !covers(p.sources[i].pattern, name) || (!ok && outsideFamilies(name)) {
-			continue
-		}
-		if !ok {
-			found, position, ok = p.sources[i], i, true
-		}
-		found.maxBytes = lower(found.maxBytes, p.sources[i].maxBytes)
-	}
-	return found, position, ok
-}
-
 // Pattern returns the name or the family under which the policy lists a header, or "" where it lists none. There are
 // few of them, whatever clients send.
-func (p *Policy) Pattern(name string) string {
-	if _, listed := p.index[name]; listed {
-		return name
-	}
-	for _, i := range p.families {
-		if covers(p.sources[i].pattern, name) {
-			return p.sources[i].pattern
-		}
-	}
-	return ""
-}
+func (p *Policy) Pattern(name string) string { return p.sources.pattern(name) }
 
 // Patterns lists the names and families that the policy takes off client requests, in its order.
 func (p *Policy) Patterns() []string {
-	patterns := make([]string, len(p.sources))
-	for i, source := range p.sources {
+	patterns := make([]string, len(p.sources.list))
+	for i, source := range p.sources.list {
 		patterns[i] = source.pattern
 	}
 	return patterns
-}
-
-// outsideFamilies reports whether a name is in no family, whatever its beginning.
-func outsideFamilies(name string) bool {
-	_, found := restricted(name)
-	return found || sensitive(name)
 }
 
 func (p *Policy) route(backend Backend) *route {
@@ -173,7 +119,9 @@ func (p *Policy) route(backend Backend) *route {
 		if len(rule.To) > 0 && !slices.Contains(rule.To, backend.Name) {
 			continue
 		}
-		r.deliveries = append(r.deliveries, rule)
+		own := delivery{Rule: rule, source: 1 << p.sources.position(rule)}
+		r.deliveries = append(r.deliveries, own)
+		r.sources |= own.source
 		if rule.Conflict == ConflictKeep {
 			continue
 		}
@@ -219,8 +167,8 @@ func (p *Policy) Grace() time.Duration { return p.doc.Ticket.Grace }
 // Session says how MCP sessions are recognised.
 func (p *Policy) Session() Session { return p.doc.Session }
 
-// HasPrincipal reports whether a request says whose it is, as far as sessions are bound to that. One that does not has no session:
-// all such requests look alike.
+// HasPrincipal reports whether a request says whose it is, as far as sessions are bound to that. One that does not has
+// no session: all such requests look alike.
 func (p *Policy) HasPrincipal(request []Header) bool {
 	bind := p.doc.Session.Bind
 	return len(bind) == 0 || slices.ContainsFunc(request, func(h Header) bool { return slices.Contains(bind, h.Name) })
@@ -283,18 +231,25 @@ func (p *Policy) IngressFootprint() Footprint {
 		reads = append(reads, ":status") // of the response, that begins or ends a session
 		reads = append(reads, p.doc.Session.Bind...)
 	}
-	for _, source := range p.sources {
+	for _, source := range p.sources.list {
 		reads = appendOnce(reads, source.pattern)
 	}
 	writes := append(slices.Clone(carriers), TicketAlias)
-	for _, source := range p.sources {
+	for _, source := range p.sources.list {
 		if source.hide {
 			writes = append(writes, source.pattern)
 		}
 	}
 	if p.doc.Explain {
 		// A client can only be told which of its headers no rule lists when all of them are shown.
-		writes = append(writes, "x-bellhop-explain", "x-bellhop-captured", "x-bellhop-not-listed", "x-bellhop-left-out", "x-bellhop-rejected")
+		writes = append(
+			writes,
+			"x-bellhop-explain",
+			"x-bellhop-captured",
+			"x-bellhop-not-listed",
+			"x-bellhop-left-out",
+			"x-bellhop-rejected",
+		)
 	}
 	return Footprint{Reads: reads, ReadsAll: p.doc.Explain, Writes: writes}
 }

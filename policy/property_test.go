@@ -55,7 +55,8 @@ func drawWorld(t *rapid.T) world {
 
 // drawHeaders draws lines whose values tell whose they are, so that a value in the wrong place is seen.
 func drawHeaders(t *rapid.T, owner string) []policy.Header {
-	names := rapid.SliceOfN(rapid.SampledFrom(append([]string{"x-as", "host", "x-other"}, worldNames...)), 0, 8).Draw(t, owner)
+	names := rapid.SliceOfN(rapid.SampledFrom(append([]string{"x-as", "host", "x-other"}, worldNames...)), 0, 8).
+		Draw(t, owner)
 	var lines []policy.Header
 	for i, name := range names {
 		lines = append(lines, policy.Header{Name: name, Value: policy.NewValue(fmt.Sprintf("%s/%s/%d", owner, name, i))})
@@ -75,7 +76,8 @@ func apply(request []policy.Header, decision policy.Decision) []policy.Header {
 	return append(result, decision.Set...)
 }
 
-// Invariants 1 and 3: a backend gets of a client exactly what the rules allow it, in order, and of another client nothing.
+// Invariants 1 and 3: a backend gets of a client exactly what the rules allow it, in order, and of another client
+// nothing.
 func TestABackendGetsExactlyWhatTheRulesAllow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
@@ -86,9 +88,18 @@ func TestABackendGetsExactlyWhatTheRulesAllow(t *testing.T) {
 		}
 		for _, backend := range append([]string{"undeclared"}, worldBackends...) {
 			sent := drawHeaders(t, "fanout")
-			got := apply(sent, w.policy.Decide(policy.Call{Backend: backend, Ticket: policy.StatusRedeemed, Capture: capture.Capture, Request: sent}))
+			got := apply(
+				sent,
+				w.policy.Decide(
+					policy.Call{Backend: backend, Ticket: policy.StatusRedeemed, Capture: capture.Capture, Request: sent},
+				),
+			)
 			for _, name := range append([]string{"x-as", "x-other", "host"}, worldNames...) {
-				if want := w.expect(backend, name, client, sent); !slices.EqualFunc(values(got, name), want, func(a, b string) bool { return a == b }) {
+				if want := w.expect(backend, name, client, sent); !slices.EqualFunc(
+					values(got, name),
+					want,
+					func(a, b string) bool { return a == b },
+				) {
 					t.Fatalf("backend %s header %s: got %q, want %q", backend, name, values(got, name), want)
 				}
 			}
@@ -121,7 +132,10 @@ func TestWithoutACaptureNothingOfAClientIsSet(t *testing.T) {
 		for _, status := range []policy.TicketStatus{policy.StatusUnknown, policy.StatusNone} {
 			for _, backend := range worldBackends {
 				sent := drawHeaders(t, "fanout")
-				got := apply(sent, w.policy.Decide(policy.Call{Backend: backend, Ticket: status, Capture: capture.Capture, Request: sent}))
+				got := apply(
+					sent,
+					w.policy.Decide(policy.Call{Backend: backend, Ticket: status, Capture: capture.Capture, Request: sent}),
+				)
 				for _, rule := range w.rules {
 					if slices.Contains(rule.To, backend) && len(values(got, rule.As)) > 0 {
 						t.Fatalf("status %d: backend %s got %s", status, backend, rule.As)
@@ -186,13 +200,31 @@ func values(lines []policy.Header, name string) []string {
 	return all
 }
 
-// Invariant 2, with families: whatever is captured or set, no restricted name is among it, and sensitive ones only where
-// a rule names them.
+// Invariant 2, with families: whatever is captured or set, no restricted name is among it, and sensitive ones only
+// where a rule names them.
 func TestNoFamilyCarriesARestrictedName(t *testing.T) {
-	restricted := []string{"x-forwarded-for", "x_forwarded_for", "x-envoy-x", "content-type", "content_length", "mcp-session-id", "authorization", "cookie", "x-bellhop-ticket", "proxy-authorization", "sec-fetch", "traceparent"}
+	restricted := []string{
+		"x-forwarded-for",
+		"x_forwarded_for",
+		"x-envoy-x",
+		"content-type",
+		"content_length",
+		"mcp-session-id",
+		"authorization",
+		"cookie",
+		"x-bellhop-ticket",
+		"proxy-authorization",
+		"sec-fetch",
+		"traceparent",
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		family := rapid.SampledFrom([]string{"x-*", "x*", "c*", "co*", "a*", "m*", "t*", "p*", "s*"}).Draw(t, "family")
-		p, findings := policy.Load("p.yaml", []byte("version: 1\nforward: [{name: \""+family+"\", hide: "+strconv.FormatBool(rapid.Bool().Draw(t, "hide"))+"}]\n"))
+		p, findings := policy.Load(
+			"p.yaml",
+			[]byte(
+				"version: 1\nforward: [{name: \""+family+"\", hide: "+strconv.FormatBool(rapid.Bool().Draw(t, "hide"))+"}]\n",
+			),
+		)
 		if p == nil {
 			t.Fatal(findings.Error())
 		}
@@ -206,7 +238,8 @@ func TestNoFamilyCarriesARestrictedName(t *testing.T) {
 		}
 		decision := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: taken.Capture, Request: request})
 		for _, name := range restricted {
-			if taken.Capture.Has(name) || slices.Contains(taken.Hide, name) || slices.Contains(decision.Remove, name) || len(values(decision.Set, name)) > 0 {
+			if taken.Capture.Has(name) || slices.Contains(taken.Hide, name) || slices.Contains(decision.Remove, name) ||
+				len(values(decision.Set, name)) > 0 {
 				t.Fatalf("%s takes %s", family, name)
 			}
 		}

@@ -11,12 +11,32 @@ type Restriction struct {
 	Reason  string // why, as it is shown to the author of a policy
 }
 
-// restrictions is the whole table. It is never changed; it stands here, and not in what each call makes anew, because
-// headers of families are looked up in it for every request.
-var restrictions = restrictionTable()
+// restrictions is the whole table. It never changes; it is a variable because names that begin like a family are looked
+// up in it for every request.
+var restrictions = newRestrictions(restrictionTable())
+
+// restrictionIndex finds the row of a name.
+type restrictionIndex struct {
+	rows     []Restriction
+	names    map[string]int // rows of single names
+	families []int          // rows of families
+	prefixes []string       // of these families
+}
+
+func newRestrictions(rows []Restriction) restrictionIndex {
+	index := restrictionIndex{rows: rows, names: make(map[string]int)}
+	for i, row := range rows {
+		if prefix, isFamily := family(row.Pattern); isFamily {
+			index.families, index.prefixes = append(index.families, i), append(index.prefixes, prefix)
+		} else {
+			index.names[row.Pattern] = i
+		}
+	}
+	return index
+}
 
 // Restrictions returns a copy of the whole table, for documents and for proxies that enforce it too.
-func Restrictions() []Restriction { return slices.Clone(restrictions) }
+func Restrictions() []Restriction { return slices.Clone(restrictions.rows) }
 
 func restrictionTable() []Restriction {
 	const (
@@ -81,29 +101,41 @@ func Restricted(name string) bool {
 	return found
 }
 
-// restricted returns the row that forbids name. An underscore counts as a hyphen, because many servers read
-// content_length as content-length.
+// restricted returns the row that forbids name.
 func restricted(name string) (Restriction, bool) {
-	spelled := strings.ReplaceAll(strings.ToLower(name), "_", "-")
-	for _, row := range restrictions {
-		if family, ok := strings.CutSuffix(row.Pattern, "*"); ok && strings.HasPrefix(spelled, family) || row.Pattern == spelled {
-			return row, true
-		}
+	spelled := hyphenated(name)
+	if i, ok := restrictions.names[spelled]; ok {
+		return restrictions.rows[i], true
 	}
-	return Restriction{}, false
+	return withPrefixOf(spelled)
 }
 
-// restrictedFamily returns the row that forbids every name with that beginning.
+// restrictedFamily returns the row that forbids every name with that prefix.
 func restrictedFamily(prefix string) (Restriction, bool) {
-	spelled := strings.ReplaceAll(strings.ToLower(prefix), "_", "-")
-	for _, row := range restrictions {
-		if beginning, ok := family(row.Pattern); ok && strings.HasPrefix(spelled, beginning) {
-			return row, true
+	return withPrefixOf(hyphenated(prefix))
+}
+
+func withPrefixOf(spelled string) (Restriction, bool) {
+	for i, prefix := range restrictions.prefixes {
+		if strings.HasPrefix(spelled, prefix) {
+			return restrictions.rows[restrictions.families[i]], true
 		}
 	}
 	return Restriction{}, false
 }
 
-// sensitive reports whether name carries a credential that the fan-out itself may need, so that a policy has to
-// say outright where it goes and whether the fan-out still sees it.
+// hyphenated is the one spelling by which names are compared. An underscore counts as a hyphen, because many servers
+// read content_length as content-length.
+func hyphenated(name string) string {
+	if strings.IndexFunc(name, func(r rune) bool { return r == '_' || 'A' <= r && r <= 'Z' }) < 0 {
+		return name
+	}
+	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
+}
+
+// sensitiveNames carry a credential that the fan-out itself may need, so that a policy has to say outright where they
+// go and whether the fan-out still sees them.
+func sensitiveNames() []string { return []string{"authorization", "cookie"} }
+
+// sensitive reports whether a name is one of [sensitiveNames].
 func sensitive(name string) bool { return name == "authorization" || name == "cookie" }

@@ -42,7 +42,12 @@ func CeilingSchema() ([]byte, error) {
 }
 
 func reflected(document any) *jsonschema.Schema {
-	reflector := jsonschema.Reflector{Anonymous: true, ExpandedStruct: true, RequiredFromJSONSchemaTags: true, Mapper: durations}
+	reflector := jsonschema.Reflector{
+		Anonymous:                  true,
+		ExpandedStruct:             true,
+		RequiredFromJSONSchemaTags: true,
+		Mapper:                     durations,
+	}
 	return reflector.Reflect(document)
 }
 
@@ -103,7 +108,11 @@ func refineRule(document *jsonschema.Schema) {
 	refinePrefix(property(rule, "prefix"))
 	within(property(rule, "max_bytes"), maxTotalBytes)
 	document.Definitions["Rule"] = &jsonschema.Schema{OneOf: []*jsonschema.Schema{
-		{Type: "string", Pattern: headerPattern, Description: "The header that clients send, to every backend, as sent, per request"},
+		{
+			Type:        "string",
+			Pattern:     headerPattern,
+			Description: "The header that clients send, to every backend, as sent, per request",
+		},
 		rule,
 	}}
 }

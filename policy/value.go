@@ -33,7 +33,15 @@ func (v Value) Len() int { return len(v.Reveal()) }
 
 // Equal compares in constant time, so that a value cannot be guessed by timing.
 func (v Value) Equal(other Value) bool {
-	return subtle.ConstantTimeCompare([]byte(v.Reveal()), []byte(other.Reveal())) == 1
+	a, b := v.Reveal(), other.Reveal()
+	if len(a) != len(b) {
+		return false
+	}
+	var differ byte
+	for i := range len(a) {
+		differ |= a[i] ^ b[i]
+	}
+	return subtle.ConstantTimeByteEq(differ, 0) == 1
 }
 
 // Format implements [fmt.Formatter] for every verb.

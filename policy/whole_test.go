@@ -12,9 +12,21 @@ import (
 	"bellhop/policy"
 )
 
-// wholeNames are what clients and fan-outs send in the properties of the whole language: names of rules, members of the family c*,
-// and among these what no policy can carry.
-var wholeNames = []string{"x-one", "x-two", "x-three", "c-own", "c-other", "content-type", "cookie", "connection", "te", "x-other", "x-as"}
+// wholeNames are what clients and fan-outs send in the properties of the whole language: names of rules, members of the
+// family c*, and among these what no policy can carry.
+var wholeNames = []string{
+	"x-one",
+	"x-two",
+	"x-three",
+	"c-own",
+	"c-other",
+	"content-type",
+	"cookie",
+	"connection",
+	"te",
+	"x-other",
+	"x-as",
+}
 
 // whole is a random policy over the whole language of rules.
 type whole struct {
@@ -28,18 +40,28 @@ func drawWhole(t *rapid.T, narrow bool) whole {
 	w := whole{limits: policy.Limits{Headers: 64, ValueBytes: 64, TotalBytes: 4096}}
 	if narrow {
 		w.limits = policy.Limits{
-			Headers: rapid.IntRange(1, 6).Draw(t, "headers"), ValueBytes: rapid.IntRange(4, 12).Draw(t, "value bytes"), TotalBytes: rapid.IntRange(12, 80).Draw(t, "total bytes"),
+			Headers: rapid.IntRange(1, 6).
+				Draw(t, "headers"),
+			ValueBytes: rapid.IntRange(4, 12).Draw(t, "value bytes"), TotalBytes: rapid.IntRange(12, 80).Draw(t, "total bytes"),
 		}
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "version: 1\nlimits: {headers: %d, value_bytes: %d, total_bytes: %d}\nbackends: {a: {}, b: {}}\nforward:\n", w.limits.Headers, w.limits.ValueBytes, w.limits.TotalBytes)
+	fmt.Fprintf(
+		&text,
+		"version: 1\nlimits: {headers: %d, value_bytes: %d, total_bytes: %d}\nbackends: {a: {}, b: {}}\nforward:\n",
+		w.limits.Headers,
+		w.limits.ValueBytes,
+		w.limits.TotalBytes,
+	)
 	for i, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"x-one", "x-two", "x-three", "c*"}), 1, 4, rapid.ID).Draw(t, "names") {
 		rule := policy.Rule{
 			Name: name, As: name, To: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b"}), 1, 2, rapid.ID).Draw(t, "to"),
-			Hide:     rapid.Bool().Draw(t, "hide"),
-			Keep:     rapid.SampledFrom([]policy.Keep{policy.KeepRequest, policy.KeepSession}).Draw(t, "keep"),
-			Repeat:   rapid.SampledFrom([]policy.Repeat{policy.RepeatAll, policy.RepeatAll, policy.RepeatFirst, policy.RepeatReject}).Draw(t, "repeat"),
-			Conflict: rapid.SampledFrom([]policy.Conflict{policy.ConflictReplace, policy.ConflictKeep, policy.ConflictReject}).Draw(t, "conflict"),
+			Hide: rapid.Bool().Draw(t, "hide"),
+			Keep: rapid.SampledFrom([]policy.Keep{policy.KeepRequest, policy.KeepSession}).Draw(t, "keep"),
+			Repeat: rapid.SampledFrom([]policy.Repeat{policy.RepeatAll, policy.RepeatAll, policy.RepeatFirst, policy.RepeatReject}).
+				Draw(t, "repeat"),
+			Conflict: rapid.SampledFrom([]policy.Conflict{policy.ConflictReplace, policy.ConflictKeep, policy.ConflictReject}).
+				Draw(t, "conflict"),
 			MaxBytes: w.limits.ValueBytes,
 			Tools:    rapid.SampledFrom([][]string{nil, nil, {"search_*"}}).Draw(t, "tools"),
 		}
@@ -54,7 +76,17 @@ func drawWhole(t *rapid.T, narrow bool) whole {
 			}
 		}
 		w.rules = append(w.rules, rule)
-		fmt.Fprintf(&text, "  - {name: %q, to: [%s], hide: %v, keep: %s, repeat: %s, conflict: %s, max_bytes: %d", rule.Name, strings.Join(rule.To, ", "), rule.Hide, rule.Keep, rule.Repeat, rule.Conflict, rule.MaxBytes)
+		fmt.Fprintf(
+			&text,
+			"  - {name: %q, to: [%s], hide: %v, keep: %s, repeat: %s, conflict: %s, max_bytes: %d",
+			rule.Name,
+			strings.Join(rule.To, ", "),
+			rule.Hide,
+			rule.Keep,
+			rule.Repeat,
+			rule.Conflict,
+			rule.MaxBytes,
+		)
 		for field, value := range map[string]string{"as": rule.As, "prefix": rule.Prefix} {
 			if value != "" && value != name {
 				fmt.Fprintf(&text, ", %s: %q", field, value)
@@ -122,8 +154,8 @@ func (w whole) taken(client []policy.Header) (lines []policy.Header, broken bool
 	return lines, broken || len(lines) > w.limits.Headers || total > w.limits.TotalBytes
 }
 
-// Limits reject, and they never cut: what is captured is whole, in the client's order, and within every limit; what is above one is
-// refused, and nothing else is.
+// Limits reject, and they never cut: what is captured is whole, in the client's order, and within every limit; what is
+// above one is refused, and nothing else is.
 func TestLimitsRejectAndNeverCut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWhole(t, true)
@@ -144,9 +176,9 @@ func TestLimitsRejectAndNeverCut(t *testing.T) {
 	})
 }
 
-// Invariants 1, 2, 3 and 10, for any policy and any headers: whatever a backend gets of Bellhop is a value that this client sent, whole
-// and in its order, under the name that a rule for this backend and this act gives it; and without a ticket that is redeemed it is
-// nothing. The same request gives the same again.
+// Invariants 1, 2, 3 and 10, for any policy and any headers: whatever a backend gets of Bellhop is a value that this
+// client sent, whole and in its order, under the name that a rule for this backend and this act gives it; and without a
+// ticket that is redeemed it is nothing. The same request gives the same again.
 func TestWhateverABackendGetsARuleAllows(t *testing.T) {
 	forwarded := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -161,7 +193,11 @@ func TestWhateverABackendGetsARuleAllows(t *testing.T) {
 		}).Draw(t, "status")
 		for _, backend := range []string{"a", "b", "undeclared"} {
 			for _, act := range wholeActs {
-				forwarded += w.gives(t, policy.Call{Backend: backend, Ticket: status, Capture: taken.Capture, Operation: act, Request: sent}, client)
+				forwarded += w.gives(
+					t,
+					policy.Call{Backend: backend, Ticket: status, Capture: taken.Capture, Operation: act, Request: sent},
+					client,
+				)
 			}
 		}
 	})
@@ -196,7 +232,8 @@ func (w whole) gives(t *rapid.T, call policy.Call, client []policy.Header) int {
 	}
 	once := apply(call.Request, decision)
 	call.Request = once
-	if twice := w.policy.Decide(call); twice.Rejection == nil && !slices.EqualFunc(once, apply(once, twice), same) && !w.keeps() {
+	if twice := w.policy.Decide(call); twice.Rejection == nil && !slices.EqualFunc(once, apply(once, twice), same) &&
+		!w.keeps() {
 		t.Fatalf("once %v, twice %v", once, apply(once, twice))
 	}
 	return len(given)

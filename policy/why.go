@@ -141,7 +141,12 @@ func (x *Explanation) Summary() string {
 	case x.BackendRefused != "":
 		return fmt.Sprintf("%s The request to %s is refused: %s.", x.fanoutSummary(), backend, x.BackendRefused)
 	case !x.Declared:
-		return fmt.Sprintf("%s %s is outside the declared world (%s) and gets nothing.", x.fanoutSummary(), backend, strings.Join(x.Backends, ", "))
+		return fmt.Sprintf(
+			"%s %s is outside the declared world (%s) and gets nothing.",
+			x.fanoutSummary(),
+			backend,
+			strings.Join(x.Backends, ", "),
+		)
 	default:
 		return strings.TrimSpace(fmt.Sprintf("%s %s gets %s.%s", x.fanoutSummary(), backend, x.gets(), x.takenOff()))
 	}

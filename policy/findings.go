@@ -54,7 +54,8 @@ func (f Finding) String() string {
 // Topic groups findings that whoever runs the policy may know better.
 type Topic string
 
-// TopicClusters is of backends that no cluster of Envoy is said to be: Envoy's configuration may name them (bellhop-backend).
+// TopicClusters is of backends that no cluster of Envoy is said to be: Envoy's configuration may name them
+// (bellhop-backend).
 const TopicClusters Topic = "clusters"
 
 // Findings are all findings of one document, in the order of their places.

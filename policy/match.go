@@ -13,12 +13,14 @@ func covers(pattern, name string) bool {
 	return pattern == name
 }
 
-// matches reports whether a rule for the pattern speaks of a header name: what no family may have needs a rule of its own.
+// matches reports whether a rule for the pattern speaks of a header name: what no family may have needs a rule of its
+// own.
 func matches(pattern, name string) bool {
 	return covers(pattern, name) && (pattern == name || !outsideFamilies(name))
 }
 
-// overlap reports whether there can be a name of which rules for both patterns speak: what no family may have is in none.
+// overlap reports whether there can be a name of which rules for both patterns speak: what no family may have is in
+// none.
 func overlap(a, b string) bool {
 	_, aIsFamily := family(a)
 	_, bIsFamily := family(b)
@@ -55,8 +57,8 @@ func matchTool(patterns []string, tool string) bool {
 // maxTool bounds the name of a tool, in bytes: a longer one is none that a rule could mean.
 const maxTool = 256
 
-// matchGlob reports whether text matches a pattern in which * stands for any run of characters. It looks at each part of
-// the pattern once, at the first place where it stands, so that no text makes it slow.
+// matchGlob reports whether text matches a pattern in which * stands for any run of characters. It looks at each part
+// of the pattern once, at the first place where it stands, so that no text makes it slow.
 func matchGlob(pattern, text string) bool {
 	if len(text) > maxTool {
 		return false
