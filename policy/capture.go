@@ -116,6 +116,9 @@ func (p *Policy) Capture(request []Header) (Captured, *Rejection) {
 			taken.Repeated = appendOnce(taken.Repeated, header.Name)
 			continue
 		}
+		if source.pattern == header.Name {
+			header.Name = source.pattern // one string for all captures
+		}
 		header.Value = header.Value.trimmed()
 		lines = append(lines, line{header, cover})
 	}

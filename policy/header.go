@@ -84,3 +84,8 @@ func nominated(request []Header) map[string]bool {
 	}
 	return names
 }
+
+// Clone copies the value of a header, which may be a part of a much longer text. The name is shared.
+func (h Header) Clone() Header {
+	return Header{Name: h.Name, Value: NewValue(strings.Clone(h.Value.Reveal()))}
+}

@@ -21,18 +21,13 @@ func newCore(t testing.TB, document string) *processor.Processor {
 	if loaded == nil {
 		t.Fatal(findings)
 	}
-	captures, err := memory.NewMemory(1 << 20)
+	kept, err := memory.New(4 << 20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(captures.Close)
-	sessions, err := memory.NewSessions(1 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(sessions.Close)
+	t.Cleanup(kept.Close)
 	return processor.New(processor.Settings{
-		Store: captures, Sessions: sessions, Supersession: sessions, Single: true,
+		Store: kept, Sessions: kept, Supersession: kept, Single: true,
 		Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 	}, ticket.RandomKeys(), processor.Rules{Policy: loaded})
 }

@@ -150,7 +150,7 @@ func storeFailed() *Error {
 func identityUnavailable() *Error {
 	return &Error{
 		Status: http.StatusServiceUnavailable, code: codeInternalError, Reason: reasonIdentity,
-		Message: "the discovery identity of this backend cannot be read right now; "+
+		Message: "the discovery identity of this backend cannot be read right now; " +
 			"its operator has to make its file readable",
 	}
 }
@@ -159,7 +159,7 @@ func identityUnavailable() *Error {
 func headersNotShown() *Error {
 	return &Error{
 		Status: http.StatusInternalServerError, code: codeInternalError, Reason: reasonNotShown,
-		Message: "the proxy does not show this request's headers to Bellhop; "+
+		Message: "the proxy does not show this request's headers to Bellhop; " +
 			"its operator has to set request_header_mode to SEND",
 	}
 }

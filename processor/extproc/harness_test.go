@@ -41,7 +41,7 @@ type bench struct {
 	client    extprocv3.ExternalProcessorClient
 	logs      accesslogservicev3.AccessLogServiceClient
 	registry  *prometheus.Registry
-	sessions  *memory.Sessions
+	sessions  session.Store
 	processor *processor.Processor
 	service   *extproc.Service
 	log       *safeBuffer
@@ -66,26 +66,21 @@ func start(t testing.TB, s setup) *bench {
 	for _, other := range s.others {
 		all = append(all, processor.Rules{Policy: loadPolicy(t, other)})
 	}
-	if s.store == nil {
-		memory, err := memory.NewMemory(1 << 20)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(memory.Close)
-		s.store = memory
-	}
-	sessions, err := memory.NewSessions(1 << 20)
+	kept, err := memory.New(4 << 20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(sessions.Close)
+	t.Cleanup(kept.Close)
+	if s.store == nil {
+		s.store = kept
+	}
 	if s.sessions == nil {
-		s.sessions = sessions
+		s.sessions = kept
 	}
 	if s.supersession == nil {
-		s.supersession = sessions
+		s.supersession = kept
 	}
-	b := &bench{own: s.identities, sessions: sessions, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
+	b := &bench{own: s.identities, sessions: kept, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
 	server := grpc.NewServer()
 	if s.keys == nil {
 		s.keys = ticket.RandomKeys()

@@ -88,7 +88,7 @@ type Server struct {
 	config    Config
 	log       *slog.Logger
 	reloader  *reloader
-	keep      *keep
+	storage   *storage
 	processor *processor.Processor
 	service   *extproc.Service
 	grpc      *grpc.Server
@@ -116,21 +116,20 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.keep, err = openKeep(config, rules.keys, log); err != nil {
+	if s.storage, err = openStorage(config, rules.keys, log); err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(usageCollectors(s.keep.usage)...)
-	registry.MustRegister(s.keep.collectors...)
+	registry.MustRegister(s.storage.collectors...)
 	s.processor = processor.New(processor.Settings{
-		Store: s.keep.store, Sessions: s.keep.sessions, Supersession: s.keep.succession, StoreTimeout: s.keep.timeout,
+		Store: s.storage, Sessions: s.storage, Supersession: s.storage, StoreTimeout: s.storage.timeout,
 		FailOpen: config.OnStoreError == continueWithout, Single: from.single(), Metrics: registry, Log: log,
 	}, rules.keys, rules.processed()...)
-	s.reloader = newReloader(from, first, s.processor, s.keep.rekey, registry, log)
+	s.reloader = newReloader(from, first, s.processor, s.storage.rekey, registry, log)
 	rules.warn(log)
 	s.warnOfKeys(rules)
-	s.admin = admin.New(registry, s.ready.Load, s.keep.ready)
+	s.admin = admin.New(registry, s.ready.Load, s.storage.ready)
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err
@@ -319,7 +318,7 @@ func (s *Server) stop(force context.Context) {
 }
 
 func (s *Server) close() {
-	s.keep.close()
+	s.storage.Close()
 }
 
 func host(address string) string {

@@ -130,7 +130,8 @@ func TestItServesAndDrains(t *testing.T) {
 	if status, body := get(t, c.Admin, "/readyz"); status != 200 {
 		t.Errorf("/readyz: %d %s", status, body)
 	}
-	if _, body := get(t, c.Admin, "/metrics"); !strings.Contains(body, "bellhop_tickets_live 0") || !strings.Contains(body, "bellhop_store_limit_bytes 1.31072e+06") {
+	if _, body := get(t, c.Admin, "/metrics"); !strings.Contains(body, `bellhop_store_entries{kind="captures"} 0`) ||
+		!strings.Contains(body, `bellhop_store_limit_bytes{kind="captures"} 786432`) {
 		t.Errorf("/metrics: %s", body)
 	}
 	mode, err := os.Stat(strings.TrimPrefix(c.Listen, "unix://"))

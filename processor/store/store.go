@@ -1,8 +1,5 @@
-// Package store says what Bellhop needs of whatever keeps captures and sessions: this process ([memory]) or a server that
-// several Bellhops share ([redis]). Package storetest holds the contract that both pass.
-//
-// [memory]: https://pkg.go.dev/bellhop/processor/store/memory
-// [redis]: https://pkg.go.dev/bellhop/processor/store/redis
+// Package store says what Bellhop needs of whatever keeps captures and sessions: package memory keeps them in this
+// process, package redis in a server that several Bellhops share. Package storetest is the contract that both pass.
 package store
 
 import (
@@ -16,7 +13,7 @@ import (
 // ErrClosed is returned by every method of a store that was closed.
 var ErrClosed = errors.New("the store is closed")
 
-// Backend keeps captures, sessions, and which captures were superseded. Implementations are safe for concurrent use.
+// Backend keeps captures, sessions, and which captures are superseded. Implementations are safe for concurrent use.
 type Backend interface {
 	ticket.Store
 	ticket.Supersession
@@ -26,36 +23,52 @@ type Backend interface {
 
 // Lifecycle is what the process that owns a store needs of it.
 type Lifecycle interface {
-	// Rekey replaces the keys, newest first. A store that encrypts nothing ignores them.
-	Rekey(keys ticket.Keys)
-	// Ready returns why the store cannot be queried or written now, or nil.
-	Ready() error
+	// Usage returns how full the store is, by kind of entry.
+	Usage() []Usage
 	// Close releases what the store holds. Every later call returns an error.
 	Close()
 }
 
-// Usage is how full a store is.
+// Kind is a kind of entry in a store. Its text is the label of metrics.
+type Kind string
+
+// The kinds of entries.
+const (
+	Captures     Kind = "captures"     // by ticket
+	Sessions     Kind = "sessions"     // records of MCP sessions
+	Supersession Kind = "supersession" // which captures are superseded
+)
+
+// Usage is how full a store is with one kind of entry.
 type Usage struct {
-	Tickets   int    // live entries
-	Bytes     uint64 // estimated size of all of them
-	Limit     uint64 // Bytes never stays above it
-	Evictions uint64 // entries that were evicted before their lifetime was over, since the start
+	Kind      Kind
+	Entries   int
+	Bytes     uint64 // estimated; never above Limit
+	Limit     uint64
+	Evictions uint64 // entries that left before their time to make room, since the start
 }
 
-// With is the usage of this store and of one beside it, whose entries are no tickets.
-func (u Usage) With(other Usage) Usage {
-	return Usage{Tickets: u.Tickets, Bytes: u.Bytes + other.Bytes, Limit: u.Limit + other.Limit, Evictions: u.Evictions + other.Evictions}
-}
+// What an entry occupies besides its texts, in bytes: its places in a map and a list, and the texts' own headers,
+// rounded up as the allocator does (measured with 64-bit Go 1.26: 310 bytes for one header of 40 bytes).
+const (
+	entryOverhead  = 176
+	headerOverhead = 64
+)
 
-// entryOverhead is what one entry costs beside its names and values, in bytes: the ticket, the slice, and the
-// cache's own records. It bounds the number of entries too, when captures are small.
-const entryOverhead = 320
-
-// Weigh estimates what keeping a capture costs, in bytes.
-func Weigh(capture policy.Capture) uint32 {
-	bytes := entryOverhead
-	for _, header := range capture {
-		bytes += len(header.Name) + header.Value.Len() + 32
+// Weigh estimates what an entry with a capture occupies, in bytes.
+func Weigh(key string, capture policy.Capture) uint32 {
+	bytes := entryOverhead + len(key)
+	for i := range capture {
+		bytes += headerOverhead + len(capture[i].Name) + capture[i].Value.Len()
 	}
-	return uint32(bytes)
+	return uint32(bytes) //nolint:gosec // a capture is far smaller
+}
+
+// Clone copies a capture, so that what is kept does not pin the buffers of the request that it came with.
+func Clone(capture policy.Capture) policy.Capture {
+	clone := make(policy.Capture, len(capture))
+	for i := range capture {
+		clone[i] = capture[i].Clone()
+	}
+	return clone
 }

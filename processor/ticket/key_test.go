@@ -59,11 +59,11 @@ func TestATinkKeysetIsAKeyFile(t *testing.T) {
 
 func TestATinkKeysetThatIsOfNoUse(t *testing.T) {
 	for want, file := range map[string][]byte{
-		"it has 16 bytes":      tinkFile(t, aead.AES128GCMKeyTemplate()),
-		"neither an HMAC":      tinkFile(t, aead.XChaCha20Poly1305KeyTemplate()),
+		"it has 16 bytes": tinkFile(t, aead.AES128GCMKeyTemplate()),
+		"neither an HMAC": tinkFile(t, aead.XChaCha20Poly1305KeyTemplate()),
 		"no key of the keyset": bytes.ReplaceAll(
 			tinkFile(t, daead.AESSIVKeyTemplate()), []byte("ENABLED"), []byte("DISABLED")),
-		"is no Tink keyset":    []byte(`{"canary": 1}`),
+		"is no Tink keyset": []byte(`{"canary": 1}`),
 	} {
 		if _, err := ticket.ParseKeys(file); err == nil || !strings.Contains(err.Error(), want) ||
 			strings.Contains(err.Error(), "canary") {

@@ -126,10 +126,6 @@ func put(t testing.TB, s *redis.Store, name, value string) {
 	}
 }
 
-func subject(s *redis.Store) storetest.Subject {
-	return storetest.Subject{Captures: s, Sessions: s, Supersession: s, Usage: func() []store.Usage { return []store.Usage{s.Usage()} }, Close: s.Close}
-}
-
 // least are the rules of the README for a user that may do no more than it has to.
 func least(t *testing.T) []string {
 	t.Helper()
@@ -149,9 +145,9 @@ func TestAServerKeepsTheContract(t *testing.T) {
 	for name, program := range programs {
 		t.Run(name, func(t *testing.T) {
 			server := serve(t, program, least(t)...)
-			storetest.Run(t, func(t *testing.T) storetest.Subject {
+			storetest.Run(t, func(t *testing.T) store.Backend {
 				keys := ticket.RandomKeys() // other keys: other names
-				return subject(open(t, redis.Options{Address: "redis://bellhop:canary@" + server.HostPort(), Keys: keys}))
+				return open(t, redis.Options{Address: "redis://bellhop:canary@" + server.HostPort(), Keys: keys})
 			})
 		})
 	}
@@ -160,16 +156,25 @@ func TestAServerKeepsTheContract(t *testing.T) {
 // The same contract holds for two Bellhops: what one writes the other reads.
 func TestTwoBellhopsKeepTheContractTogether(t *testing.T) {
 	server := serve(t, programs["redis"])
-	storetest.Run(t, func(t *testing.T) storetest.Subject {
+	storetest.Run(t, func(t *testing.T) store.Backend {
 		keys := ticket.RandomKeys()
 		one := open(t, redis.Options{Address: server.Address(), Keys: keys})
 		other := open(t, redis.Options{Address: server.Address(), Keys: keys})
-		return storetest.Subject{
-			Captures: crossed{one, other}, Sessions: turns{all: []*redis.Store{one, other}}.begin(), Supersession: crossed{one, other},
-			Usage: func() []store.Usage { return []store.Usage{one.Usage(), other.Usage()} },
-			Close: func() { one.Close(); other.Close() },
-		}
+		return pair{crossed{one, other}, turns{all: []*redis.Store{one, other}}.begin()}
 	})
+}
+
+// pair is two Bellhops as one store.
+type pair struct {
+	crossed
+	turns
+}
+
+func (p pair) Usage() []store.Usage { return slices.Concat(p.in.Usage(), p.out.Usage()) }
+
+func (p pair) Close() {
+	p.in.Close()
+	p.out.Close()
 }
 
 // crossed writes at one Bellhop and reads at another.
@@ -307,7 +312,7 @@ func TestAServerMayComeLater(t *testing.T) {
 	server.Kill()
 	var mu sync.Mutex
 	var told []error
-	s, err := redis.Open(redis.Options{Address: server.Address(), Keys: ticket.RandomKeys(), Bytes: 1 << 20, Tell: func(err error) {
+	s, err := redis.Open(redis.Options{Address: server.Address(), Keys: ticket.RandomKeys(), Bytes: 1 << 20, OnState: func(err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		told = append(told, err)

@@ -83,7 +83,7 @@ func TestAPasswordIsNeeded(t *testing.T) {
 	put(t, s, "T", "v")
 	var mu sync.Mutex
 	var told error
-	refused, err := redis.Open(redis.Options{Address: "redis://bellhop:wrong@" + server.HostPort(), Keys: ticket.RandomKeys(), Bytes: 1 << 20, Tell: func(err error) {
+	refused, err := redis.Open(redis.Options{Address: "redis://bellhop:wrong@" + server.HostPort(), Keys: ticket.RandomKeys(), Bytes: 1 << 20, OnState: func(err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		told = err

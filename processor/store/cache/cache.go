@@ -1,4 +1,9 @@
-// Package cache is a cache bounded in bytes that drops neither what is in use nor, for as long as there is room, what is new.
+// Package cache is a segmented LRU cache that is bounded in bytes.
+//
+// A ticket is a capability, so no admission policy may drop one that was just used: what stays is decided by the order
+// of use alone. A new entry is on probation; its first use moves it to the protected segment. A flood of new entries
+// evicts only entries on probation, so it cannot evict what is in use; and what is in use leaves a quarter of the room
+// to newcomers, so that they last until their first use.
 package cache
 
 import (
@@ -7,168 +12,236 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
-	"github.com/maypok86/otter/v2"
-	"github.com/maypok86/otter/v2/stats"
-
-	"bellhop/processor/store"
 )
 
-// Cache is bounded in bytes. A quarter of it is a waiting room for what was not asked for yet; there the newest stay. The
-// rest is for what is in use; there those that are used often stay. Among these a newcomer would have to prove itself at
-// once, and lose. So a flood of new entries pushes out neither those in use nor, as long as it does not fill the waiting
-// room within the time that they take to be used, other new ones. Safe for concurrent use.
-type Cache[V any] struct {
-	limit uint64
-	weigh func(key string, value V) uint32
-	gone  func(value V)
-	now   func() time.Time
-	used  *otter.Cache[string, held[V]]
+// Reason says why an entry left the cache.
+type Reason int
 
-	mu        sync.Mutex // guards the waiting room, and the way out of it
-	room      *simplelru.LRU[string, waiting[V]]
-	bytes     uint64
+const (
+	// Evicted is for an entry that left before its time to make room.
+	Evicted Reason = iota
+	// Expired is for an entry that was not used for its idle time.
+	Expired
+	// Deleted is for an entry that was deleted.
+	Deleted
+)
+
+// Cache keeps values by key. Safe for concurrent use.
+type Cache[V any] struct {
+	limit   uint64
+	weigh   func(key string, value V) uint32
+	onEvict func(value V, reason Reason)
+	started time.Time // monotonic zero of all times
+
+	mu        sync.Mutex
+	probation segment[V]
+	protected segment[V]
 	evictions uint64
 }
 
-type held[V any] struct {
-	value V
-	idle  time.Duration
+// segment is one LRU list with its weight.
+type segment[V any] struct {
+	lru   *simplelru.LRU[string, entry[V]]
+	bytes uint64
 }
 
-type waiting[V any] struct {
-	held[V]
-	until time.Time
+// entry is a value with what the cache needs of it. Times are nanoseconds since the cache was made: a [time.Time] has
+// three times the size.
+type entry[V any] struct {
+	value  V
+	idle   time.Duration
+	until  time.Duration
+	weight uint32
 }
 
-// New makes a cache of at most limit bytes, by what weigh says. Gone is told of each entry that leaves for another
-// reason than a newer value; it may be nil, and must not call the cache.
-func New[V any](limit uint64, weigh func(key string, value V) uint32, gone func(value V)) (*Cache[V], error) {
-	if gone == nil {
-		gone = func(V) {}
+// New makes a cache of at most limit bytes, by what weigh says. OnEvict is called for each entry that leaves for
+// another reason than a newer value; it may be nil, and must not call the cache.
+func New[V any](
+	limit uint64, weigh func(key string, value V) uint32, onEvict func(value V, reason Reason),
+) (*Cache[V], error) {
+	if onEvict == nil {
+		onEvict = func(V, Reason) {}
 	}
-	c := &Cache[V]{limit: limit, weigh: weigh, gone: gone, now: time.Now}
-	var err error
-	if c.room, err = simplelru.NewLRU[string, waiting[V]](math.MaxInt32, nil); err != nil {
-		return nil, err
+	c := &Cache[V]{limit: limit, weigh: weigh, onEvict: onEvict, started: time.Now()}
+	for _, s := range []*segment[V]{&c.probation, &c.protected} {
+		var err error
+		if s.lru, err = simplelru.NewLRU[string, entry[V]](math.MaxInt, nil); err != nil {
+			return nil, err
+		}
 	}
-	c.used, err = otter.New(&otter.Options[string, held[V]]{
-		MaximumWeight:    limit - limit/4,
-		Weigher:          func(key string, h held[V]) uint32 { return weigh(key, h.value) },
-		ExpiryCalculator: otter.ExpiryAccessingFunc(func(e otter.Entry[string, held[V]]) time.Duration { return e.Value.idle }),
-		StatsRecorder:    stats.NewCounter(),
-		OnDeletion: func(e otter.DeletionEvent[string, held[V]]) {
-			if e.Cause != otter.CauseReplacement {
-				gone(e.Value.value)
-			}
-		},
-	})
-	return c, err
+	return c, nil
 }
 
-// Get returns an entry. Its idle time begins anew, and it is in use from now on.
+// protectedShare is the most that the protected segment takes of the limit: three quarters.
+func (c *Cache[V]) protectedShare() uint64 { return c.limit - c.limit/4 }
+
+// Get returns a value. Its idle time begins again, and it is protected from now on.
 func (c *Cache[V]) Get(key string) (V, bool) {
-	if found, ok := c.used.GetIfPresent(key); ok {
-		return found.value, true
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.shrink()
-	waited, ok := c.room.Peek(key)
+	found, ok := c.live(key)
 	if !ok {
-		found, ok := c.used.GetIfPresent(key) // another has moved it in between
-		return found.value, ok
+		return found.value, false
 	}
-	// It is in both for a moment rather than in none: requests of one call come side by side.
-	c.used.Set(key, waited.held)
-	c.drop(key, waited)
-	return waited.value, true
+	if s := c.segmentOf(key); s != &c.protected {
+		s.remove(key)
+	}
+	c.put(&c.protected, key, found)
+	for c.protected.bytes > c.protectedShare() && c.protected.lru.Len() > 1 {
+		demoted, e, _ := c.protected.removeOldest()
+		c.probation.add(demoted, e)
+	}
+	return found.value, true
 }
 
-// Peek returns an entry as if nobody had asked.
+// Peek returns a value without using it.
 func (c *Cache[V]) Peek(key string) (V, bool) {
-	if found, ok := c.used.GetEntryQuietly(key); ok {
-		return found.Value.value, true
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.shrink()
-	if waited, ok := c.room.Peek(key); ok {
-		return waited.value, true
-	}
-	found, ok := c.used.GetEntryQuietly(key)
-	return found.Value.value, ok
+	found, ok := c.live(key)
+	return found.value, ok
 }
 
-// Touch begins the idle time of an entry in use anew, and reports whether there is one with that idle time.
+// Touch begins the idle time of an entry again, which stays in its segment, and reports whether there is one with that
+// idle time.
 func (c *Cache[V]) Touch(key string, idle time.Duration) bool {
-	known, ok := c.used.GetIfPresent(key)
-	return ok && known.idle == idle
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found, ok := c.live(key)
+	if !ok || found.idle != idle {
+		return false
+	}
+	c.put(c.segmentOf(key), key, found)
+	return true
 }
 
-// Set keeps a value until it has not been used for idle.
+// Set keeps a value until it has not been used for idle. A new entry is on probation; a known one stays in its segment.
 func (c *Cache[V]) Set(key string, value V, idle time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h := held[V]{value: value, idle: idle}
-	if _, ok := c.used.GetEntryQuietly(key); ok {
-		c.used.Set(key, h)
-		return
-	}
-	if before, known := c.room.Peek(key); known {
-		c.drop(key, before)
-	}
-	c.room.Add(key, waiting[V]{held: h, until: c.now().Add(idle)})
-	c.bytes += uint64(c.weigh(key, value))
+	_, _ = c.live(key) // an expired one is gone before its successor comes
+	c.put(c.segmentOf(key), key, entry[V]{value: value, idle: idle, weight: c.weigh(key, value)})
 	c.shrink()
 }
 
-// Delete forgets an entry.
+// Delete removes an entry.
 func (c *Cache[V]) Delete(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if waited, ok := c.room.Peek(key); ok {
-		c.drop(key, waited)
-		c.gone(waited.value)
-	}
-	c.used.Invalidate(key)
+	c.drop(c.segmentOf(key), key, Deleted)
 }
 
-// drop takes an entry out of the waiting room.
-func (c *Cache[V]) drop(key string, waited waiting[V]) {
-	c.room.Remove(key)
-	c.bytes -= uint64(c.weigh(key, waited.value))
+// Usage is how full a cache is.
+type Usage struct {
+	Entries   int
+	Bytes     uint64 // by weight; never above Limit
+	Limit     uint64
+	Evictions uint64 // entries that left before their time, since the start
 }
 
-// shrink drops the oldest of the waiting room while they are too many or too old.
-func (c *Cache[V]) shrink() {
-	now := c.now()
-	for {
-		key, oldest, ok := c.room.GetOldest()
-		expired := now.After(oldest.until)
-		if !ok || (c.bytes <= c.limit/4 && !expired) {
-			return
-		}
-		c.drop(key, oldest)
-		c.gone(oldest.value)
-		if !expired {
-			c.evictions++
-		}
-	}
-}
-
-// Usage tells how full the cache is.
-func (c *Cache[V]) Usage() store.Usage {
+// Usage returns how full the cache is.
+func (c *Cache[V]) Usage() Usage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.shrink()
-	return store.Usage{
-		Tickets: c.room.Len() + c.used.EstimatedSize(), Bytes: c.bytes + c.used.WeightedSize(),
-		Limit: c.limit, Evictions: c.evictions + c.used.Stats().Evictions,
+	return Usage{
+		Entries: c.probation.lru.Len() + c.protected.lru.Len(),
+		Bytes:   c.probation.bytes + c.protected.bytes, Limit: c.limit, Evictions: c.evictions,
 	}
 }
 
-// Close frees what the cache holds. It must not be used afterwards.
-func (c *Cache[V]) Close() {
-	c.used.InvalidateAll()
-	c.used.StopAllGoroutines()
+// Clear removes all entries without a call of onEvict.
+func (c *Cache[V]) Clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range []*segment[V]{&c.probation, &c.protected} {
+		s.lru.Purge()
+		s.bytes = 0
+	}
+}
+
+func (c *Cache[V]) now() time.Duration { return time.Since(c.started) }
+
+// live returns an entry whose idle time is not over. One that is over is removed.
+func (c *Cache[V]) live(key string) (entry[V], bool) {
+	s := c.segmentOf(key)
+	found, ok := s.lru.Peek(key)
+	if ok && c.now() > found.until {
+		c.drop(s, key, Expired)
+		return entry[V]{}, false
+	}
+	return found, ok
+}
+
+// segmentOf is where an entry is, or where a new one belongs.
+func (c *Cache[V]) segmentOf(key string) *segment[V] {
+	if c.protected.lru.Contains(key) {
+		return &c.protected
+	}
+	return &c.probation
+}
+
+// put makes an entry the most recent of a segment, with a new idle time.
+func (c *Cache[V]) put(s *segment[V], key string, e entry[V]) {
+	e.until = c.now() + e.idle
+	if before, ok := s.lru.Peek(key); ok {
+		s.bytes -= uint64(before.weight)
+	}
+	s.add(key, e)
+}
+
+// shrink removes what is cold: what has expired at the end of a segment, and entries in the order of use while the
+// cache is above its limit. What is on probation goes first.
+func (c *Cache[V]) shrink() {
+	for _, s := range []*segment[V]{&c.probation, &c.protected} {
+		for key, why, ok := c.coldest(s); ok; key, why, ok = c.coldest(s) {
+			c.drop(s, key, why)
+		}
+	}
+}
+
+// coldest is the least recent entry of a segment, if it has to leave, and why.
+func (c *Cache[V]) coldest(s *segment[V]) (key string, why Reason, leaves bool) {
+	key, oldest, ok := s.lru.GetOldest()
+	switch {
+	case !ok:
+		return "", Evicted, false
+	case c.now() > oldest.until:
+		return key, Expired, true
+	default:
+		return key, Evicted, c.probation.bytes+c.protected.bytes > c.limit
+	}
+}
+
+func (c *Cache[V]) drop(s *segment[V], key string, why Reason) {
+	gone, ok := s.remove(key)
+	if !ok {
+		return
+	}
+	if why == Evicted {
+		c.evictions++
+	}
+	c.onEvict(gone.value, why)
+}
+
+func (s *segment[V]) add(key string, e entry[V]) {
+	s.lru.Add(key, e)
+	s.bytes += uint64(e.weight)
+}
+
+func (s *segment[V]) remove(key string) (entry[V], bool) {
+	gone, ok := s.lru.Peek(key)
+	if ok {
+		s.lru.Remove(key)
+		s.bytes -= uint64(gone.weight)
+	}
+	return gone, ok
+}
+
+func (s *segment[V]) removeOldest() (string, entry[V], bool) {
+	key, gone, ok := s.lru.RemoveOldest()
+	if ok {
+		s.bytes -= uint64(gone.weight)
+	}
+	return key, gone, ok
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"bellhop/policy"
+	"bellhop/processor/store"
 )
 
 // nearby is a capture beside the process.
@@ -42,7 +43,7 @@ func (s *Store) Put(ctx context.Context, name string, capture policy.Capture, li
 	n, ok := s.near.Peek(name) // being put is not being used
 	s.near.Touch(name, lifetime)
 	if !ok || n.lifetime != lifetime {
-		n.capture, n.lifetime, n.written = capture, lifetime, time.Time{}
+		n.capture, n.lifetime, n.written = store.Clone(capture), lifetime, time.Time{}
 		s.near.Set(name, n, lifetime)
 	}
 	known := n.generation > 0

@@ -25,7 +25,7 @@ type Options struct {
 	Keys    ticket.Keys   // see [Store.Rekey]
 	Bytes   uint64        // the most that is kept beside the process
 	Timeout time.Duration // of one call, whatever it takes; 0: 100 ms, well below Envoy's message timeout
-	Tell    func(error)   // told at first, and when it changes, whether the server is there: nil, or why it cannot be asked; may be nil
+	OnState func(error)   // called at the start and on each change: nil, or why the server cannot be used; may be nil
 }
 
 // Store keeps captures and sessions. Safe for concurrent use.
@@ -61,15 +61,15 @@ func Open(options Options) (*Store, error) {
 	if options.Timeout == 0 {
 		options.Timeout = defaultTimeout
 	}
-	if options.Tell == nil {
-		options.Tell = func(error) {}
+	if options.OnState == nil {
+		options.OnState = func(error) {}
 	}
 	s := &Store{
 		now: time.Now, steps: make(chan step, maxSteps), refresher: newRefresher(), slots: make(chan struct{}, maxBackground),
-		link: newLink(parsed, options.Timeout, options.Tell),
+		link: newLink(parsed, options.Timeout, options.OnState),
 	}
 	s.Rekey(options.Keys)
-	if s.near, err = cache.New(options.Bytes/2, func(_ string, n nearby) uint32 { return store.Weigh(n.capture) }, nil); err != nil {
+	if s.near, err = cache.New(options.Bytes/2, func(key string, n nearby) uint32 { return store.Weigh(key, n.capture) }, nil); err != nil {
 		return nil, err
 	}
 	if s.sessions, err = s.toldOfSessions(options.Bytes / 8); err != nil {
@@ -78,7 +78,7 @@ func Open(options Options) (*Store, error) {
 	if s.marks, err = s.toldOfMarks(options.Bytes / 16 * 5); err != nil {
 		return nil, err
 	}
-	if s.minted, err = cache.New(options.Bytes/16, func(string, time.Time) uint32 { return store.Weigh(nil) }, nil); err != nil {
+	if s.minted, err = cache.New(options.Bytes/16, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) }, nil); err != nil {
 		return nil, err
 	}
 	s.link.open(s.changed)
@@ -103,14 +103,24 @@ func (s *Store) keys(of purpose, name string) []string { return s.vaults.Load().
 // Ready tells why the server cannot be asked or told, or nothing.
 func (s *Store) Ready() error { return s.link.ready() }
 
-// Usage tells how full the part beside the process is; Tickets counts captures.
-func (s *Store) Usage() store.Usage {
-	usage := s.near.Usage()
-	for _, other := range []store.Usage{s.sessions.words.Usage(), s.marks.words.Usage(), s.minted.Usage()} {
-		usage.Bytes += other.Bytes
-		usage.Limit += other.Limit
+// Usage returns how full the near cache is, by kind of entry.
+func (s *Store) Usage() []store.Usage {
+	return []store.Usage{
+		usage(store.Captures, s.near.Usage()),
+		usage(store.Sessions, s.sessions.words.Usage()),
+		usage(store.Supersession, s.marks.words.Usage(), s.minted.Usage()),
 	}
-	return usage
+}
+
+func usage(kind store.Kind, parts ...cache.Usage) store.Usage {
+	sum := store.Usage{Kind: kind}
+	for _, part := range parts {
+		sum.Entries += part.Entries
+		sum.Bytes += part.Bytes
+		sum.Limit += part.Limit
+		sum.Evictions += part.Evictions
+	}
+	return sum
 }
 
 // Commands counts the calls of the server: those that went well, those that failed, and those that were not made because
@@ -131,10 +141,10 @@ func (s *Store) Close() {
 	s.stop()
 	s.background.Wait()
 	s.link.close()
-	s.near.Close()
-	s.sessions.words.Close()
-	s.marks.words.Close()
-	s.minted.Close()
+	s.near.Clear()
+	s.sessions.words.Clear()
+	s.marks.words.Clear()
+	s.minted.Clear()
 }
 
 // later does what nobody waits for, unless too much of that is under way. Its end is waited for when the store is closed.

@@ -28,7 +28,7 @@ const unknownLife = time.Minute
 func sessionLife(idle time.Duration) time.Duration { return idle + idle/10 + 100*time.Millisecond }
 
 func (s *Store) toldOfSessions(bytes uint64) (*told[seen], error) {
-	t, err := newTold(s.link, s.now, bytes, func(k seen) uint32 { return store.Weigh(k.record.Kept) })
+	t, err := newTold(s.link, s.now, bytes, func(key string, k seen) uint32 { return store.Weigh(key, k.record.Kept) })
 	if err != nil {
 		return nil, err
 	}

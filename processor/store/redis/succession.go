@@ -11,7 +11,7 @@ import (
 )
 
 func (s *Store) toldOfMarks(bytes uint64) (*told[time.Time], error) {
-	t, err := newTold(s.link, s.now, bytes, func(time.Time) uint32 { return store.Weigh(nil) })
+	t, err := newTold(s.link, s.now, bytes, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) })
 	if err != nil {
 		return nil, err
 	}

@@ -44,8 +44,8 @@ type word[V any] struct {
 	stale time.Time // when it has changed since then; zero: it has not
 }
 
-func newTold[V any](link *link, now func() time.Time, bytes uint64, weigh func(V) uint32) (*told[V], error) {
-	words, err := cache.New(bytes, func(_ string, w word[V]) uint32 { return weigh(w.value) }, nil)
+func newTold[V any](link *link, now func() time.Time, bytes uint64, weigh func(string, V) uint32) (*told[V], error) {
+	words, err := cache.New(bytes, func(key string, w word[V]) uint32 { return weigh(key, w.value) }, nil)
 	return &told[V]{link: link, words: words, now: now, seed: maphash.MakeSeed()}, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bellhop/processor/session"
+	"bellhop/processor/store"
 )
 
 // soon is the most that a call takes whose caller waits no longer.
@@ -15,7 +16,7 @@ const soon = 500 * time.Millisecond
 
 // ended: a caller that waits no longer gets a right answer or an error, at once; never that there is nothing, or that
 // nothing has changed, because nobody was asked.
-func ended(t *testing.T, s Subject) {
+func ended(t *testing.T, s store.Backend) {
 	put(t, s, "T", Capture("v"), time.Minute)
 	save(t, s, "S", time.Minute, record("v", "A"))
 	save(t, s, "S", time.Minute, record("v", "B"))
@@ -39,7 +40,12 @@ func ended(t *testing.T, s Subject) {
 		if s.Put(ctx, "U", Capture("u"), time.Minute) == nil {
 			want(t, s, "U", Capture("u"))
 		}
-		if s.Update(ctx, "V", time.Minute, func(session.Record) (session.Record, bool) { return record("v", "C"), true }) == nil {
+		if s.Update(
+			ctx,
+			"V",
+			time.Minute,
+			func(session.Record) (session.Record, bool) { return record("v", "C"), true },
+		) == nil {
 			if _, ok := find(t, s, "V", "P"); !ok {
 				t.Error("the session was not written")
 			}
@@ -56,12 +62,12 @@ func ended(t *testing.T, s Subject) {
 }
 
 // bounds: a flood of whatever a client can make up stays within the bound, and what is in use stays.
-func bounds(t *testing.T, s Subject) {
+func bounds(t *testing.T, s store.Backend) {
 	within := func() {
 		t.Helper()
-		for i, usage := range s.Usage() {
-			if usage.Limit == 0 || usage.Bytes > usage.Limit+usage.Limit/10 {
-				t.Errorf("part %d has %d bytes, with a limit of %d", i, usage.Bytes, usage.Limit)
+		for _, usage := range s.Usage() {
+			if usage.Limit == 0 || usage.Bytes > usage.Limit {
+				t.Errorf("%s: %d bytes, with a limit of %d", usage.Kind, usage.Bytes, usage.Limit)
 			}
 		}
 	}
@@ -88,7 +94,7 @@ func bounds(t *testing.T, s Subject) {
 }
 
 // closed: after its end a store says so, at once, and nothing else.
-func closed(t *testing.T, s Subject) {
+func closed(t *testing.T, s store.Backend) {
 	put(t, s, "T", Capture("v"), time.Minute)
 	save(t, s, "S", time.Minute, record("v", "T"))
 	s.Close()

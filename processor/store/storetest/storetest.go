@@ -11,31 +11,11 @@ import (
 	"bellhop/policy"
 	"bellhop/processor/session"
 	"bellhop/processor/store"
-	"bellhop/processor/ticket"
 )
-
-// The parts of a store, by names that one struct can hold.
-type (
-	// Captures keeps captures by their tickets.
-	Captures = ticket.Store
-	// Sessions keeps the records of sessions.
-	Sessions = session.Store
-)
-
-// Subject is a store under test, empty at the start.
-type Subject struct {
-	Captures
-	Sessions
-	ticket.Supersession
-
-	// Usage are how full its parts are.
-	Usage func() []store.Usage
-	Close func()
-}
 
 // Run runs the contract on stores that open makes, each one new.
-func Run(t *testing.T, open func(t *testing.T) Subject) {
-	for name, test := range map[string]func(t *testing.T, s Subject){
+func Run(t *testing.T, open func(t *testing.T) store.Backend) {
+	for name, test := range map[string]func(t *testing.T, s store.Backend){
 		"captures":             captures,
 		"captures expire":      capturesExpire,
 		"concurrent captures":  concurrentCaptures,
@@ -72,7 +52,7 @@ func limit(t *testing.T) context.Context {
 	return ctx
 }
 
-func put(t *testing.T, s Subject, ticket string, capture policy.Capture, lifetime time.Duration) {
+func put(t *testing.T, s store.Backend, ticket string, capture policy.Capture, lifetime time.Duration) {
 	t.Helper()
 	if err := s.Put(limit(t), ticket, capture, lifetime); err != nil {
 		t.Error(err)
@@ -80,7 +60,7 @@ func put(t *testing.T, s Subject, ticket string, capture policy.Capture, lifetim
 }
 
 // want looks a ticket up; nil for one that is not known.
-func want(t *testing.T, s Subject, ticket string, capture policy.Capture) {
+func want(t *testing.T, s store.Backend, ticket string, capture policy.Capture) {
 	t.Helper()
 	got, ok, err := s.Get(limit(t), ticket)
 	if err != nil {
@@ -97,7 +77,7 @@ func want(t *testing.T, s Subject, ticket string, capture policy.Capture) {
 	}
 }
 
-func captures(t *testing.T, s Subject) {
+func captures(t *testing.T, s store.Backend) {
 	full := policy.Capture{
 		{Name: "x-a", Value: policy.NewValue("1")}, {Name: "x-a", Value: policy.NewValue("2")},
 		{Name: "x-bytes", Value: policy.NewValue("\xff\x80 \t\"")}, {Name: "x-empty", Value: policy.NewValue("")},
@@ -115,7 +95,7 @@ func captures(t *testing.T, s Subject) {
 	want(t, s, "full", full)
 }
 
-func capturesExpire(t *testing.T, s Subject) {
+func capturesExpire(t *testing.T, s store.Backend) {
 	put(t, s, "idle", Capture("v"), time.Second)
 	put(t, s, "used", Capture("v"), time.Second)
 	for range 13 { // longer than the lifetime, in steps that a busy machine keeps well within it
@@ -137,7 +117,7 @@ func wait(t *testing.T, condition func() bool, every time.Duration) {
 	}
 }
 
-func concurrentCaptures(t *testing.T, s Subject) {
+func concurrentCaptures(t *testing.T, s store.Backend) {
 	var group sync.WaitGroup
 	for worker := range 8 {
 		group.Go(func() {
@@ -156,14 +136,14 @@ func record(value, content string) session.Record {
 	return session.Record{Principal: "P", Kept: Capture(value), Content: content, Lifetime: time.Minute}
 }
 
-func save(t *testing.T, s Subject, id string, idle time.Duration, r session.Record) {
+func save(t *testing.T, s store.Backend, id string, idle time.Duration, r session.Record) {
 	t.Helper()
 	if err := s.Update(limit(t), id, idle, func(session.Record) (session.Record, bool) { return r, true }); err != nil {
 		t.Error(err)
 	}
 }
 
-func find(t *testing.T, s Subject, id, principal string) (session.Record, bool) {
+func find(t *testing.T, s store.Backend, id, principal string) (session.Record, bool) {
 	t.Helper()
 	got, ok, err := s.Lookup(limit(t), id, principal)
 	if err != nil {
@@ -172,7 +152,7 @@ func find(t *testing.T, s Subject, id, principal string) (session.Record, bool) 
 	return got, ok
 }
 
-func sessions(t *testing.T, s Subject) {
+func sessions(t *testing.T, s store.Backend) {
 	if _, ok := find(t, s, "S", "P"); ok {
 		t.Error("an unknown session was found")
 	}
@@ -203,7 +183,7 @@ func sessions(t *testing.T, s Subject) {
 	}
 }
 
-func sessionsExpire(t *testing.T, s Subject) {
+func sessionsExpire(t *testing.T, s store.Backend) {
 	save(t, s, "idle", time.Second, record("v", "T"))
 	save(t, s, "used", time.Second, record("v", "T"))
 	for range 13 {
@@ -216,12 +196,12 @@ func sessionsExpire(t *testing.T, s Subject) {
 }
 
 // principals: a stranger who asks does not keep a session alive.
-func principals(t *testing.T, s Subject) {
+func principals(t *testing.T, s store.Backend) {
 	save(t, s, "S", 300*time.Millisecond, record("v", "T"))
 	wait(t, func() bool { _, ok := find(t, s, "S", "stranger"); return !ok }, 90*time.Millisecond)
 }
 
-func concurrentUpdates(t *testing.T, s Subject) {
+func concurrentUpdates(t *testing.T, s store.Backend) {
 	const workers, updates = 4, 10
 	var group sync.WaitGroup
 	for range workers {
@@ -245,7 +225,7 @@ func concurrentUpdates(t *testing.T, s Subject) {
 
 const grace = 100 * time.Millisecond
 
-func superseded(t *testing.T, s Subject, ticket string, grace time.Duration) bool {
+func superseded(t *testing.T, s store.Backend, ticket string, grace time.Duration) bool {
 	t.Helper()
 	is, err := s.Superseded(limit(t), ticket, grace)
 	if err != nil {
@@ -255,13 +235,13 @@ func superseded(t *testing.T, s Subject, ticket string, grace time.Duration) boo
 }
 
 // supersededSoon wants a ticket to be superseded once the grace is over.
-func supersededSoon(t *testing.T, s Subject, ticket string) {
+func supersededSoon(t *testing.T, s store.Backend, ticket string) {
 	t.Helper()
 	wait(t, func() bool { return superseded(t, s, ticket, grace) }, 20*time.Millisecond)
 }
 
 // neverSuperseded wants a ticket to be of use for a good while.
-func neverSuperseded(t *testing.T, s Subject, ticket string) {
+func neverSuperseded(t *testing.T, s store.Backend, ticket string) {
 	t.Helper()
 	time.Sleep(3 * grace)
 	if superseded(t, s, ticket, grace) {
@@ -269,7 +249,7 @@ func neverSuperseded(t *testing.T, s Subject, ticket string) {
 	}
 }
 
-func succession(t *testing.T, s Subject) {
+func succession(t *testing.T, s store.Backend) {
 	neverSuperseded(t, s, "never seen")
 	save(t, s, "S", time.Minute, record("v", "A"))
 	neverSuperseded(t, s, "A")
@@ -285,7 +265,7 @@ func succession(t *testing.T, s Subject) {
 }
 
 // successionEnds: a session that ends has not replaced its ticket; but where another has, nobody has it then.
-func successionEnds(t *testing.T, s Subject) {
+func successionEnds(t *testing.T, s store.Backend) {
 	save(t, s, "S1", time.Minute, record("v", "A"))
 	save(t, s, "S2", time.Minute, record("v", "B"))
 	save(t, s, "S3", time.Minute, record("v", "B"))
@@ -306,7 +286,7 @@ func successionEnds(t *testing.T, s Subject) {
 }
 
 // supersededForLong: it is known for longer than the ticket lives, and also while it is asked for.
-func supersededForLong(t *testing.T, s Subject) {
+func supersededForLong(t *testing.T, s store.Backend) {
 	short := func(ticket string) session.Record {
 		r := record("v", ticket)
 		r.Lifetime = 2 * time.Second
@@ -323,7 +303,7 @@ func supersededForLong(t *testing.T, s Subject) {
 }
 
 // successionOfMany: all of the sessions that have a ticket must have replaced it.
-func successionOfMany(t *testing.T, s Subject) {
+func successionOfMany(t *testing.T, s store.Backend) {
 	for _, id := range []string{"S1", "S2", "S3"} {
 		save(t, s, id, time.Minute, record("v", "A"))
 	}
@@ -335,7 +315,7 @@ func successionOfMany(t *testing.T, s Subject) {
 }
 
 // mintedAgain: a client without a session uses the same headers.
-func mintedAgain(t *testing.T, s Subject) {
+func mintedAgain(t *testing.T, s store.Backend) {
 	save(t, s, "S", time.Minute, record("v", "A"))
 	save(t, s, "S", time.Minute, record("v", "B"))
 	supersededSoon(t, s, "A")

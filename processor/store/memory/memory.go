@@ -1,0 +1,150 @@
+// Package memory keeps captures and sessions in this process, bounded in bytes.
+package memory
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bellhop/policy"
+	"bellhop/processor/session"
+	"bellhop/processor/store"
+	"bellhop/processor/store/cache"
+)
+
+// Store implements [store.Backend] in memory. Of more entries than fit, those that were not used for longest are
+// evicted. Safe for concurrent use.
+type Store struct {
+	captures *cache.Cache[policy.Capture]
+	sessions *cache.Cache[session.Record]
+	holders  *cache.Cache[*holders]
+
+	updates sync.Mutex // one update of a session at a time: they are rare, because only changes cause one
+	closed  atomic.Bool
+	now     func() time.Time
+}
+
+// The share of each kind of entry in the store's limit, in sixteenths. The shares are fixed, so that no kind can evict
+// another.
+const (
+	captureShare      = 12
+	sessionShare      = 3
+	supersessionShare = 1
+	wholeShare        = captureShare + sessionShare + supersessionShare
+)
+
+// New makes a store of at most limit bytes in all.
+func New(limit uint64) (*Store, error) {
+	s := &Store{now: time.Now}
+	share := func(of uint64) uint64 { return limit / wholeShare * of }
+	var errs [3]error
+	s.captures, errs[0] = cache.New(share(captureShare), store.Weigh, nil)
+	s.sessions, errs[1] = cache.New(share(sessionShare), weighSession, s.onEvict)
+	s.holders, errs[2] = cache.New(share(supersessionShare), weighHolders, nil)
+	for _, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("make a store of %d bytes: %w", limit, err)
+		}
+	}
+	return s, nil
+}
+
+func weighSession(key string, r session.Record) uint32 {
+	const texts = 64                                                                  // the principal and the content, beside their own lengths
+	return store.Weigh(key, r.Kept) + texts + uint32(len(r.Principal)+len(r.Content)) //nolint:gosec // digests
+}
+
+// Put keeps the capture of a ticket until it has not been used for lifetime. A ticket that is known already costs no
+// write.
+func (s *Store) Put(_ context.Context, ticket string, capture policy.Capture, lifetime time.Duration) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	if !s.captures.Touch(ticket, lifetime) {
+		s.captures.Set(ticket, store.Clone(capture), lifetime)
+	}
+	return nil
+}
+
+// Get returns the capture of a ticket, and whether there is one. Its lifetime begins again.
+func (s *Store) Get(_ context.Context, ticket string) (policy.Capture, bool, error) {
+	if s.closed.Load() {
+		return nil, false, store.ErrClosed
+	}
+	found, ok := s.captures.Get(ticket)
+	return found, ok, nil
+}
+
+// Lookup returns the record of a session. Only its own principal extends its life.
+func (s *Store) Lookup(_ context.Context, name, principal string) (session.Record, bool, error) {
+	if s.closed.Load() {
+		return session.Record{}, false, store.ErrClosed
+	}
+	found, ok := s.sessions.Peek(name)
+	if ok && found.Principal == principal {
+		_, _ = s.sessions.Get(name)
+	}
+	return found, ok, nil
+}
+
+// Update writes what change makes of a session's record.
+func (s *Store) Update(
+	_ context.Context, name string, idle time.Duration, change func(session.Record) (session.Record, bool),
+) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	s.updates.Lock()
+	defer s.updates.Unlock()
+	before, known := s.sessions.Peek(name)
+	next, changed := change(before)
+	if !changed {
+		return nil
+	}
+	next.Kept = store.Clone(next.Kept)
+	same := known && before.Content == next.Content
+	if !same {
+		s.acquire(next)
+	}
+	s.sessions.Set(name, next, idle)
+	if known && !same {
+		s.release(before, next.Content != "")
+	}
+	return nil
+}
+
+// End deletes a session.
+func (s *Store) End(_ context.Context, name string) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	s.sessions.Delete(name)
+	return nil
+}
+
+// onEvict releases what a session held that has left for whatever reason: it has superseded nothing.
+func (s *Store) onEvict(r session.Record, _ cache.Reason) { s.release(r, false) }
+
+// Usage returns how full the store is, by kind of entry. The limits add up to that of the store.
+func (s *Store) Usage() []store.Usage {
+	return []store.Usage{
+		usage(store.Captures, s.captures.Usage()),
+		usage(store.Sessions, s.sessions.Usage()),
+		usage(store.Supersession, s.holders.Usage()),
+	}
+}
+
+func usage(kind store.Kind, u cache.Usage) store.Usage {
+	return store.Usage{Kind: kind, Entries: u.Entries, Bytes: u.Bytes, Limit: u.Limit, Evictions: u.Evictions}
+}
+
+// Close releases what the store holds. Every later call returns an error.
+func (s *Store) Close() {
+	if !s.closed.Swap(true) {
+		s.captures.Clear()
+		s.sessions.Clear()
+		s.holders.Clear()
+	}
+}

@@ -1,0 +1,103 @@
+package memory
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"bellhop/processor/session"
+	"bellhop/processor/store"
+)
+
+// holders counts the sessions whose last issued ticket is of one content, and records since when there is none any
+// more.
+type holders struct {
+	lifetime time.Duration // of the tickets, see remembered
+
+	mu         sync.Mutex
+	sessions   int
+	replaced   bool      // a session has been issued another
+	superseded time.Time // zero: a session has it, or none has replaced it
+	issued     time.Time // when a client was last issued it
+}
+
+// holdersBytes is what an entry occupies besides its name, in bytes.
+const holdersBytes = 256
+
+func weighHolders(key string, _ *holders) uint32 { return holdersBytes + uint32(len(key)) } //nolint:gosec // a digest
+
+// remembered is how long content that is neither issued nor redeemed is known to be superseded: longer than its tickets
+// live.
+func (h *holders) remembered() time.Duration { return max(2*h.lifetime, time.Second) }
+
+// Issued records that a client was issued a ticket of the content, which so is not superseded for a while.
+func (s *Store) Issued(_ context.Context, content string) {
+	if h, ok := s.holders.Get(content); ok {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.issued = s.now()
+	}
+}
+
+// Superseded reports whether a session has replaced the content, and no session has had it for longer than grace.
+func (s *Store) Superseded(_ context.Context, content string, grace time.Duration) (bool, error) {
+	if s.closed.Load() {
+		return false, store.ErrClosed
+	}
+	h, ok := s.holders.Get(content)
+	if !ok {
+		return false, nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	last := h.superseded
+	if h.issued.After(last) {
+		last = h.issued
+	}
+	return h.sessions == 0 && !h.superseded.IsZero() && s.now().Sub(last) > grace, nil
+}
+
+// acquire records that a session was issued its content.
+func (s *Store) acquire(r session.Record) {
+	if r.Content == "" {
+		return
+	}
+	h := s.holdersOf(r)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sessions++
+	h.superseded = time.Time{}
+}
+
+// release records that a session no longer has its content: it was issued another, or it has ended. Where the record
+// was evicted, a session that was issued another makes a new one: as far as is known none has the content then, and in
+// doubt it is superseded.
+func (s *Store) release(r session.Record, replaced bool) {
+	if r.Content == "" {
+		return
+	}
+	h, ok := s.holders.Get(r.Content)
+	if !ok && !replaced {
+		return
+	}
+	if !ok {
+		h = s.holdersOf(r)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sessions = max(h.sessions-1, 0)
+	h.replaced = h.replaced || replaced
+	if h.sessions == 0 && h.replaced {
+		h.superseded = s.now()
+	}
+}
+
+// holdersOf finds the holders of a record's content, or makes them. Two callers at once are kept apart by s.updates.
+func (s *Store) holdersOf(r session.Record) *holders {
+	if h, ok := s.holders.Get(r.Content); ok {
+		return h
+	}
+	h := &holders{lifetime: r.Lifetime}
+	s.holders.Set(r.Content, h, h.remembered())
+	return h
+}
