@@ -9,7 +9,7 @@ FETCH := sh test/tools/fetch
 # Packages whose tests run real programs; SHORT=1 leaves them out, and says so.
 REAL := ./envoy/... ./test/...
 
-.PHONY: help build image demo test test-kubernetes check lint fuzz bench bench-envoy chaos tools tidy
+.PHONY: help build image demo test test-kubernetes check lint fuzz bench bench-server bench-envoy chaos tools tidy
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (default 1m)
 
 bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./policy ./processor/...
+
+CAPTURES ?= 0
+bench-server: build ## Compare the server's CPU per call with a do-nothing server's (CAPTURES=1000000: with a full store)
+	@go build -o bin/bench ./test/bench && exec bin/bench --bellhop bin/bellhop --captures $(CAPTURES)
 
 bench-envoy: ## Run the benchmarks that go through Envoy
 	@export ENVOY_BIN VMCP_BIN; ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && \

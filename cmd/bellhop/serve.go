@@ -41,6 +41,7 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			server.TuneGC(config.StoreBytes, os.LookupEnv, log)
 			return serve(cmd.Context(), config, log)
 		},
 	}
