@@ -32,19 +32,29 @@ func (b *bench) accessLog(t *testing.T, pairs ...string) accesslogservicev3.Acce
 }
 
 // entry is that of a request for which Bellhop gave Envoy some metadata.
-func entry(told *structpb.Struct, method string, status uint32, details string) *accesslogservicev3.StreamAccessLogsMessage {
+func entry(
+	told *structpb.Struct,
+	method string,
+	status uint32,
+	details string,
+) *accesslogservicev3.StreamAccessLogsMessage {
 	all := map[string]*structpb.Struct{"envoy.filters.http.mcp": {}}
 	for namespace, value := range told.GetFields() {
 		all[namespace] = value.GetStructValue()
 	}
 	return &accesslogservicev3.StreamAccessLogsMessage{LogEntries: &accesslogservicev3.StreamAccessLogsMessage_HttpLogs{
-		HttpLogs: &accesslogservicev3.StreamAccessLogsMessage_HTTPAccessLogEntries{LogEntry: []*accesslogv3.HTTPAccessLogEntry{{
-			CommonProperties: &accesslogv3.AccessLogCommon{Metadata: &corev3.Metadata{FilterMetadata: all}},
-			Request: &accesslogv3.HTTPRequestProperties{
-				RequestMethod: corev3.RequestMethod(corev3.RequestMethod_value[strings.TrimPrefix(method, ":method: ")]),
-			},
-			Response: &accesslogv3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(status), ResponseCodeDetails: details},
-		}}},
+		HttpLogs: &accesslogservicev3.StreamAccessLogsMessage_HTTPAccessLogEntries{
+			LogEntry: []*accesslogv3.HTTPAccessLogEntry{{
+				CommonProperties: &accesslogv3.AccessLogCommon{Metadata: &corev3.Metadata{FilterMetadata: all}},
+				Request: &accesslogv3.HTTPRequestProperties{
+					RequestMethod: corev3.RequestMethod(corev3.RequestMethod_value[strings.TrimPrefix(method, ":method: ")]),
+				},
+				Response: &accesslogv3.HTTPResponseProperties{
+					ResponseCode:        wrapperspb.UInt32(status),
+					ResponseCodeDetails: details,
+				},
+			}},
+		},
 	}}
 }
 
@@ -60,7 +70,13 @@ func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
 		{"a 404", session, 404, "", true},
 		{"a 404 to a GET, of which there may be none", append([]string{":method: GET"}, session[1:]...), 404, "", false},
 		{"a 404 of Envoy itself", session, 404, "route_not_found", false},
-		{"a 404 to a request with the header itself", append(session[:len(session):len(session)], "x-mcp-api-key: alice"), 404, "", true},
+		{
+			"a 404 to a request with the header itself",
+			append(session[:len(session):len(session)], "x-mcp-api-key: alice"),
+			404,
+			"",
+			true,
+		},
 		{"another error", session, 500, "", false},
 		{"a stranger's 404", []string{":method: POST", "mcp-session-id: S1", "authorization: user-2"}, 404, "", false},
 		{"nobody's 404", []string{":method: POST", "mcp-session-id: S1"}, 404, "", false},
@@ -78,7 +94,8 @@ func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
 			if err := log.Send(entry(answer.GetDynamicMetadata(), test.request[0], test.status, cmp.Or(test.details, "via_upstream"))); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := log.CloseAndRecv(); err == nil || status.Code(err) == codes.InvalidArgument { // all is read when it ends
+			if _, err := log.CloseAndRecv(); err == nil ||
+				status.Code(err) == codes.InvalidArgument { // all is read when it ends
 				t.Fatal(err)
 			}
 			if got := b.reaches(t, session...); (len(got) == 0) != test.ended {
@@ -115,7 +132,8 @@ func TestAnAccessLogEndsWithTheDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.service.Drain()
-	if err := log.RecvMsg(&accesslogservicev3.StreamAccessLogsResponse{}); err != nil && !errors.Is(err, io.EOF) && status.Code(err) != codes.Internal {
+	if err := log.RecvMsg(&accesslogservicev3.StreamAccessLogsResponse{}); err != nil && !errors.Is(err, io.EOF) &&
+		status.Code(err) != codes.Internal {
 		t.Errorf("got %v", err)
 	}
 }

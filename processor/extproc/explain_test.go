@@ -10,7 +10,14 @@ import (
 func TestAClientThatAsksIsToldWhatBecameOfItsOwnHeaders(t *testing.T) {
 	b := start(t, setup{policy: "version: 1\nexplain: true\nforward: [x-mcp-api-key, x-f*]\nlimits: {value_bytes: 20}\n"})
 	stream := b.stream(t, "bellhop-role", "ingress")
-	request := requestHeaders(":path: /mcp", "accept: x", "x-bellhop-explain: 1", "x-mcp-api-key: canary", "x-api-kee: canary", "x-forwarded-for: canary")
+	request := requestHeaders(
+		":path: /mcp",
+		"accept: x",
+		"x-bellhop-explain: 1",
+		"x-mcp-api-key: canary",
+		"x-api-kee: canary",
+		"x-forwarded-for: canary",
+	)
 	request.ProtocolConfig = &extprocv3.ProtocolConfiguration{}
 	if err := stream.Send(request); err != nil {
 		t.Fatal(err)
@@ -19,7 +26,10 @@ func TestAClientThatAsksIsToldWhatBecameOfItsOwnHeaders(t *testing.T) {
 	if err != nil || answer.GetModeOverride() == nil {
 		t.Fatalf("got %v, %v", answer, err)
 	}
-	if removed := answer.GetRequestHeaders().GetResponse().GetHeaderMutation().GetRemoveHeaders(); !strings.Contains(strings.Join(removed, " "), "x-bellhop-explain") {
+	if removed := answer.GetRequestHeaders().GetResponse().GetHeaderMutation().GetRemoveHeaders(); !strings.Contains(
+		strings.Join(removed, " "),
+		"x-bellhop-explain",
+	) {
 		t.Errorf("the question goes on to the fan-out: %q", removed)
 	}
 	if err := stream.Send(messages()["response_headers"]()); err != nil {
@@ -42,8 +52,10 @@ func TestAClientThatAsksIsToldWhatBecameOfItsOwnHeaders(t *testing.T) {
 	if strings.Contains(answer.String(), "canary") {
 		t.Error("a value is in the answer")
 	}
-	refused := b.ask(t, requestHeaders("x-bellhop-explain: 1", "x-mcp-api-key: "+strings.Repeat("k", 30)), "bellhop-role", "ingress").GetImmediateResponse()
-	if set := refused.GetHeaders().GetSetHeaders(); len(set) != 2 || string(set[1].GetHeader().GetRawValue()) != "x-mcp-api-key" {
+	refused := b.ask(t, requestHeaders("x-bellhop-explain: 1", "x-mcp-api-key: "+strings.Repeat("k", 30)), "bellhop-role", "ingress").
+		GetImmediateResponse()
+	if set := refused.GetHeaders().GetSetHeaders(); len(set) != 2 ||
+		string(set[1].GetHeader().GetRawValue()) != "x-mcp-api-key" {
 		t.Errorf("got %v", refused)
 	}
 }
@@ -63,12 +75,14 @@ func TestObserveTakesTicketsOff(t *testing.T) {
 			answer := b.ask(t, requestHeaders(line, "x-mcp-api-key: k"), "bellhop-role", role)
 			name, _, _ := strings.Cut(line, ":")
 			mutation := answer.GetRequestHeaders().GetResponse().GetHeaderMutation()
-			if removed := mutation.GetRemoveHeaders(); len(removed) != 1 || removed[0] != name || len(mutation.GetSetHeaders()) > 0 {
+			if removed := mutation.GetRemoveHeaders(); len(removed) != 1 || removed[0] != name ||
+				len(mutation.GetSetHeaders()) > 0 {
 				t.Errorf("%s %q: %v", role, line, answer)
 			}
 		}
 		answer := b.ask(t, requestHeaders("baggage: a=1,bellhop=forged"), "bellhop-role", role)
-		if set := answer.GetRequestHeaders().GetResponse().GetHeaderMutation().GetSetHeaders(); len(set) != 1 || string(set[0].GetHeader().GetRawValue()) != "a=1" {
+		if set := answer.GetRequestHeaders().GetResponse().GetHeaderMutation().GetSetHeaders(); len(set) != 1 ||
+			string(set[0].GetHeader().GetRawValue()) != "a=1" {
 			t.Errorf("%s: %v", role, answer)
 		}
 	}
@@ -80,7 +94,8 @@ func TestObserveChangesNothing(t *testing.T) {
 	for _, role := range []string{"ingress", "egress"} {
 		for _, lines := range [][]string{{"x-mcp-api-key: k"}, {"x-mcp-api-key: too-long"}, {"baggage: a=1"}} {
 			answer := b.ask(t, requestHeaders(lines...), "bellhop-role", role)
-			if mutation := answer.GetRequestHeaders().GetResponse().GetHeaderMutation(); answer.GetRequestHeaders() == nil || len(mutation.GetSetHeaders())+len(mutation.GetRemoveHeaders()) > 0 {
+			if mutation := answer.GetRequestHeaders().GetResponse().GetHeaderMutation(); answer.GetRequestHeaders() == nil ||
+				len(mutation.GetSetHeaders())+len(mutation.GetRemoveHeaders()) > 0 {
 				t.Errorf("%s %q: %v", role, lines, answer)
 			}
 		}
@@ -88,7 +103,11 @@ func TestObserveChangesNothing(t *testing.T) {
 	if answer := b.ask(t, messages()["request_body"](), "bellhop-role", "ingress"); kind(answer) != "request_body" {
 		t.Errorf("a filter that shows no headers: %v", answer)
 	}
-	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
+	b.metric(
+		t,
+		"bellhop_headers_total",
+		`bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
 bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="rejected"} 1
-`)
+`,
+	)
 }

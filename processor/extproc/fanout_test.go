@@ -17,7 +17,11 @@ const (
 // at sends one message from a filter of a fan-out and returns the request that comes of it.
 func (b *bench) at(t *testing.T, fanout, role string, lines ...string) []string {
 	t.Helper()
-	return apply(t, lines, b.ask(t, requestHeaders(lines...), "bellhop-role", role, "bellhop-fanout", fanout, "bellhop-backend", "a"))
+	return apply(
+		t,
+		lines,
+		b.ask(t, requestHeaders(lines...), "bellhop-role", role, "bellhop-fanout", fanout, "bellhop-backend", "a"),
+	)
 }
 
 func ticketLine(request []string) string {
@@ -73,7 +77,9 @@ func TestAFilterHasToNameItsFanoutWhereThereAreSeveral(t *testing.T) {
 	refused("the fanout of no policy", "bellhop-fanout", "billing") // it is gone
 	refused("does not name its fan-out")                            // it may mean the one that is gone
 	b.apply(t, search, "version: 1\nforward: [x-other]\n")
-	if got := apply(t, []string{"x-other: 1"}, b.ask(t, requestHeaders("x-other: 1"), "bellhop-role", "egress")); len(got) != 0 {
+	if got := apply(t, []string{"x-other: 1"}, b.ask(t, requestHeaders("x-other: 1"), "bellhop-role", "egress")); len(
+		got,
+	) != 0 {
 		t.Errorf("a filter that names none is at the fan-out without a name: %q", got)
 	}
 }

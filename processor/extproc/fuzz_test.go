@@ -43,7 +43,10 @@ func FuzzHeaders(f *testing.F) {
 		headers := &corev3.HeaderMap{}
 		for _, line := range lines {
 			name, value, _ := strings.Cut(line, ": ")
-			headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: strings.ToValidUTF8(name, "?"), RawValue: []byte(value)})
+			headers.Headers = append(
+				headers.Headers,
+				&corev3.HeaderValue{Key: strings.ToValidUTF8(name, "?"), RawValue: []byte(value)},
+			)
 		}
 		role := "egress"
 		if client {
@@ -73,7 +76,14 @@ func FuzzHeaders(f *testing.F) {
 
 // FuzzMessages sends any sequence of messages: each gets its one answer, or the stream ends well.
 func FuzzMessages(f *testing.F) {
-	kinds := []string{"request_headers", "request_body", "request_trailers", "response_headers", "response_body", "response_trailers"}
+	kinds := []string{
+		"request_headers",
+		"request_body",
+		"request_trailers",
+		"response_headers",
+		"response_body",
+		"response_trailers",
+	}
 	f.Add([]byte{0, 3}, true)
 	f.Add([]byte{3}, true)
 	f.Add([]byte{1, 0}, false)

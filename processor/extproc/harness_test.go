@@ -81,7 +81,7 @@ func start(t testing.TB, s setup) *bench {
 		s.supersession = kept
 	}
 	b := &bench{own: s.identities, sessions: kept, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
-	server := grpc.NewServer()
+	server := grpc.NewServer(extproc.Codec())
 	if s.keys == nil {
 		s.keys = ticket.RandomKeys()
 	}
@@ -213,7 +213,8 @@ func apply(t testing.TB, lines []string, answer *extprocv3.ProcessingResponse) [
 	}
 	for _, option := range mutation.GetSetHeaders() {
 		header := option.GetHeader()
-		if header.GetKey() == "" || header.GetValue() != "" || strings.ContainsFunc(string(header.GetRawValue()), func(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f }) {
+		if header.GetKey() == "" || header.GetValue() != "" ||
+			strings.ContainsFunc(string(header.GetRawValue()), func(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f }) {
 			t.Fatalf("Envoy would refuse or misread header %q", header.GetKey())
 		}
 		if !option.GetAppend().GetValue() { //nolint:staticcheck // the field that Envoy's ext_proc reads

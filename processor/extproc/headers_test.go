@@ -63,10 +63,14 @@ func TestIngressStripsForgedTickets(t *testing.T) {
 			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted, "baggage: a=1,b=2"} }},
 		{"under the alias of servers that read _ as -", "[header]", []string{"x_bellhop_ticket: forged"},
 			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted} }},
-		{"baggage, as OpenTelemetry reads it", "[header, baggage]", []string{"baggage: a=1,\u00a0bellhop=forged,bellhop\u2003=forged,\u00a0c=3"},
+		{
+			"baggage, as OpenTelemetry reads it",
+			"[header, baggage]",
+			[]string{"baggage: a=1,\u00a0bellhop=forged,bellhop\u2003=forged,\u00a0c=3"},
 			func(minted string) []string {
 				return []string{"x-bellhop-ticket: " + minted, "baggage: bellhop=" + minted + ",a=1"}
-			}},
+			},
+		},
 		{"other baggage is left alone", "[header]", []string{"baggage: a=1", "baggage: b=2"},
 			func(minted string) []string {
 				return []string{"baggage: a=1", "baggage: b=2", "x-bellhop-ticket: " + minted}
@@ -110,17 +114,47 @@ func TestEgress(t *testing.T) {
 	}{
 		{"its headers only", "billing", []string{"x-bellhop-ticket: " + full}, []string{"x-mcp-api-key: k"}},
 		{"renamed", "github", []string{"x-bellhop-ticket: " + full}, []string{"authorization: Bearer g"}},
-		{"the fan-out's own goes", "github", []string{"authorization: Basic fanout", "x-bellhop-ticket: " + full}, []string{"authorization: Bearer g"}},
-		{"undeclared backend: nothing, ticket stripped", "other", []string{"x-bellhop-ticket: " + full, "authorization: own"}, []string{"authorization: own"}},
-		{"empty capture: nothing, no identity", "github", []string{"x-bellhop-ticket: " + empty, "authorization: Basic fanout"}, nil},
+		{
+			"the fan-out's own goes",
+			"github",
+			[]string{"authorization: Basic fanout", "x-bellhop-ticket: " + full},
+			[]string{"authorization: Bearer g"},
+		},
+		{
+			"undeclared backend: nothing, ticket stripped",
+			"other",
+			[]string{"x-bellhop-ticket: " + full, "authorization: own"},
+			[]string{"authorization: own"},
+		},
+		{
+			"empty capture: nothing, no identity",
+			"github",
+			[]string{"x-bellhop-ticket: " + empty, "authorization: Basic fanout"},
+			nil,
+		},
 		{"unknown ticket: nothing, no identity", "github", []string{"x-bellhop-ticket: " + unknown}, nil},
 		{"forged ticket: nothing, no identity", "github", []string{"x-bellhop-ticket: forged"}, nil},
 		{"two tickets: nothing", "billing", []string{"x-bellhop-ticket: " + full, "x-bellhop-ticket: " + empty}, nil},
-		{"a ticket in a carrier that is not configured: nothing, no identity, stripped", "github", []string{"baggage: bellhop=" + full + ",a=1"}, []string{"baggage: a=1"}},
+		{
+			"a ticket in a carrier that is not configured: nothing, no identity, stripped",
+			"github",
+			[]string{"baggage: bellhop=" + full + ",a=1"},
+			[]string{"baggage: a=1"},
+		},
 		{"no ticket: the identity", "github", []string{"accept: x"}, []string{"accept: x", "authorization: Bearer own"}},
-		{"no ticket but a tool call: nothing", "github", []string{"mcp-method: tools/call"}, []string{"mcp-method: tools/call"}},
+		{
+			"no ticket but a tool call: nothing",
+			"github",
+			[]string{"mcp-method: tools/call"},
+			[]string{"mcp-method: tools/call"},
+		},
 		{"no ticket, no identity: nothing", "billing", []string{"x-mcp-api-key: fanout"}, nil},
-		{"both carriers are stripped", "billing", []string{"x-bellhop-ticket: " + full, "baggage: bellhop=" + empty}, []string{"x-mcp-api-key: k"}},
+		{
+			"both carriers are stripped",
+			"billing",
+			[]string{"x-bellhop-ticket: " + full, "baggage: bellhop=" + empty},
+			[]string{"x-mcp-api-key: k"},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -153,7 +187,18 @@ func TestTheClusterIsTheSecondSourceOfTheBackend(t *testing.T) {
 			t.Errorf("%s: %s", filter, diff)
 		}
 	}
-	got := apply(t, sent, b.ask(t, withCluster(requestHeaders(sent...), "f", "mcp-billing"), "bellhop-role", "egress", "bellhop-backend", "github"))
+	got := apply(
+		t,
+		sent,
+		b.ask(
+			t,
+			withCluster(requestHeaders(sent...), "f", "mcp-billing"),
+			"bellhop-role",
+			"egress",
+			"bellhop-backend",
+			"github",
+		),
+	)
 	if len(got) != 0 {
 		t.Errorf("metadata must win over the cluster: %q", got)
 	}
@@ -179,8 +224,18 @@ func TestLimitsAnswerWithAJSONRPCErrorThatNamesTheHeader(t *testing.T) {
 	}{
 		{"control byte", []string{"x-mcp-api-key: canary\x01"}, 400, "control_byte"},
 		{"too long", []string{"x-mcp-api-key: canary-canary-canary-canary"}, 431, "value_too_long"},
-		{"too many", []string{"x-mcp-api-key: canary", "x-mcp-api-key: canary", "x-mcp-api-key: canary"}, 431, "too_many_headers"},
-		{"too much", []string{"x-mcp-api-key: canary-canary-canary", "x-mcp-api-key: canary-canary-canary"}, 431, "total_too_long"},
+		{
+			"too many",
+			[]string{"x-mcp-api-key: canary", "x-mcp-api-key: canary", "x-mcp-api-key: canary"},
+			431,
+			"too_many_headers",
+		},
+		{
+			"too much",
+			[]string{"x-mcp-api-key: canary-canary-canary", "x-mcp-api-key: canary-canary-canary"},
+			431,
+			"total_too_long",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -204,7 +259,8 @@ func TestLimitsAnswerWithAJSONRPCErrorThatNamesTheHeader(t *testing.T) {
 				body.Error.Data.Header != "x-mcp-api-key" || !strings.Contains(body.Error.Message, "x-mcp-api-key") {
 				t.Errorf("got %s", got.GetBody())
 			}
-			if set := got.GetHeaders().GetSetHeaders(); len(set) != 1 || set[0].GetHeader().GetKey() != "content-type" || string(set[0].GetHeader().GetRawValue()) != "application/json" {
+			if set := got.GetHeaders().GetSetHeaders(); len(set) != 1 || set[0].GetHeader().GetKey() != "content-type" ||
+				string(set[0].GetHeader().GetRawValue()) != "application/json" {
 				t.Errorf("content-type: %v", set)
 			}
 			if strings.Contains(fmt.Sprint(got), "canary") || strings.Contains(b.log.String(), "canary") {
@@ -215,8 +271,12 @@ func TestLimitsAnswerWithAJSONRPCErrorThatNamesTheHeader(t *testing.T) {
 	if _, minted := b.ingress(t, "x-mcp-api-key: fine"); minted == "" {
 		t.Error("after the errors a good request must pass")
 	}
-	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
-bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="rejected"} 4`)
+	b.metric(
+		t,
+		"bellhop_headers_total",
+		`bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
+bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="rejected"} 4`,
+	)
 }
 
 func TestARequestWithNoRoomForTheTicketIsRefused(t *testing.T) {
@@ -302,7 +362,14 @@ bellhop_requests_total{fanout="",outcome="store_failed",role="egress"} 1`)
 	if _, minted := b.ingress(t, "mcp-session-id: S", "authorization: user-1", "x-mcp-api-key: k"); minted == "" {
 		t.Error("a request of a session that nobody can tell goes on with its own headers")
 	}
-	b = start(t, setup{policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true}]\n", store: brokenStore{put: true}, failOpen: true})
+	b = start(
+		t,
+		setup{
+			policy:   "version: 1\nforward: [{name: x-mcp-api-key, required: true}]\n",
+			store:    brokenStore{put: true},
+			failOpen: true,
+		},
+	)
 	if answer := b.ask(t, requestHeaders(unknown), "bellhop-role", "egress"); answer.GetImmediateResponse() == nil {
 		t.Error("a required header is missed")
 	}
@@ -347,13 +414,17 @@ bellhop_requests_total{fanout="",outcome="forwarded",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="no_ticket",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="undeclared_backend",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="unknown_ticket",role="egress"} 1`)
-	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
+	b.metric(
+		t,
+		"bellhop_headers_total",
+		`bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
 bellhop_headers_total{backend="billing",fanout="",header="x-mcp-api-key",outcome="forwarded"} 1
 bellhop_headers_total{backend="billing",fanout="",header="x-mcp-api-key",outcome="unknown_ticket"} 1
 bellhop_headers_total{backend="github",fanout="",header="authorization",outcome="discovery"} 1
 bellhop_headers_total{backend="github",fanout="",header="x-github-token",outcome="absent"} 1
 bellhop_headers_total{backend="github",fanout="",header="x-mcp-api-key",outcome="not_allowed"} 1
-bellhop_headers_total{backend="nowhere",fanout="",header="x-mcp-api-key",outcome="not_allowed"} 1`)
+bellhop_headers_total{backend="nowhere",fanout="",header="x-mcp-api-key",outcome="not_allowed"} 1`,
+	)
 }
 
 // metric compares all series of one metric.
@@ -365,7 +436,13 @@ func (b *bench) metric(t *testing.T, name, want string) {
 	}
 	for _, family := range families {
 		if family.GetName() == name {
-			header := fmt.Sprintf("# HELP %s %s\n# TYPE %s %s\n", name, family.GetHelp(), name, strings.ToLower(family.GetType().String()))
+			header := fmt.Sprintf(
+				"# HELP %s %s\n# TYPE %s %s\n",
+				name,
+				family.GetHelp(),
+				name,
+				strings.ToLower(family.GetType().String()),
+			)
 			if err := testutil.GatherAndCompare(b.registry, strings.NewReader(header+want+"\n"), name); err != nil {
 				t.Error(err)
 			}

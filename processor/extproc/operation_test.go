@@ -23,7 +23,9 @@ func withBody(t *testing.T, message *extprocv3.ProcessingRequest, told string) *
 	if err := fields.UnmarshalJSON([]byte(told)); err != nil {
 		t.Fatal(err)
 	}
-	message.MetadataContext = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"envoy.filters.http.mcp": fields}}
+	message.MetadataContext = &corev3.Metadata{
+		FilterMetadata: map[string]*structpb.Struct{"envoy.filters.http.mcp": fields},
+	}
 	return message
 }
 
@@ -51,10 +53,38 @@ func TestWhatARequestAsksForIsBelievedOnlyWhenItIsSure(t *testing.T) {
 		{"the headers say another tool", "", "", header("tools/call", "delete_x"), false, false},
 		{"the body says it", "mcp", callSearch, []string{":method: POST"}, true, false},
 		{"both say it", "mcp", callSearch, append(header("tools/call", "search_x"), ":method: POST"), true, false},
-		{"they contradict each other", "mcp", callSearch, append(header("tools/call", "search_y"), ":method: POST"), false, false},
-		{"the body cannot be read", "mcp", unreadBody, append(header("tools/call", "search_x"), ":method: POST"), false, false},
-		{"the body cannot be read, and nobody says that bodies are", "", unreadBody, header("tools/call", "search_x"), false, false},
-		{"the body is a batch, of which nothing is filed", "mcp", "", append(header("tools/call", "search_x"), ":method: POST"), false, false},
+		{
+			"they contradict each other",
+			"mcp",
+			callSearch,
+			append(header("tools/call", "search_y"), ":method: POST"),
+			false,
+			false,
+		},
+		{
+			"the body cannot be read",
+			"mcp",
+			unreadBody,
+			append(header("tools/call", "search_x"), ":method: POST"),
+			false,
+			false,
+		},
+		{
+			"the body cannot be read, and nobody says that bodies are",
+			"",
+			unreadBody,
+			header("tools/call", "search_x"),
+			false,
+			false,
+		},
+		{
+			"the body is a batch, of which nothing is filed",
+			"mcp",
+			"",
+			append(header("tools/call", "search_x"), ":method: POST"),
+			false,
+			false,
+		},
 		{"a batch, without headers", "mcp", "", []string{":method: POST"}, false, false},
 		{"no body", "mcp", "", []string{":method: GET"}, false, true},
 		{"discovery", "mcp", `{"id":1,"method":"tools/list"}`, []string{":method: POST"}, false, true},
@@ -89,7 +119,12 @@ func TestAnErrorHasTheIDOfTheRequest(t *testing.T) {
 		`"a-1"`: `"a-1"`, `7`: `7`, `-7`: `-7`, `9007199254740991`: `9007199254740991`,
 		`9007199254740993`: `"bellhop"`, `1e21`: `"bellhop"`, `1.5`: `"bellhop"`, `null`: `"bellhop"`,
 	} {
-		answer := b.ask(t, withBody(t, requestHeaders(":method: POST"), `{"method":"tools/list","id":`+sent+`}`), "bellhop-role", "ingress")
+		answer := b.ask(
+			t,
+			withBody(t, requestHeaders(":method: POST"), `{"method":"tools/list","id":`+sent+`}`),
+			"bellhop-role",
+			"ingress",
+		)
 		var body struct{ ID json.RawMessage }
 		if err := json.Unmarshal(answer.GetImmediateResponse().GetBody(), &body); err != nil || string(body.ID) != want {
 			t.Errorf("id %s: got %s, %v; want %s", sent, body.ID, err, want)
@@ -121,10 +156,19 @@ func TestTheIdentityWaitsAfterADryRun(t *testing.T) {
 func TestAModernRequestHasNoSession(t *testing.T) {
 	b := start(t, setup{policy: keeping})
 	b.converse(t, start1, ":status: 200", "mcp-session-id: S1")
-	if got := b.reaches(t, ":method: POST", "mcp-method: tools/list", "mcp-session-id: S1", "authorization: user-1"); len(got) > 0 {
+	if got := b.reaches(t, ":method: POST", "mcp-method: tools/list", "mcp-session-id: S1", "authorization: user-1"); len(
+		got,
+	) > 0 {
 		t.Errorf("got %q", got)
 	}
-	b.reaches(t, ":method: POST", "mcp-method: tools/list", "mcp-session-id: S1", "authorization: user-1", "x-mcp-api-key: bob")
+	b.reaches(
+		t,
+		":method: POST",
+		"mcp-method: tools/list",
+		"mcp-session-id: S1",
+		"authorization: user-1",
+		"x-mcp-api-key: bob",
+	)
 	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1")); diff != "" {
 		t.Errorf("the session has learnt of it: %s", diff)
 	}
@@ -138,10 +182,14 @@ func TestARememberedHeaderThatBreaksALimitIsLeftOut(t *testing.T) {
 	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1"); len(got) > 0 {
 		t.Errorf("got %q", got)
 	}
-	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
+	b.metric(
+		t,
+		"bellhop_headers_total",
+		`bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
 bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="over_limit"} 1
 bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="absent"} 1
-bellhop_headers_total{backend="a",fanout="",header="x-tenant-id",outcome="absent"} 1`)
+bellhop_headers_total{backend="a",fanout="",header="x-tenant-id",outcome="absent"} 1`,
+	)
 }
 
 // What a session keeps is within the limits of one request: of a family a client could send new names for ever.
@@ -150,14 +198,20 @@ func TestASessionKeepsNoMoreThanOneRequestMayHave(t *testing.T) {
 	for i := range 50 {
 		b.ingress(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1", fmt.Sprintf("x-acme-%d: v", i))
 	}
-	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1"); len(got) != 5 || !slices.Contains(got, "x-acme-49: v") {
+	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1"); len(got) != 5 ||
+		!slices.Contains(got, "x-acme-49: v") {
 		t.Errorf("got %q", got)
 	}
 }
 
 // A dry run knows sessions as they would be: what was sent with initialize is not missed later.
 func TestADryRunKnowsSessions(t *testing.T) {
-	b := start(t, setup{policy: "version: 1\nmode: observe\nexplain: true\nforward: [{name: x-mcp-api-key, keep: session, required: true}]\n"})
+	b := start(
+		t,
+		setup{
+			policy: "version: 1\nmode: observe\nexplain: true\nforward: [{name: x-mcp-api-key, keep: session, required: true}]\n",
+		},
+	)
 	if !b.converse(t, append(start1, "x-bellhop-explain: 1"), ":status: 200", "mcp-session-id: S1") {
 		t.Fatal("the response to initialize names the session: it must be asked for")
 	}

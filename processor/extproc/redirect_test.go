@@ -32,7 +32,8 @@ func TestARedirectedRequestGetsNothing(t *testing.T) {
 		}
 		again := b.egress(t, backend, append(first, "x-envoy-original-url: http://a/mcp")...)
 		for _, line := range again {
-			if strings.HasPrefix(line, "x-key") || strings.HasPrefix(line, "x-other") || strings.HasPrefix(line, "x-kept") || strings.HasPrefix(line, "x-id") {
+			if strings.HasPrefix(line, "x-key") || strings.HasPrefix(line, "x-other") || strings.HasPrefix(line, "x-kept") ||
+				strings.HasPrefix(line, "x-id") {
 				t.Fatalf("the second time: %q", again)
 			}
 		}

@@ -17,7 +17,10 @@ func TestASealedTicketNeedsNoStore(t *testing.T) {
 	other := start(t, setup{policy: sealedPolicy, keys: keys, store: brokenStore{put: true}})
 	for _, who := range []string{"alice", "bob"} {
 		_, minted := one.ingress(t, "x-mcp-api-key: "+who)
-		if got := other.egress(t, "a", "x-bellhop-ticket: "+minted, "x-mcp-api-key: fan-out"); !slices.Equal(got, []string{"x-mcp-api-key: " + who}) {
+		if got := other.egress(t, "a", "x-bellhop-ticket: "+minted, "x-mcp-api-key: fan-out"); !slices.Equal(
+			got,
+			[]string{"x-mcp-api-key: " + who},
+		) {
 			t.Errorf("got %q", got)
 		}
 		if _, again := other.ingress(t, "x-mcp-api-key: "+who); again != minted {
@@ -33,9 +36,15 @@ func TestASealedTicketNeedsNoStore(t *testing.T) {
 func TestHeadersThatDoNotFitIntoASealedTicket(t *testing.T) {
 	long := strings.Repeat("k", 8000)
 	for carriers, want := range map[string]string{"header": "12288 bytes", "baggage": "8184 bytes"} {
-		b := start(t, setup{policy: "version: 1\nforward: [x-mcp-api-key]\nlimits: {value_bytes: 16000}\nticket: {mode: sealed, carriers: [" + carriers + "]}\n"})
+		b := start(
+			t,
+			setup{
+				policy: "version: 1\nforward: [x-mcp-api-key]\nlimits: {value_bytes: 16000}\nticket: {mode: sealed, carriers: [" + carriers + "]}\n",
+			},
+		)
 		got := b.ask(t, requestHeaders("x-mcp-api-key: "+long+long[:7000]), "bellhop-role", "ingress").GetImmediateResponse()
-		if got.GetStatus().GetCode() != 431 || !strings.Contains(string(got.GetBody()), want) || strings.Contains(string(got.GetBody()), "kkk") {
+		if got.GetStatus().GetCode() != 431 || !strings.Contains(string(got.GetBody()), want) ||
+			strings.Contains(string(got.GetBody()), "kkk") {
 			t.Errorf("%s: got %d %s", carriers, got.GetStatus().GetCode(), got.GetBody())
 		}
 	}
@@ -89,7 +98,10 @@ func TestKeysAreRotated(t *testing.T) {
 
 func TestSealedTicketsRememberNoSession(t *testing.T) {
 	b := start(t, setup{policy: sealedPolicy, sessions: brokenSessions{}})
-	if got := b.reaches(t, "mcp-session-id: S", "authorization: user-1", "x-mcp-api-key: k"); !slices.Equal(got, []string{"x-mcp-api-key: k"}) {
+	if got := b.reaches(t, "mcp-session-id: S", "authorization: user-1", "x-mcp-api-key: k"); !slices.Equal(
+		got,
+		[]string{"x-mcp-api-key: k"},
+	) {
 		t.Errorf("got %q", got)
 	}
 	if log := b.log.String(); strings.Contains(log, "sessions cannot be") {

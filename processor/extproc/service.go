@@ -18,7 +18,6 @@ const ServiceName = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 // Service is Envoy's external processing service, and its access log service.
 type Service struct {
-	extprocv3.UnimplementedExternalProcessorServer
 	accesslogv3.UnimplementedAccessLogServiceServer
 
 	core     *processor.Processor
@@ -30,9 +29,15 @@ func New(core *processor.Processor) *Service {
 	return &Service{core: core, draining: make(chan struct{})}
 }
 
-// Register adds the services to a gRPC server.
+// Register adds the services to a gRPC server, which needs the option [Codec].
 func (s *Service) Register(server grpc.ServiceRegistrar) {
-	extprocv3.RegisterExternalProcessorServer(server, s)
+	server.RegisterService(&grpc.ServiceDesc{
+		ServiceName: ServiceName, HandlerType: (*any)(nil), Metadata: extprocv3.ExternalProcessor_ServiceDesc.Metadata,
+		Streams: []grpc.StreamDesc{{
+			StreamName: "Process", ServerStreams: true, ClientStreams: true,
+			Handler: func(_ any, from grpc.ServerStream) error { return s.process(from) },
+		}},
+	}, s)
 	accesslogv3.RegisterAccessLogServiceServer(server, s)
 }
 
@@ -40,11 +45,11 @@ func (s *Service) Register(server grpc.ServiceRegistrar) {
 // of its session is lost. It ends access logs too: Envoy goes on with another Bellhop. It is called once.
 func (s *Service) Drain() { close(s.draining) }
 
-// refuse ends a stream whose filter is misconfigured.
+// refuse ends a stream whose filter is misconfigured, or with whatever else is wrong.
 func (s *Service) refuse(err error) error {
 	why, ok := errors.AsType[*processor.Misconfiguration](err)
 	if !ok {
-		why = &processor.Misconfiguration{Reason: "other", Message: err.Error()}
+		return err
 	}
 	s.core.Refused(why)
 	return status.Error(codes.InvalidArgument, "bellhop: "+why.Message)

@@ -63,7 +63,9 @@ func (b *bench) converse(t *testing.T, lines []string, response ...string) bool 
 // responseHeaders writes a message as Envoy does.
 func responseHeaders(lines ...string) *extprocv3.ProcessingRequest {
 	headers := &corev3.HeaderMap{Headers: requestHeaders(lines...).GetRequestHeaders().GetHeaders().GetHeaders()}
-	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extprocv3.HttpHeaders{Headers: headers}}}
+	return &extprocv3.ProcessingRequest{
+		Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extprocv3.HttpHeaders{Headers: headers}},
+	}
 }
 
 var start1 = []string{":method: POST", "x-mcp-api-key: alice", "authorization: user-1"}
@@ -257,9 +259,13 @@ func TestASupersededTicketGetsNothing(t *testing.T) {
 	if !gets(old) {
 		t.Error("a client without a session has it")
 	}
-	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 7
+	b.metric(
+		t,
+		"bellhop_headers_total",
+		`bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 7
 bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="forwarded"} 5
-bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="superseded"} 1`)
+bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="superseded"} 1`,
+	)
 }
 
 // A session has a ticket whether or not it keeps a header, and whether or not it says who it is.
@@ -289,7 +295,8 @@ func TestANamelessRequestLeavesASessionAsItIs(t *testing.T) {
 	if got := b.egress(t, "a", "x-bellhop-ticket: "+minted); len(got) != 1 {
 		t.Errorf("its ticket is superseded: %q", got)
 	}
-	if got := b.reaches(t, "mcp-session-id: S", "authorization: user-1"); len(got) != 1 || !strings.HasSuffix(got[0], "k") {
+	if got := b.reaches(t, "mcp-session-id: S", "authorization: user-1"); len(got) != 1 ||
+		!strings.HasSuffix(got[0], "k") {
 		t.Errorf("got %q", got)
 	}
 }
@@ -302,7 +309,8 @@ func TestASessionMovesToTheNewestKey(t *testing.T) {
 	for _, keys := range []ticket.Keys{append(slices.Clone(newer), older...), newer} {
 		b.keys = keys
 		b.apply(t, keeping)
-		if got := b.reaches(t, "mcp-session-id: S", "authorization: user-1"); len(got) != 1 || !strings.HasSuffix(got[0], "k") {
+		if got := b.reaches(t, "mcp-session-id: S", "authorization: user-1"); len(got) != 1 ||
+			!strings.HasSuffix(got[0], "k") {
 			t.Fatalf("with %d keys got %q", len(keys), got)
 		}
 		if got := b.reaches(t, "mcp-session-id: S", "authorization: user-2"); len(got) != 0 {
@@ -320,7 +328,12 @@ func (brokenSessions) Lookup(context.Context, string, string) (session.Record, b
 	return session.Record{Kept: policy.Capture{{Name: "x-mcp-api-key", Value: policy.NewValue("stale")}}}, true, errAway
 }
 
-func (brokenSessions) Update(context.Context, string, time.Duration, func(session.Record) (session.Record, bool)) error {
+func (brokenSessions) Update(
+	context.Context,
+	string,
+	time.Duration,
+	func(session.Record) (session.Record, bool),
+) error {
 	return errAway
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -19,15 +20,16 @@ type stream struct {
 	pending *processor.Pending
 }
 
-// reply is the one legal reply to a message.
+// reply is the one legal reply to a message: either a message of its own or, for the usual request, the answer to it.
 type reply struct {
-	message *extprocv3.ProcessingResponse // nil: there is none for this kind of message
-	last    bool                          // it ends the stream
+	message *extprocv3.ProcessingResponse
+	answer  processor.Answer
+	last    bool // it ends the stream
 }
 
-// Process serves one HTTP request. It answers each message with its own kind. A normal end, whichever side makes it, is
+// process serves one HTTP request. It answers each message with its own kind. A normal end, whichever side makes it, is
 // nil: after the request's headers are answered, an error would fail a request that Envoy has already let go.
-func (s *Service) Process(from extprocv3.ExternalProcessor_ProcessServer) error {
+func (s *Service) process(from grpc.ServerStream) error {
 	ctx := from.Context()
 	binding, err := bind(ctx)
 	if err != nil {
@@ -35,22 +37,20 @@ func (s *Service) Process(from extprocv3.ExternalProcessor_ProcessServer) error 
 	}
 	one := stream{core: s.core, binding: binding}
 	for {
-		receive := from.Recv
+		receive := func() (m message, err error) { return m, from.RecvMsg(&m) }
 		if one.pending != nil { // a stream that only waits for a response ends when the service drains
-			receive = func() (*extprocv3.ProcessingRequest, error) { return untilDrained(s.draining, from.Recv) }
+			now := receive
+			receive = func() (message, error) { return untilDrained(s.draining, now) }
 		}
 		request, err := receive()
 		if err != nil {
 			return ended(err)
 		}
-		reply, err := one.answer(ctx, request)
+		reply, err := one.answer(ctx, &request)
 		if err != nil {
 			return s.refuse(err)
 		}
-		if reply.message == nil {
-			return status.Error(codes.Unimplemented, "bellhop: a message of a kind this version does not know")
-		}
-		if err := from.Send(reply.message); err != nil {
+		if err := from.SendMsg(&reply); err != nil {
 			return ended(err)
 		}
 		if reply.last {
@@ -60,48 +60,56 @@ func (s *Service) Process(from extprocv3.ExternalProcessor_ProcessServer) error 
 }
 
 // answer replies to one message. An error is a [processor.Misconfiguration].
-func (s *stream) answer(ctx context.Context, request *extprocv3.ProcessingRequest) (reply, error) {
-	if request.GetObservabilityMode() {
+func (s *stream) answer(ctx context.Context, request *message) (reply, error) {
+	if request.observability {
 		return reply{}, misconfigured("observability_mode",
 			"the filter is in observability_mode, where Envoy applies no answer: take it out")
 	}
-	if config := request.GetProtocolConfig(); config != nil {
-		s.bodies = readBodies(config)
+	if request.configured {
+		s.bodies = request.bodies
 	}
 	first := !s.begun
 	s.begun = true
 	switch {
-	case request.GetRequestHeaders() != nil:
+	case request.kind == requestHeaders:
 		return s.onRequest(ctx, request)
-	case request.GetResponseHeaders() != nil && s.pending != nil:
+	case request.kind == responseHeaders && s.pending != nil:
 		return s.onResponse(ctx, request), nil
-	case first && (request.GetRequestBody() != nil || request.GetRequestTrailers() != nil):
+	case first && request.kind == requestRest:
 		answer, err := s.core.HeadersNotShown(s.binding)
 		if err != nil || answer.Error != nil {
-			return reply{replyError(answer.Error), true}, err
+			return reply{message: replyError(answer.Error), last: true}, err
 		}
 	}
-	return reply{replyUnchanged(request, s.bodies), false}, nil
+	unchanged := replyUnchanged(request.full, s.bodies)
+	if unchanged == nil {
+		return reply{}, status.Error(codes.Unimplemented, "bellhop: a message of a kind this version does not know")
+	}
+	return reply{message: unchanged}, nil
 }
 
-func (s *stream) onRequest(ctx context.Context, request *extprocv3.ProcessingRequest) (reply, error) {
-	answer, err := s.core.Request(ctx, s.binding, readRequest(request))
+func (s *stream) onRequest(ctx context.Context, request *message) (reply, error) {
+	answer, err := s.core.Request(ctx, s.binding, request.request)
 	if err != nil {
 		return reply{}, err
 	}
 	if answer.Error != nil {
-		return reply{replyError(answer.Error), true}, nil
+		return reply{message: replyError(answer.Error), last: true}, nil
 	}
 	s.pending = answer.Pending
-	return reply{replyRequest(answer), s.pending == nil && s.bodies.none}, nil
+	last := s.pending == nil && s.bodies.none
+	if answer.Pending == nil && answer.Session == "" {
+		return reply{answer: answer, last: last}, nil
+	}
+	return reply{message: replyRequest(answer), last: last}, nil
 }
 
-func (s *stream) onResponse(ctx context.Context, request *extprocv3.ProcessingRequest) reply {
+func (s *stream) onResponse(ctx context.Context, request *message) reply {
 	pending := s.pending
 	s.pending = nil
-	answer := s.core.Response(ctx, pending, readResponse(request))
+	answer := s.core.Response(ctx, pending, readResponse(request.full))
 	if answer.Error != nil {
-		return reply{replyError(answer.Error), true}
+		return reply{message: replyError(answer.Error), last: true}
 	}
-	return reply{replyResponse(answer), s.bodies.none}
+	return reply{message: replyResponse(answer), last: s.bodies.none}
 }

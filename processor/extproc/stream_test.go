@@ -22,16 +22,22 @@ func messages() map[string]func() *extprocv3.ProcessingRequest {
 			return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{RequestBody: body}}
 		},
 		"request_trailers": func() *extprocv3.ProcessingRequest {
-			return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestTrailers{RequestTrailers: &extprocv3.HttpTrailers{}}}
+			return &extprocv3.ProcessingRequest{
+				Request: &extprocv3.ProcessingRequest_RequestTrailers{RequestTrailers: &extprocv3.HttpTrailers{}},
+			}
 		},
 		"response_headers": func() *extprocv3.ProcessingRequest {
-			return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extprocv3.HttpHeaders{}}}
+			return &extprocv3.ProcessingRequest{
+				Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extprocv3.HttpHeaders{}},
+			}
 		},
 		"response_body": func() *extprocv3.ProcessingRequest {
 			return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{ResponseBody: body}}
 		},
 		"response_trailers": func() *extprocv3.ProcessingRequest {
-			return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseTrailers{ResponseTrailers: &extprocv3.HttpTrailers{}}}
+			return &extprocv3.ProcessingRequest{
+				Request: &extprocv3.ProcessingRequest_ResponseTrailers{ResponseTrailers: &extprocv3.HttpTrailers{}},
+			}
 		},
 	}
 }
@@ -113,7 +119,10 @@ func TestABodyInFullDuplexIsGivenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := answer.GetRequestBody().GetResponse().GetBodyMutation().GetStreamedResponse(); string(got.GetBody()) != "piece" || !got.GetEndOfStream() {
+	if got := answer.GetRequestBody().GetResponse().GetBodyMutation().GetStreamedResponse(); string(
+		got.GetBody(),
+	) != "piece" ||
+		!got.GetEndOfStream() {
 		t.Errorf("got %v", answer)
 	}
 	if answer, err = stream.Recv(); err != nil || answer.GetResponseBody().GetResponse() != nil {
@@ -131,7 +140,11 @@ func TestAStreamOfAMisconfiguredFilterIsRefused(t *testing.T) {
 		{"no role", nil, "the filter sets no role"},
 		{"unknown role", []string{"bellhop-role", "both"}, "neither ingress nor egress"},
 		{"two roles", []string{"bellhop-role", "ingress", "bellhop-role", "egress"}, "more than once"},
-		{"two backends", []string{"bellhop-role", "egress", "bellhop-backend", "a", "bellhop-backend", "b"}, "more than once"},
+		{
+			"two backends",
+			[]string{"bellhop-role", "egress", "bellhop-backend", "a", "bellhop-backend", "b"},
+			"more than once",
+		},
 		{"another fan-out", []string{"bellhop-role", "egress", "bellhop-fanout", "other"}, "the fanout of no policy"},
 	}
 	for _, test := range tests {

@@ -35,6 +35,43 @@ func readHeaders(headers *corev3.HeaderMap) []policy.Header {
 	return read
 }
 
+// message is one message of a stream, in the core's types.
+type message struct {
+	kind          messageKind
+	request       processor.Request            // of requestHeaders
+	full          *extprocv3.ProcessingRequest // of every other kind
+	observability bool
+	configured    bool // it says what bodies Envoy will send: the first message of a stream does
+	bodies        bodies
+}
+
+// messageKind is a kind of message, as far as they are told apart.
+type messageKind int
+
+const (
+	otherMessage    messageKind = iota
+	requestHeaders              // the head of the request
+	requestRest                 // its body or trailers
+	responseHeaders             // the head of the response
+)
+
+// readMessage converts a message of Envoy's.
+func readMessage(full *extprocv3.ProcessingRequest) message {
+	m := message{full: full, observability: full.GetObservabilityMode()}
+	if config := full.GetProtocolConfig(); config != nil {
+		m.configured, m.bodies = true, bodiesOf(config.GetRequestBodyMode(), config.GetResponseBodyMode())
+	}
+	switch {
+	case full.GetRequestHeaders() != nil:
+		m.kind, m.full, m.request = requestHeaders, nil, readRequest(full)
+	case full.GetRequestBody() != nil || full.GetRequestTrailers() != nil:
+		m.kind = requestRest
+	case full.GetResponseHeaders() != nil:
+		m.kind = responseHeaders
+	}
+	return m
+}
+
 // readRequest converts Envoy's message of a request's headers.
 func readRequest(message *extprocv3.ProcessingRequest) processor.Request {
 	return processor.Request{
@@ -101,9 +138,8 @@ type bodies struct {
 	responseDuplex bool
 }
 
-func readBodies(config *extprocv3.ProtocolConfiguration) bodies {
+func bodiesOf(request, response extprocfilterv3.ProcessingMode_BodySendMode) bodies {
 	const duplex = extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED
-	request, response := config.GetRequestBodyMode(), config.GetResponseBodyMode()
 	return bodies{
 		none:          request == extprocfilterv3.ProcessingMode_NONE && response == extprocfilterv3.ProcessingMode_NONE,
 		requestDuplex: request == duplex, responseDuplex: response == duplex,

@@ -187,7 +187,7 @@ func warnOfExposed(log *slog.Logger, file string) {
 }
 
 func (s *Server) buildGRPC(creds grpc.ServerOption) {
-	s.grpc = grpc.NewServer(creds,
+	s.grpc = grpc.NewServer(creds, extproc.Codec(),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.ConnectionTimeout(handshakeTime),
 		grpc.NumStreamWorkers(uint32(workersPerCPU*runtime.GOMAXPROCS(0))), //nolint:gosec // a number of processors
