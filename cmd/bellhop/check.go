@@ -38,7 +38,7 @@ func newCheck() *cobra.Command {
 				return err
 			}
 			if findings.HasErrors() && unread == nil {
-				return errFaults
+				return errInvalid
 			}
 			return unread
 		},
@@ -65,7 +65,8 @@ func check(files []string, ceiling string, stdin io.Reader) ([]*policy.Policy, p
 	return policies, all, errors.Join(unread...)
 }
 
-// explainTickets says when the kind of ticket that is chosen is the right one: how many Bellhops there are, no policy can know.
+// explainTickets says when the kind of ticket that is chosen is the right one: how many Bellhops there are, no policy
+// can know.
 func explainTickets(out io.Writer, policies []*policy.Policy) {
 	var said []bool
 	for _, one := range policies {

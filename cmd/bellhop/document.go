@@ -10,8 +10,8 @@ import (
 
 const ceilingUsage = "a ceiling document, below which the policy has to stay (default: none)"
 
-// readPolicy reads a policy, and the ceiling above it if there is one. It returns the warnings of both; faults of either
-// are the error, as [policy.Findings].
+// readPolicy reads a policy, and the ceiling above it if there is one. It returns the warnings of both; faults of
+// either are the error, as [policy.Findings].
 func readPolicy(file, ceiling string, stdin io.Reader) (*policy.Policy, policy.Findings, error) {
 	above, findings, err := readCeiling(ceiling, stdin)
 	if err != nil {

@@ -40,9 +40,19 @@ func newBootstrap() *cobra.Command {
 	flags.StringVar(&options.Ingress, "ingress", "127.0.0.1:8080", "IP:PORT on which Envoy listens for clients")
 	flags.StringVar(&options.Fanout, "fanout", "", "URL of the fan-out, without a path: http://127.0.0.1:4483")
 	flags.StringVar(&options.Egress, "egress", "127.0.0.1:8081", "IP:PORT on which Envoy listens for the fan-out")
-	flags.StringArrayVar(&options.Backends, "backend", nil, "NAME=URL of a backend, which the fan-out then reaches at http://EGRESS/NAME and the URL's path; repeat it")
+	flags.StringArrayVar(
+		&options.Backends,
+		"backend",
+		nil,
+		"NAME=URL of a backend, which the fan-out then reaches at http://EGRESS/NAME and the URL's path; repeat it",
+	)
 	flags.StringVar(&options.Admin, "envoy-admin", "", "IP:PORT of Envoy's own admin page (default: none)")
-	flags.StringVar(&options.TrustedCA, "trusted-ca", envoy.DefaultTrustedCA, "PEM roots for https backends, on Envoy's machine")
+	flags.StringVar(
+		&options.TrustedCA,
+		"trusted-ca",
+		envoy.DefaultTrustedCA,
+		"PEM roots for https backends, on Envoy's machine",
+	)
 	return cmd
 }
 
@@ -81,8 +91,18 @@ func addPolicy(cmd *cobra.Command, file, ceiling *string) {
 // addProcessing adds the flags that all forms have.
 func addProcessing(cmd *cobra.Command, options *envoy.FilterOptions) {
 	flags := cmd.Flags()
-	flags.StringArrayVar(&options.Bellhop, "bellhop", []string{envoy.DefaultBellhop}, "unix:///PATH or HOST:PORT of Bellhop; repeat it for replicas")
-	flags.StringVar(&options.BellhopCA, "bellhop-ca", "", "PEM roots that sign Bellhop's certificate, for --bellhop beyond loopback")
+	flags.StringArrayVar(
+		&options.Bellhop,
+		"bellhop",
+		[]string{envoy.DefaultBellhop},
+		"unix:///PATH or HOST:PORT of Bellhop; repeat it for replicas",
+	)
+	flags.StringVar(
+		&options.BellhopCA,
+		"bellhop-ca",
+		"",
+		"PEM roots that sign Bellhop's certificate, for --bellhop beyond loopback",
+	)
 	flags.StringVar(&options.BellhopCert, "bellhop-cert", "", "PEM certificate with which Envoy shows itself to Bellhop")
 	flags.StringVar(&options.BellhopKey, "bellhop-key", "", "PEM private key of --bellhop-cert")
 	addReading(cmd, &options.ReadMCP)
@@ -90,11 +110,13 @@ func addProcessing(cmd *cobra.Command, options *envoy.FilterOptions) {
 }
 
 func addFailOpen(cmd *cobra.Command, failOpen *bool) {
-	cmd.Flags().BoolVar(failOpen, "fail-open", false, "let requests pass unprocessed while Bellhop is down: clients' headers reach the fan-out, tickets reach backends")
+	cmd.Flags().
+		BoolVar(failOpen, "fail-open", false, "let requests pass unprocessed while Bellhop is down: clients' headers reach the fan-out, tickets reach backends")
 }
 
 func addReading(cmd *cobra.Command, readMCP *bool) {
-	cmd.Flags().BoolVar(readMCP, "read-mcp", false, "let Envoy read the MCP method and the tool from the body, for the ids of errors (always with rules for tools or a discovery identity)")
+	cmd.Flags().
+		BoolVar(readMCP, "read-mcp", false, "let Envoy read the MCP method and the tool from the body, for the ids of errors (always with rules for tools or a discovery identity)")
 }
 
 // onePolicy reads the policy that a command needs.
@@ -119,7 +141,12 @@ func warn(cmd *cobra.Command, warnings []string) {
 }
 
 func bootstrap(cmd *cobra.Command, options envoy.BootstrapOptions, ceiling string) error {
-	loaded, findings, err := onePolicy(cmd, options.PolicyFile, ceiling, "bellhop envoy bootstrap --policy policy.yaml --fanout URL --backend NAME=URL")
+	loaded, findings, err := onePolicy(
+		cmd,
+		options.PolicyFile,
+		ceiling,
+		"bellhop envoy bootstrap --policy policy.yaml --fanout URL --backend NAME=URL",
+	)
 	if err != nil {
 		return err
 	}
@@ -135,5 +162,8 @@ func bootstrap(cmd *cobra.Command, options envoy.BootstrapOptions, ceiling strin
 
 // withoutClusters leaves out what is said of backends whose clusters nobody names.
 func withoutClusters(findings policy.Findings) policy.Findings {
-	return slices.DeleteFunc(slices.Clone(findings), func(f policy.Finding) bool { return f.Topic == policy.TopicClusters })
+	return slices.DeleteFunc(
+		slices.Clone(findings),
+		func(f policy.Finding) bool { return f.Topic == policy.TopicClusters },
+	)
 }

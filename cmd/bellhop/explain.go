@@ -42,11 +42,26 @@ never printed. Exit code 0: explained; 1: the policy has faults; 2: the command 
 	flags.StringVar(&asked.ceiling, "ceiling", "", ceilingUsage)
 	flags.StringVar(&asked.backend, "backend", "", "the backend, by its name in the policy or by an Envoy cluster of it")
 	flags.StringArrayVarP(&asked.client, "header", "H", nil, "'NAME: VALUE' of a header that the client sends; repeat it")
-	flags.StringVar(&asked.method, "method", "", "the JSON-RPC method of the request (default: not known; with --tool: tools/call)")
+	flags.StringVar(
+		&asked.method,
+		"method",
+		"",
+		"the JSON-RPC method of the request (default: not known; with --tool: tools/call)",
+	)
 	flags.StringVar(&asked.tool, "tool", "", "the tool that is called, by the backend's name for it (default: not known)")
 	flags.BoolVar(&asked.session, "session", false, "the client has an MCP session")
-	flags.StringArrayVar(&asked.earlier, "earlier", nil, "'NAME: VALUE' of a header of an earlier request of the MCP session; repeat it")
-	flags.StringArrayVar(&asked.fanout, "fanout-header", nil, "'NAME: VALUE' of a header that the fan-out itself sends to the backend; repeat it")
+	flags.StringArrayVar(
+		&asked.earlier,
+		"earlier",
+		nil,
+		"'NAME: VALUE' of a header of an earlier request of the MCP session; repeat it",
+	)
+	flags.StringArrayVar(
+		&asked.fanout,
+		"fanout-header",
+		nil,
+		"'NAME: VALUE' of a header that the fan-out itself sends to the backend; repeat it",
+	)
 	flags.BoolVar(&asked.noTicket, "no-ticket", false, "a request that no client caused, such as startup discovery")
 	flags.StringVar(&asked.output, "output", "text", "text or json")
 	return cmd
@@ -75,7 +90,10 @@ func explain(cmd *cobra.Command, asked explainFlags) error {
 func (asked explainFlags) question() (policy.Question, error) {
 	var faults []error
 	if asked.policy == "" {
-		faults = append(faults, errors.New("explain needs a policy: bellhop explain --policy policy.yaml --backend NAME -H 'x-mcp-api-key: VALUE'"))
+		faults = append(
+			faults,
+			errors.New("explain needs a policy: bellhop explain --policy policy.yaml --backend NAME -H 'x-mcp-api-key: VALUE'"),
+		)
 	}
 	if asked.noTicket && len(asked.client)+len(asked.earlier) > 0 {
 		faults = append(faults, errors.New("--no-ticket is a request that no client caused: leave -H and --earlier out"))
@@ -87,7 +105,10 @@ func (asked explainFlags) question() (policy.Question, error) {
 	}
 	question := policy.Question{
 		Backend: asked.backend, Session: asked.session, NoTicket: asked.noTicket, Operation: asked.operation(),
-		Client: read("-H", asked.client), Earlier: read("--earlier", asked.earlier), Fanout: read("--fanout-header", asked.fanout),
+		Client: read(
+			"-H",
+			asked.client,
+		), Earlier: read("--earlier", asked.earlier), Fanout: read("--fanout-header", asked.fanout),
 	}
 	return question, errors.Join(faults...)
 }
@@ -109,9 +130,20 @@ func parseHeaders(flag string, lines []string) ([]policy.Header, error) {
 		name, value, found := strings.Cut(line, ":")
 		switch {
 		case !found:
-			faults = append(faults, fmt.Errorf("%s number %d has no colon; write it as %s 'x-mcp-api-key: VALUE'", flag, i+1, flag))
+			faults = append(
+				faults,
+				fmt.Errorf("%s number %d has no colon; write it as %s 'x-mcp-api-key: VALUE'", flag, i+1, flag),
+			)
 		case !policy.ValidName(name):
-			faults = append(faults, fmt.Errorf("%s number %d has no header name before its colon; write it as %s 'x-mcp-api-key: VALUE'", flag, i+1, flag))
+			faults = append(
+				faults,
+				fmt.Errorf(
+					"%s number %d has no header name before its colon; write it as %s 'x-mcp-api-key: VALUE'",
+					flag,
+					i+1,
+					flag,
+				),
+			)
 		default:
 			headers = append(headers, policy.Header{Name: name, Value: policy.NewValue(strings.TrimSpace(value))})
 		}

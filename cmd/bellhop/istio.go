@@ -36,7 +36,10 @@ clients are not captured.`,
     --backend github=https://mcp.example.com/mcp | kubectl apply -f -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return fmt.Errorf("envoy istio needs a set-up: bellhop envoy istio %s --policy policy.yaml --backend NAME=URL", strings.Join(names, "|"))
+				return fmt.Errorf(
+					"envoy istio needs a set-up: bellhop envoy istio %s --policy policy.yaml --backend NAME=URL",
+					strings.Join(names, "|"),
+				)
 			}
 			options.SetUp = envoy.SetUp(args[0])
 			return istio(cmd, options)
@@ -46,17 +49,67 @@ clients are not captured.`,
 	flags.StringArrayVar(&options.PolicyFiles, "policy", nil, "the policy document; mesh: repeat it for each fan-out")
 	flags.StringVar(&options.CeilingFile, "ceiling", "", ceilingUsage)
 	flags.StringVar(&options.Namespace, "namespace", envoy.DefaultNamespace, "the namespace of the fan-out")
-	flags.StringArrayVar(&options.Workload, "workload", nil, "KEY=VALUE, a label of the fan-out's pods (default: "+envoy.DefaultWorkload+"; mesh: "+envoy.MeshLabel+")")
-	flags.StringVar(&options.Port, "port", "", "the port on which the fan-out's container listens: its Service's targetPort (default: every port of its pods)")
-	flags.StringArrayVar(&options.Hosts, "host", nil, "gateway: a host of the VirtualServices that lead clients to the fan-out; repeat it for all")
-	flags.StringArrayVar(&options.Backends, "backend", nil, "NAME=URL of a backend; https is for servers outside the mesh, and made by the proxy; repeat it")
-	flags.StringArrayVar(&options.Accounts, "account", nil, "central, gateway: NAMESPACE/NAME, the service account of the fan-out's pods; repeat it")
-	flags.StringVar(&options.Bellhop, "bellhop", "", "unix:///PATH beside the fan-out, else HOST:PORT of the service (default: "+envoy.DefaultBellhop+" or "+envoy.DefaultBellhopService+")")
-	flags.StringVar(&options.RootNamespace, "root-namespace", envoy.DefaultRootNamespace, "the namespace of Istio and its gateways")
-	flags.StringVar(&options.IngressAccount, "ingress-account", "", "gateway: NAMESPACE/NAME, the service account of the ingress gateway (default: ROOT-NAMESPACE/"+envoy.DefaultIngressAccount+")")
-	flags.StringVar(&options.EgressAccount, "egress-account", "", "gateway: the same of the egress gateway (default: ROOT-NAMESPACE/"+envoy.DefaultEgressAccount+")")
+	flags.StringArrayVar(
+		&options.Workload,
+		"workload",
+		nil,
+		"KEY=VALUE, a label of the fan-out's pods (default: "+envoy.DefaultWorkload+"; mesh: "+envoy.MeshLabel+")",
+	)
+	flags.StringVar(
+		&options.Port,
+		"port",
+		"",
+		"the port on which the fan-out's container listens: its Service's targetPort (default: every port of its pods)",
+	)
+	flags.StringArrayVar(
+		&options.Hosts,
+		"host",
+		nil,
+		"gateway: a host of the VirtualServices that lead clients to the fan-out; repeat it for all",
+	)
+	flags.StringArrayVar(
+		&options.Backends,
+		"backend",
+		nil,
+		"NAME=URL of a backend; https is for servers outside the mesh, and made by the proxy; repeat it",
+	)
+	flags.StringArrayVar(
+		&options.Accounts,
+		"account",
+		nil,
+		"central, gateway: NAMESPACE/NAME, the service account of the fan-out's pods; repeat it",
+	)
+	flags.StringVar(
+		&options.Bellhop,
+		"bellhop",
+		"",
+		"unix:///PATH beside the fan-out, else HOST:PORT of the service (default: "+envoy.DefaultBellhop+" or "+envoy.DefaultBellhopService+")",
+	)
+	flags.StringVar(
+		&options.RootNamespace,
+		"root-namespace",
+		envoy.DefaultRootNamespace,
+		"the namespace of Istio and its gateways",
+	)
+	flags.StringVar(
+		&options.IngressAccount,
+		"ingress-account",
+		"",
+		"gateway: NAMESPACE/NAME, the service account of the ingress gateway (default: ROOT-NAMESPACE/"+envoy.DefaultIngressAccount+")",
+	)
+	flags.StringVar(
+		&options.EgressAccount,
+		"egress-account",
+		"",
+		"gateway: the same of the egress gateway (default: ROOT-NAMESPACE/"+envoy.DefaultEgressAccount+")",
+	)
 	flags.StringVar(&options.TrustDomain, "trust-domain", envoy.DefaultTrustDomain, "the trust domain of the mesh")
-	flags.StringVar(&options.ProxyVersion, "proxy-version", envoy.DefaultProxyVersion, "the oldest Istio of the proxies, 1.29, 1.30 or 1.31: newer ones can read the tool from a body, and fail closed without Bellhop's service")
+	flags.StringVar(
+		&options.ProxyVersion,
+		"proxy-version",
+		envoy.DefaultProxyVersion,
+		"the oldest Istio of the proxies, 1.29, 1.30 or 1.31: newer ones can read the tool from a body, and fail closed without Bellhop's service",
+	)
 	addReading(cmd, &options.ReadMCP)
 	addFailOpen(cmd, &options.FailOpen)
 	return cmd
@@ -64,10 +117,16 @@ clients are not captured.`,
 
 func istio(cmd *cobra.Command, options envoy.IstioOptions) error {
 	if len(options.PolicyFiles) == 0 {
-		return fmt.Errorf("envoy istio needs a policy: bellhop envoy istio %s --policy policy.yaml --backend NAME=URL", options.SetUp)
+		return fmt.Errorf(
+			"envoy istio needs a policy: bellhop envoy istio %s --policy policy.yaml --backend NAME=URL",
+			options.SetUp,
+		)
 	}
 	if len(options.PolicyFiles) > 1 && options.SetUp != envoy.SetUpMesh {
-		return fmt.Errorf("envoy istio %s takes one policy: run it once for each fan-out, or use the mesh set-up", options.SetUp)
+		return fmt.Errorf(
+			"envoy istio %s takes one policy: run it once for each fan-out, or use the mesh set-up",
+			options.SetUp,
+		)
 	}
 	var policies []*policy.Policy
 	var all policy.Findings

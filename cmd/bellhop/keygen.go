@@ -52,8 +52,8 @@ and ticket.lifetime of the policies).`,
 	return cmd
 }
 
-// rewriteKeys puts a whole file in the place of the old one, so that no reader sees half of it. Who could read the old one
-// can read the new one: Bellhop may run as another user than the one who rotates its keys.
+// rewriteKeys puts a whole file in the place of the old one, so that no reader sees half of it. Who could read the old
+// one can read the new one: Bellhop may run as another user than the one who rotates its keys.
 func rewriteKeys(flag, path string, change func([]byte) ([]byte, error)) error {
 	if path == "" {
 		return fmt.Errorf("%s: it names no file; write %s FILE", flag, flag)

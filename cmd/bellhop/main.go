@@ -12,16 +12,15 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"bellhop/policy"
 )
 
 // The exit codes of every command.
 const (
-	exitOK     = 0
-	exitFaults = 1 // the policy has faults
-	exitUsage  = 2 // the command line or the machine does not allow what was asked for
+	exitOK      = 0
+	exitInvalid = 1 // the policy is invalid
+	exitUsage   = 2 // the command line or the machine does not allow what was asked for
 )
 
 func main() {
@@ -32,7 +31,7 @@ func main() {
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	stop, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer release()
-	command := newCommand(os.LookupEnv)
+	command := newCommand()
 	command.SetArgs(args)
 	command.SetIn(stdin)
 	command.SetOut(stdout)
@@ -46,11 +45,11 @@ func report(err error, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errFaults):
-		return exitFaults
+	case errors.Is(err, errInvalid):
+		return exitInvalid
 	case errors.As(err, &findings):
 		_, _ = fmt.Fprint(stderr, findings.Error())
-		return exitFaults
+		return exitInvalid
 	default:
 		for line := range strings.SplitSeq(err.Error(), "\n") { // joined errors stand a line each
 			_, _ = fmt.Fprintln(stderr, "bellhop:", line)
@@ -59,10 +58,10 @@ func report(err error, stderr io.Writer) int {
 	}
 }
 
-// errFaults ends a command that has printed the faults it found.
-var errFaults = errors.New("the policy has faults")
+// errInvalid ends a command that has printed what is wrong with a policy.
+var errInvalid = errors.New("the policy is invalid")
 
-func newCommand(lookup func(string) (string, bool)) *cobra.Command {
+func newCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "bellhop",
 		Short: "Carry a client's own headers through an MCP gateway",
@@ -73,27 +72,8 @@ place, and puts the headers back on exactly the backend requests that may have t
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return fromEnvironment(cmd.Flags(), lookup)
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(newServe(), newCheck(), newExplain(), newEnvoy(), newKeygen(), newSchema(), newVersion())
 	return root
-}
-
-// fromEnvironment sets each flag that was not given from BELLHOP_ and its name: --key-file is BELLHOP_KEY_FILE.
-func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	var faults []error
-	flags.VisitAll(func(flag *pflag.Flag) {
-		name := "BELLHOP_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
-		text, ok := lookup(name)
-		if !ok || flag.Changed {
-			return
-		}
-		if err := flags.Set(flag.Name, text); err != nil {
-			faults = append(faults, fmt.Errorf("%s=%s: %w", name, text, err))
-		}
-	})
-	return errors.Join(faults...)
 }

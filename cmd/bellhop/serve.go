@@ -31,9 +31,18 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve --policy FILE",
 		Short: "Serve Envoy's ext_proc filters",
-		Long:  "Serve Envoy's ext_proc filters under a policy. Every flag can be given as an environment variable too: --key-file as BELLHOP_KEY_FILE.",
-		Args:  cobra.NoArgs,
+		Long: `Serve Envoy's ext_proc filters under a policy.
+
+Every flag can be given as an environment variable too: --key-file as BELLHOP_KEY_FILE. The command line wins. A variable
+with that prefix that is no flag's is an error, but for those that Kubernetes sets for a Service called bellhop.
+
+Unless GOGC or GOMEMLIMIT are set, the garbage collector runs at 400 percent below a soft limit of --store-bytes and a
+quarter, and 128 MiB.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags(), os.Environ()); err != nil {
+				return err
+			}
 			if len(config.Policies) == 0 {
 				return errors.New("serve needs a policy: bellhop serve --policy policy.yaml")
 			}
@@ -46,18 +55,53 @@ func newServe() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&config.Policies, "policy", nil, "a policy document, or a folder of them; repeat it for several fan-outs")
-	flags.StringVar(&config.Ceiling, "ceiling", "", "a ceiling document, below which the policies have to stay (default: none)")
+	flags.StringArrayVar(
+		&config.Policies,
+		"policy",
+		nil,
+		"a policy document, or a folder of them; repeat it for several fan-outs",
+	)
+	flags.StringVar(
+		&config.Ceiling,
+		"ceiling",
+		"",
+		"a ceiling document, below which the policies have to stay (default: none)",
+	)
 	flags.StringVar(&config.Listen, "listen", defaultListen, "where Envoy finds Bellhop: unix:///PATH or HOST:PORT")
 	flags.StringVar(&config.Admin, "admin", defaultAdmin, "HOST:PORT of /metrics, /livez and /readyz; empty for none")
-	flags.StringVar(&config.Store, "store", "memory", "where captures are kept: memory, or redis:// or valkey:// (rediss://, valkeys:// for TLS) with USER:PASSWORD@HOST:PORT, or unix:///PATH")
-	flags.Uint64Var(&config.StoreBytes, "store-bytes", defaultStoreBytes, "the most that the memory store holds, or what is near of a shared one, in bytes")
-	flags.StringVar(&config.OnStoreError, "on-store-error", "reject", "what becomes of requests whose headers the store cannot keep or tell: reject (503) or continue without them")
-	flags.StringVar(&config.KeyFile, "key-file", "", "keys of tickets: 32 bytes in base64 a line, newest first, or a cleartext Tink keyset in JSON (default: a random key that lives as long as the process)")
+	flags.StringVar(
+		&config.Store,
+		"store",
+		"memory",
+		"where captures are kept: memory, or redis:// or valkey:// (rediss://, valkeys:// for TLS) with USER:PASSWORD@HOST:PORT, or unix:///PATH",
+	)
+	flags.Uint64Var(
+		&config.StoreBytes,
+		"store-bytes",
+		defaultStoreBytes,
+		"the most that the memory store holds, or what is near of a shared one, in bytes",
+	)
+	flags.StringVar(
+		&config.OnStoreError,
+		"on-store-error",
+		"reject",
+		"what becomes of requests whose headers the store cannot keep or tell: reject (503) or continue without them",
+	)
+	flags.StringVar(
+		&config.KeyFile,
+		"key-file",
+		"",
+		"keys of tickets: 32 bytes in base64 a line, newest first, or a cleartext Tink keyset in JSON (default: a random key that lives as long as the process)",
+	)
 	flags.StringVar(&config.TLS.Cert, "tls-cert", "", "PEM certificate for --listen beyond loopback")
 	flags.StringVar(&config.TLS.Key, "tls-key", "", "PEM private key of --tls-cert")
 	flags.StringVar(&config.TLS.ClientCA, "tls-client-ca", "", "PEM roots that sign the proxies' certificates")
-	flags.DurationVar(&config.DrainDelay, "drain-delay", defaultDrainDelay, "how long to go on serving as NOT_SERVING before a stop")
+	flags.DurationVar(
+		&config.DrainDelay,
+		"drain-delay",
+		defaultDrainDelay,
+		"how long to go on serving as NOT_SERVING before a stop",
+	)
 	flags.StringVar(&format, "log-format", "text", "text or json")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
@@ -68,7 +112,7 @@ func serve(ctx context.Context, config server.Config, log *slog.Logger) error {
 	hangup := make(chan os.Signal, 1) // from the start: one that comes early must not end the program
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	s, err := server.New(config, log)
+	s, err := unlessStopped(ctx, func() (*server.Server, error) { return server.New(config, log) })
 	if err != nil {
 		return err
 	}
@@ -86,6 +130,27 @@ func serve(ctx context.Context, config server.Config, log *slog.Logger) error {
 		}
 	}()
 	return s.Run(ctx, force)
+}
+
+// unlessStopped waits for load, or until ctx is done: a file on a mount that hangs must not keep the program from
+// ending.
+func unlessStopped[T any](ctx context.Context, load func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() { // ends with the program, if load does not return
+		value, err := load()
+		done <- result{value, err}
+	}()
+	select {
+	case got := <-done:
+		return got.value, got.err
+	case <-ctx.Done():
+		var none T
+		return none, errors.New("stopped before all files were read")
+	}
 }
 
 func newLog(out io.Writer, format, level string) (*slog.Logger, error) {

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// gcPercent lets the heap grow to five times what is live before a collection: at Go's default of 100 a fifth of the CPU
-	// of a call goes into collections.
+	// gcPercent lets the heap grow to five times what is live before a collection: at Go's default of 100 a fifth of the
+	// CPU of a call goes into collections.
 	gcPercent = 400
 	// baseMemory is what the process may take beside its store before it collects more often, in bytes.
 	baseMemory = 128 << 20

@@ -53,7 +53,11 @@ func TestKeysAreReloadedWhileSomethingElseIsWrong(t *testing.T) {
 		{"faults", func(t *testing.T, s *site) { s.write(t, faulty) }, "faults"},
 		{"deleted", func(t *testing.T, s *site) { must(t, os.Remove(s.config.Policies[0])) }, "unreadable"},
 		{"another fan-out", func(t *testing.T, s *site) { s.write(t, "fanout: other\n"+withIdentity) }, "fanout_changed"},
-		{"no discovery file", func(t *testing.T, s *site) { must(t, os.Remove(filepath.Join(s.folder(), "secret"))) }, "discovery_failed"},
+		{
+			"no discovery file",
+			func(t *testing.T, s *site) { must(t, os.Remove(filepath.Join(s.folder(), "secret"))) },
+			"discovery_failed",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

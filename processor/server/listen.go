@@ -28,11 +28,17 @@ func listen(address string, secure bool) (net.Listener, error) {
 	address = strings.TrimPrefix(address, "tcp://")
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("--listen %s: not an address; write unix:///run/bellhop/bellhop.sock or 127.0.0.1:9903", address)
+		return nil, fmt.Errorf(
+			"--listen %s: not an address; write unix:///run/bellhop/bellhop.sock or 127.0.0.1:9903",
+			address,
+		)
 	}
 	if !secure && !loopback(host) {
-		return nil, fmt.Errorf("--listen %s: beyond loopback Bellhop needs mutual TLS, because whoever reaches it can redeem tickets; "+
-			"add --tls-cert, --tls-key and --tls-client-ca, or listen on unix:///run/bellhop/bellhop.sock", address)
+		return nil, fmt.Errorf(
+			"--listen %s: beyond loopback Bellhop needs mutual TLS, because whoever reaches it can redeem tickets; "+
+				"add --tls-cert, --tls-key and --tls-client-ca, or listen on unix:///run/bellhop/bellhop.sock",
+			address,
+		)
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -44,19 +50,34 @@ func listen(address string, secure bool) (net.Listener, error) {
 func listenUnix(path string) (net.Listener, error) {
 	switch {
 	case !filepath.IsAbs(path):
-		return nil, fmt.Errorf("--listen unix://%s: the path of a socket must be absolute: unix:///run/bellhop/bellhop.sock", path)
+		return nil, fmt.Errorf(
+			"--listen unix://%s: the path of a socket must be absolute: unix:///run/bellhop/bellhop.sock",
+			path,
+		)
 	case len(path) > maxSocketPath:
-		return nil, fmt.Errorf("--listen unix://%s: a socket's path has at most %d bytes; choose a shorter one", path, maxSocketPath)
+		return nil, fmt.Errorf(
+			"--listen unix://%s: a socket's path has at most %d bytes; choose a shorter one",
+			path,
+			maxSocketPath,
+		)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), folderMode); err != nil {
-		return nil, fmt.Errorf("--listen unix://%s: %w; make its folder writable, or choose another with --listen unix:///PATH", path, err)
+		return nil, fmt.Errorf(
+			"--listen unix://%s: %w; make its folder writable, or choose another with --listen unix:///PATH",
+			path,
+			err,
+		)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, fmt.Errorf("--listen unix://%s: %w", path, err)
 	}
 	listener, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("--listen unix://%s: %w; make its folder writable, or choose another with --listen unix:///PATH", path, err)
+		return nil, fmt.Errorf(
+			"--listen unix://%s: %w; make its folder writable, or choose another with --listen unix:///PATH",
+			path,
+			err,
+		)
 	}
 	if err := os.Chmod(path, socketMode); err != nil {
 		return nil, errors.Join(fmt.Errorf("--listen unix://%s: %w", path, err), listener.Close())

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,11 +29,11 @@ const (
 	outcomeDiscovery  outcome = "discovery_failed" // a file of an identity; the last good identity stays, and with it its policy
 )
 
-// reloader keeps the rules in force equal to the files. Each document, the keys and each discovery identity is taken by itself,
-// whole: one with faults stays as it was, and keeps no other from being taken, for it may be another team's.
+// reloader keeps the rules in force equal to the files. Each document, the keys and each discovery identity is taken by
+// itself, whole: one with faults stays as it was, and keeps no other from being taken, for it may be another team's.
 //
-// A discovery file that cannot be read leaves the last good identity of its backend in force. Where there is none, at the start,
-// requests that need it are refused, until it can be read; all others go on.
+// A discovery file that cannot be read leaves the last good identity of its backend in force. Where there is none, at
+// the start, requests that need it are refused, until it can be read; all others go on.
 type reloader struct {
 	sources   sources
 	processor *processor.Processor
@@ -48,7 +47,14 @@ type reloader struct {
 	last attempt
 }
 
-func newReloader(sources sources, first reading, service *processor.Processor, rekey func(ticket.Keys), registerer prometheus.Registerer, log *slog.Logger) *reloader {
+func newReloader(
+	sources sources,
+	first reading,
+	service *processor.Processor,
+	rekey func(ticket.Keys),
+	registerer prometheus.Registerer,
+	log *slog.Logger,
+) *reloader {
 	r := &reloader{sources: sources, processor: service, rekey: rekey, log: log}
 	r.inForce.Store(first.rules)
 	r.metrics = newReloadMetrics(registerer, r.policies)
@@ -90,7 +96,7 @@ type attempt struct {
 // attempt does all that can fail, and touches nothing that is live.
 func (r *reloader) attempt() attempt {
 	now := r.inForce.Load()
-	a := attempt{reading: r.sources.next(now, readRegular), outcome: outcomeApplied}
+	a := attempt{reading: r.sources.next(now), outcome: outcomeApplied}
 	if a.rules.same(now) {
 		a.rules, a.outcome = now, outcomeUnchanged
 	}
@@ -148,27 +154,66 @@ func (r *reloader) announce(now, was *rules) {
 		before, ok := was.at(document.path)
 		switch {
 		case !ok:
-			r.log.Info("fan-out added", "file", document.path, "fanout", document.policy.Fanout(), "digest", document.policy.Digest(), "backends", len(document.policy.Backends()))
+			r.log.Info(
+				"fan-out added",
+				"file",
+				document.path,
+				"fanout",
+				document.policy.Fanout(),
+				"digest",
+				document.policy.Digest(),
+				"backends",
+				len(document.policy.Backends()),
+			)
 			document.warn(r.log)
 		case !document.samePolicy(before):
 			r.announceChange(document, before)
 		case !document.sameIdentities(before):
-			r.log.Info("discovery identities reloaded", "file", document.path, "backends", len(document.identities), "digest", document.policy.Digest())
+			r.log.Info(
+				"discovery identities reloaded",
+				"file",
+				document.path,
+				"backends",
+				len(document.identities),
+				"digest",
+				document.policy.Digest(),
+			)
 		}
 	}
 	for _, before := range was.documents {
 		if _, ok := now.at(before.path); !ok {
-			r.log.Warn("fan-out removed; the streams of its filters are refused", "file", before.path, "fanout", before.policy.Fanout())
+			r.log.Warn(
+				"fan-out removed; the streams of its filters are refused",
+				"file",
+				before.path,
+				"fanout",
+				before.policy.Fanout(),
+			)
 		}
 	}
 }
 
 func (r *reloader) announceChange(now, was *document) {
-	r.log.Info("policy reloaded", "file", now.path, "digest", now.policy.Digest(), "previous", was.policy.Digest(), "backends", len(now.policy.Backends()))
+	r.log.Info(
+		"policy reloaded",
+		"file",
+		now.path,
+		"digest",
+		now.policy.Digest(),
+		"previous",
+		was.policy.Digest(),
+		"backends",
+		len(now.policy.Backends()),
+	)
 	now.warn(r.log)
 	if names := now.beyond(was); len(names) > 0 {
-		r.log.Warn("Envoy shows, and lets be changed, only the headers in its own configuration; if that was made from the policy before, make it anew",
-			"headers", names, "command", "bellhop envoy bootstrap --policy "+now.path)
+		r.log.Warn(
+			"Envoy shows, and lets be changed, only the headers in its own configuration; if that was made from the policy before, make it anew",
+			"headers",
+			names,
+			"command",
+			"bellhop envoy bootstrap --policy "+now.path,
+		)
 	}
 }
 
@@ -189,25 +234,20 @@ func (r *reloader) complain(f fault) {
 	}
 	for _, finding := range findings {
 		if finding.Severity == policy.SeverityError {
-			r.log.Error(message, "reason", string(f.outcome), "at", fmt.Sprintf("%s:%d:%d", finding.File, finding.Line, finding.Column),
-				"error", finding.Message, "hint", finding.Hint, "faults", findings.Count(policy.SeverityError))
+			r.log.Error(
+				message,
+				"reason",
+				string(f.outcome),
+				"at",
+				fmt.Sprintf("%s:%d:%d", finding.File, finding.Line, finding.Column),
+				"error",
+				finding.Message,
+				"hint",
+				finding.Hint,
+				"faults",
+				findings.Count(policy.SeverityError),
+			)
 			break
 		}
 	}
-}
-
-// readRegular reads a regular file: to open a pipe for a second time can wait without end.
-func readRegular(path string) ([]byte, error) {
-	if !regular(path) {
-		if _, err := os.Stat(path); err != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("%s is not a regular file, so it can be read at the start only: write the policy into a file", path)
-	}
-	return os.ReadFile(path)
-}
-
-func regular(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
 }

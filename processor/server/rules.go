@@ -10,6 +10,7 @@ import (
 	"bellhop/policy"
 	"bellhop/processor"
 	"bellhop/processor/server/credentials"
+	"bellhop/processor/server/files"
 	"bellhop/processor/ticket"
 )
 
@@ -28,25 +29,26 @@ type document struct {
 	identities map[string][]policy.Header
 }
 
-// identified returns the documents with the discovery identities as the files have them now. Where one cannot be read, the last
-// good one stays, and with it, where the policy is another now, the policy before.
-func (r *rules) identified(before *rules) (documents []*document, faults []fault) {
+// identified returns the documents with the discovery identities as the files have them now. Where one cannot be read,
+// the last good one stays, and with it, where the policy is another now, the policy before.
+func (r *rules) identified(reader *files.Reader, before *rules) (documents []*document, faults []fault) {
 	for _, document := range r.documents {
 		was, known := before.at(document.path)
 		same := known && was.samePolicy(document)
-		next, err := document.identified(was, same)
+		next, err := document.identified(reader, was, same)
 		if err != nil {
 			faults = append(faults, fault{outcomeDiscovery, document.path, err})
 		}
 		if err != nil && known && !same && !was.lacks(next) {
-			next, _ = was.identified(was, true)
+			next, _ = was.identified(reader, was, true)
 		}
 		documents = append(documents, next)
 	}
 	return documents, faults
 }
 
-// lacks reports whether this document has none of the identities that other lacks either: then there is nothing good to keep.
+// lacks reports whether this document has none of the identities that other lacks either: then there is nothing good to
+// keep.
 func (d *document) lacks(other *document) bool {
 	for backend, identity := range other.identities {
 		if own, has := d.identities[backend]; len(identity) == 0 && (!has || len(own) > 0) {
@@ -56,9 +58,9 @@ func (d *document) lacks(other *document) bool {
 	return true
 }
 
-// identified returns the document with its discovery identities, as they are now or, where they cannot be read, as they were
-// under the same policy.
-func (d *document) identified(was *document, same bool) (*document, error) {
+// identified returns the document with its discovery identities, as they are now or, where they cannot be read, as they
+// were under the same policy.
+func (d *document) identified(reader *files.Reader, was *document, same bool) (*document, error) {
 	next := *d
 	next.identities = map[string][]policy.Header{}
 	var faults []error
@@ -66,7 +68,7 @@ func (d *document) identified(was *document, same bool) (*document, error) {
 		if len(backend.Discovery) == 0 {
 			continue
 		}
-		identity, err := credentials.Read(backend, filepath.Dir(d.path))
+		identity, err := credentials.Read(reader, backend, filepath.Dir(d.path))
 		faults = append(faults, err)
 		if err != nil && same {
 			identity = was.identities[backend.Name]
@@ -103,7 +105,9 @@ func (r *rules) policies() []*policy.Policy {
 func (r *rules) files() []string {
 	var files []string
 	for _, document := range r.documents {
-		files = append(append(files, document.path), credentials.Files(document.policy.Backends(), filepath.Dir(document.path))...)
+		files = append(
+			append(files, document.path),
+			credentials.Files(document.policy.Backends(), filepath.Dir(document.path))...)
 	}
 	return files
 }
@@ -117,7 +121,8 @@ func (r *rules) at(path string) (*document, bool) {
 	return r.documents[i], true
 }
 
-// same reports whether other has the same policies, letter for letter, the same discovery identities, and the same keys.
+// same reports whether other has the same policies, letter for letter, the same discovery identities, and the same
+// keys.
 func (r *rules) same(other *rules) bool {
 	return r.keys.Equal(other.keys) && slices.EqualFunc(r.documents, other.documents, func(a, b *document) bool {
 		return a.path == b.path && a.samePolicy(b) && a.sameIdentities(b)

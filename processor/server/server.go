@@ -29,15 +29,18 @@ import (
 	"bellhop/processor"
 	"bellhop/processor/extproc"
 	"bellhop/processor/server/admin"
+	"bellhop/processor/server/files"
 	"bellhop/processor/server/filewatch"
 	"bellhop/processor/ticket"
 )
 
-// The budget of a stop: [Config.DrainDelay], then at most stopTimeout for the streams under way, then at most
-// adminTimeout for the admin server. The grace period of whatever runs Bellhop must be longer than their sum.
+// The budget of a stop: [Config.DrainDelay], then at most unwatchTimeout for a reload under way, stopTimeout for the
+// streams under way, and adminTimeout for the admin server. The grace period of whatever runs Bellhop must be longer
+// than their sum.
 const (
-	stopTimeout  = 5 * time.Second
-	adminTimeout = time.Second
+	unwatchTimeout = time.Second
+	stopTimeout    = 5 * time.Second
+	adminTimeout   = time.Second
 )
 
 // What becomes of requests where the store fails.
@@ -100,13 +103,20 @@ type Server struct {
 	streams   net.Listener
 	pages     net.Listener
 	ready     atomic.Bool
+	panics    prometheus.Counter
 }
 
 // New does everything that can fail: it reads the policy and all that it names, and opens the listeners. Faults of
 // the policy are returned as [policy.Findings].
 func New(config Config, log *slog.Logger) (*Server, error) {
 	s := &Server{config: config, log: log}
-	from := sources{policies: config.Policies, ceiling: config.Ceiling, keyFile: config.KeyFile, random: ticket.RandomKeys()}
+	from := sources{
+		policies: config.Policies,
+		ceiling:  config.Ceiling,
+		keyFile:  config.KeyFile,
+		random:   ticket.RandomKeys(),
+		files:    files.NewReader(files.DefaultTimeout),
+	}
 	first, err := from.load()
 	if err != nil {
 		return nil, err
@@ -115,7 +125,7 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	creds, err := config.TLS.credentials()
+	creds, err := config.TLS.credentials(from.files)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +133,10 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
+	s.panics = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "bellhop_panics_total", Help: "Requests that failed because of a panic in Bellhop: a bug.",
+	})
+	registry.MustRegister(s.panics)
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(s.storage.collectors...)
 	s.processor = processor.New(processor.Settings{
@@ -142,8 +156,9 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// Reload reads all files again, at once and whether they have changed or not. The next request is served by what they say; where
-// one has faults, which it returns and logs, by its last good version. Faults of policies are returned as [policy.Findings].
+// Reload reads all files again, at once and whether they have changed or not. The next request is served by what they
+// say; where one has faults, which it returns and logs, by its last good version. Faults of policies are returned as
+// [policy.Findings].
 func (s *Server) Reload() error { return s.reloader.reload() }
 
 // check finds settings that cannot be meant.
@@ -154,7 +169,9 @@ func (s *Server) check() error {
 	case s.config.Store != inMemory && !strings.Contains(s.config.Store, "://"):
 		return fmt.Errorf("--store %s: write memory, or the address of a server: redis://HOST:PORT", s.config.Store)
 	case s.config.Store != inMemory && s.config.KeyFile == "":
-		return errors.New("--store: what several Bellhops share is encrypted under a key that all of them have; make one with bellhop keygen --add keys, and give it to each with --key-file keys")
+		return errors.New(
+			"--store: what several Bellhops share is encrypted under a key that all of them have; make one with bellhop keygen --add keys, and give it to each with --key-file keys",
+		)
 	case s.config.OnStoreError != "" && s.config.OnStoreError != rejectRequests && s.config.OnStoreError != continueWithout:
 		return fmt.Errorf("--on-store-error %s: write reject or continue", s.config.OnStoreError)
 	case s.config.StoreBytes < minStoreBytes:
@@ -168,7 +185,11 @@ func (s *Server) check() error {
 func (s *Server) warnOfKeys(rules *rules) {
 	if s.config.KeyFile == "" {
 		if rules.sealed() {
-			s.log.Warn("sealed tickets without --key-file: the key lives as long as this process, so no other replica can open them, and no restart outlives them", "hint", "bellhop keygen --add keys, and --key-file keys")
+			s.log.Warn(
+				"sealed tickets without --key-file: the key lives as long as this process, so no other replica can open them, and no restart outlives them",
+				"hint",
+				"bellhop keygen --add keys, and --key-file keys",
+			)
 		}
 		return
 	}
@@ -192,7 +213,7 @@ func (s *Server) buildGRPC(creds grpc.ServerOption) {
 		grpc.ConnectionTimeout(handshakeTime),
 		grpc.NumStreamWorkers(uint32(workersPerCPU*runtime.GOMAXPROCS(0))), //nolint:gosec // a number of processors
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-		grpc.ChainStreamInterceptor(recovery.StreamServerInterceptor(recovery.WithRecoveryHandler(s.panicked))),
+		s.recoverPanics(),
 	)
 	s.health = health.NewServer()
 	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
@@ -200,12 +221,18 @@ func (s *Server) buildGRPC(creds grpc.ServerOption) {
 	s.service.Register(s.grpc)
 }
 
+// recoverPanics keeps a panic in a handler from ending the process.
+func (s *Server) recoverPanics() grpc.ServerOption {
+	return grpc.ChainStreamInterceptor(recovery.StreamServerInterceptor(recovery.WithRecoveryHandler(s.panicked)))
+}
+
 // panicked fails one request for a fault of Bellhop's own and keeps the others. What was panicked with could hold a
 // part of a request, so it is not logged.
 func (s *Server) panicked(any) error {
 	stack := make([]byte, 16<<10)
-	s.log.Error("a fault in Bellhop; please report it", "stack", string(stack[:runtime.Stack(stack, false)]))
-	return status.Error(codes.Internal, "bellhop: internal fault")
+	s.panics.Inc()
+	s.log.Error("a handler panicked; please report it", "stack", string(stack[:runtime.Stack(stack, false)]))
+	return status.Error(codes.Internal, "bellhop: internal error")
 }
 
 func (s *Server) open() error {
@@ -219,7 +246,10 @@ func (s *Server) open() error {
 	}
 	pages, err := net.Listen("tcp", s.config.Admin)
 	if err != nil {
-		return errors.Join(fmt.Errorf("--admin %s: %w; choose another port, or stop what holds this one", s.config.Admin, err), streams.Close())
+		return errors.Join(
+			fmt.Errorf("--admin %s: %w; choose another port, or stop what holds this one", s.config.Admin, err),
+			streams.Close(),
+		)
 	}
 	s.pages = pages
 	return nil
@@ -233,7 +263,7 @@ func (s *Server) Run(ctx, force context.Context) error {
 	if s.pages != nil {
 		go func() { failed <- s.admin.Serve(s.pages) }()
 	}
-	unwatch := s.watch()
+	unwatch := s.watch(force)
 	listening, deaf := context.WithCancel(context.Background())
 	defer deaf()
 	go s.processor.WarnOfUnseen(listening, patience)
@@ -250,29 +280,54 @@ func (s *Server) Run(ctx, force context.Context) error {
 	return err
 }
 
-// watch reloads when files change, until the function that it returns is called.
-func (s *Server) watch() (unwatch func()) {
-	if !s.reloader.sources.watchable() {
-		s.log.Info("a policy is not a regular file, so nobody looks for changes", "policy", s.config.Policies)
-		return func() {}
-	}
+// watch reloads when files change, until the function that it returns is called; a reload under way is waited for, but
+// not for long, and not at all once force is done.
+func (s *Server) watch(force context.Context) (unwatch func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		filewatch.Files(ctx, filewatch.Settings{Quiet: cmp.Or(s.config.Settle, settleTime), Poll: pollTime, Log: s.log}, s.reloader.look)
+		filewatch.Files(
+			ctx,
+			filewatch.Settings{Quiet: cmp.Or(s.config.Settle, settleTime), Poll: pollTime, Log: s.log},
+			s.reloader.look,
+		)
 	}()
-	return func() { cancel(); <-done }
+	return func() {
+		cancel()
+		select {
+		case <-done:
+		case <-force.Done():
+		case <-time.After(unwatchTimeout): // a reload that hangs ends with the process
+			s.log.Warn("a reload has not ended; stopping without it", "after", unwatchTimeout)
+		}
+	}
 }
 
 func (s *Server) announce() {
 	s.log.Info("serving", "listen", s.config.Listen, "admin", s.config.Admin, "store", storeName(s.config.Store))
 	for _, document := range s.reloader.inForce.Load().documents {
 		now := document.policy
-		s.log.Info("policy in force", "file", document.path, "digest", now.Digest(), "fanout", now.Fanout(), "mode", now.Mode(), "backends", len(now.Backends()))
+		s.log.Info(
+			"policy in force",
+			"file",
+			document.path,
+			"digest",
+			now.Digest(),
+			"fanout",
+			now.Fanout(),
+			"mode",
+			now.Mode(),
+			"backends",
+			len(now.Backends()),
+		)
 	}
 	if s.pages != nil && !loopback(host(s.pages.Addr().String())) {
-		s.log.Warn("the admin server is open beyond loopback; it shows header and backend names, and no values", "admin", s.config.Admin)
+		s.log.Warn(
+			"the admin server is open beyond loopback; it shows header and backend names, and no values",
+			"admin",
+			s.config.Admin,
+		)
 	}
 }
 
@@ -288,7 +343,13 @@ func (s *Server) serving(yes bool) {
 
 func (s *Server) drain(force context.Context) {
 	s.serving(false)
-	s.log.Info("draining", "delay", s.config.DrainDelay, "budget", s.config.DrainDelay+stopTimeout+adminTimeout)
+	s.log.Info(
+		"draining",
+		"delay",
+		s.config.DrainDelay,
+		"budget",
+		s.config.DrainDelay+unwatchTimeout+stopTimeout+adminTimeout,
+	)
 	select {
 	case <-time.After(s.config.DrainDelay):
 	case <-force.Done():

@@ -38,7 +38,10 @@ import (
 
 func TestMain(m *testing.M) {
 	// Certificates are read again for as long as the process lives.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("google.golang.org/grpc/credentials/tls/certprovider/pemfile.(*watcher).run"))
+	goleak.VerifyTestMain(
+		m,
+		goleak.IgnoreTopFunction("google.golang.org/grpc/credentials/tls/certprovider/pemfile.(*watcher).run"),
+	)
 }
 
 // config is a working configuration in a folder of its own.
@@ -69,7 +72,11 @@ func run(t *testing.T, c server.Config) (stop, force context.CancelFunc, done ch
 	return stop, force, done
 }
 
-func begin(t *testing.T, c server.Config, log *slog.Logger) (s *server.Server, stop, force context.CancelFunc, done chan struct{}) {
+func begin(
+	t *testing.T,
+	c server.Config,
+	log *slog.Logger,
+) (s *server.Server, stop, force context.CancelFunc, done chan struct{}) {
 	t.Helper()
 	s, err := server.New(c, log)
 	if err != nil {
@@ -168,7 +175,8 @@ func TestAnOpenStreamDoesNotOutliveTheBudget(t *testing.T) {
 	c := config(t)
 	stop, _, done := run(t, c)
 	ctx := metadata.AppendToOutgoingContext(context.Background(), "bellhop-role", "ingress")
-	stream, err := extprocv3.NewExternalProcessorClient(dial(t, c.Listen, insecure.NewCredentials())).Process(ctx, grpc.WaitForReady(true))
+	stream, err := extprocv3.NewExternalProcessorClient(dial(t, c.Listen, insecure.NewCredentials())).
+		Process(ctx, grpc.WaitForReady(true))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +257,8 @@ func TestAStaleSocketIsReplacedAndALiveOneIsNot(t *testing.T) {
 	_ = stale.Close()
 	run(t, c)
 	health(t, dial(t, c.Listen, insecure.NewCredentials()))
-	if _, err := server.New(c, quiet()); err == nil || !strings.Contains(err.Error(), "another process is listening there") {
+	if _, err := server.New(c, quiet()); err == nil ||
+		!strings.Contains(err.Error(), "another process is listening there") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -272,30 +281,55 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 	}{
 		{"no policy", func(c *server.Config) { c.Policies[0] = filepath.Join(folder, "none") }, "--policy: open"},
 		{"socket on a file", func(c *server.Config) { c.Listen = "unix://" + file }, "the file exists and is no socket"},
-		{"socket below a file", func(c *server.Config) { c.Listen = "unix://" + file + "/b.sock" }, "make its folder writable"},
+		{
+			"socket below a file",
+			func(c *server.Config) { c.Listen = "unix://" + file + "/b.sock" },
+			"make its folder writable",
+		},
 		{"relative socket", func(c *server.Config) { c.Listen = "unix://b.sock" }, "must be absolute"},
 		{"long socket", func(c *server.Config) { c.Listen = "unix:///" + strings.Repeat("x", 120) }, "at most 107 bytes"},
 		{"no address", func(c *server.Config) { c.Listen = "somewhere" }, "not an address"},
 		{"beyond loopback", func(c *server.Config) { c.Listen = "0.0.0.0:0" }, "needs mutual TLS"},
 		{"every interface", func(c *server.Config) { c.Listen = ":0" }, "needs mutual TLS"},
-		{"port in use", func(c *server.Config) { c.Listen = taken.Addr().String() }, "address already in use; choose another port"},
+		{
+			"port in use",
+			func(c *server.Config) { c.Listen = taken.Addr().String() },
+			"address already in use; choose another port",
+		},
 		{"admin port in use", func(c *server.Config) { c.Admin = taken.Addr().String() }, "--admin " + taken.Addr().String()},
 		{"store", func(c *server.Config) { c.Store = "disk" }, "--store disk: write memory, or the address of a server"},
-		{"store without a key", func(c *server.Config) { c.Store = "redis://u:canary@localhost" }, "encrypted under a key that all of them have"},
-		{"no address of a store", func(c *server.Config) { c.Store, c.KeyFile = "http://u:canary@localhost", keyFile }, "--store: write redis://HOST:PORT"},
-		{"store that fails", func(c *server.Config) { c.OnStoreError = "pray" }, "--on-store-error pray: write reject or continue"},
+		{
+			"store without a key",
+			func(c *server.Config) { c.Store = "redis://u:canary@localhost" },
+			"encrypted under a key that all of them have",
+		},
+		{
+			"no address of a store",
+			func(c *server.Config) { c.Store, c.KeyFile = "http://u:canary@localhost", keyFile },
+			"--store: write redis://HOST:PORT",
+		},
+		{
+			"store that fails",
+			func(c *server.Config) { c.OnStoreError = "pray" },
+			"--on-store-error pray: write reject or continue",
+		},
 		{"key file", func(c *server.Config) { c.KeyFile = file }, "line 1 is not 32 bytes"},
 		{"no key file", func(c *server.Config) { c.KeyFile = filepath.Join(folder, "none") }, "bellhop keygen"},
 		{"store too small", func(c *server.Config) { c.StoreBytes = 1 }, "--store-bytes 1: too little"},
 		{"drain delay", func(c *server.Config) { c.DrainDelay = -time.Second }, "--drain-delay -1s"},
 		{"half of TLS", func(c *server.Config) { c.TLS.Cert = file }, "go together"},
-		{"no certificate", func(c *server.Config) { c.TLS = server.TLS{Cert: file, Key: file, ClientCA: file} }, "--tls-cert"},
+		{
+			"no certificate",
+			func(c *server.Config) { c.TLS = server.TLS{Cert: file, Key: file, ClientCA: file} },
+			"--tls-cert",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			c := config(t)
 			test.change(&c)
-			if _, err := server.New(c, quiet()); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "canary") {
+			if _, err := server.New(c, quiet()); err == nil || !strings.Contains(err.Error(), test.want) ||
+				strings.Contains(err.Error(), "canary") {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
@@ -378,7 +412,12 @@ func newAuthority(t *testing.T) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &authority{cert: cert, key: key, pem: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), pool: x509.NewCertPool()}
+	a := &authority{
+		cert: cert,
+		key:  key,
+		pem:  string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		pool: x509.NewCertPool(),
+	}
 	a.pool.AddCert(cert)
 	return a
 }
@@ -391,7 +430,9 @@ func (a *authority) issue(t *testing.T, folder, name string) (certFile, keyFile 
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IPAddresses: []net.IP{
+			net.IPv4(127, 0, 0, 1),
+		}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {

@@ -4,12 +4,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"bellhop/policy"
+	"bellhop/processor/server/files"
 	"bellhop/processor/ticket"
 )
 
@@ -19,12 +20,13 @@ type sources struct {
 	ceiling  string   // empty: none
 	keyFile  string   // empty: random is used
 	random   ticket.Keys
+	files    *files.Reader
 }
 
-// load reads all for the first time. Where some documents have faults, the others are served; it is an error where none is left,
-// or no key. Faults of documents are returned as [policy.Findings].
+// load reads all for the first time. Where some documents have faults, the others are served; it is an error where none
+// is left, or no key. Faults of documents are returned as [policy.Findings].
 func (s sources) load() (reading, error) {
-	first := s.next(&rules{}, readAny)
+	first := s.next(&rules{})
 	if len(first.rules.keys) == 0 || len(first.rules.documents) == 0 {
 		return first, first.err()
 	}
@@ -70,11 +72,11 @@ func (r reading) err() error {
 	}
 }
 
-// next reads all files and says what is to be in force after before. Each document, the keys and each discovery identity is
-// taken by itself, whole: where one has faults, the last good one stays, if there is any.
-func (s sources) next(before *rules, open func(path string) ([]byte, error)) reading {
+// next reads all files and says what is to be in force after before. Each document, the keys and each discovery
+// identity is taken by itself, whole: where one has faults, the last good one stays, if there is any.
+func (s sources) next(before *rules) reading {
 	next := reading{rules: &rules{keys: before.keys, documents: before.documents}}
-	if read, err := s.read(open); err != nil {
+	if read, err := s.read(); err != nil {
 		next.faults = append(next.faults, fault{outcomeUnreadable, "", err})
 	} else {
 		next.text, next.paths = read.digest(), read.paths()
@@ -86,7 +88,7 @@ func (s sources) next(before *rules, open func(path string) ([]byte, error)) rea
 		next.rules.keys = keys
 	}
 	next.names = next.rules.files()
-	documents, faults := next.rules.identified(before)
+	documents, faults := next.rules.identified(s.files, before)
 	next.rules.documents, next.faults = documents, append(next.faults, faults...)
 	return next
 }
@@ -96,7 +98,7 @@ func (s sources) keys() (ticket.Keys, error) {
 	if s.keyFile == "" {
 		return s.random, nil
 	}
-	content, err := os.ReadFile(s.keyFile)
+	content, err := s.files.Read(s.keyFile, files.MaxKeys)
 	if err != nil {
 		return nil, fmt.Errorf("--key-file: %w; make one with: bellhop keygen --add %s", err, s.keyFile)
 	}
@@ -107,12 +109,13 @@ func (s sources) keys() (ticket.Keys, error) {
 	return keys, nil
 }
 
-func readAny(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w; write one, or correct the path", err)
+// document reads one document.
+func (s sources) document(path string) ([]byte, error) {
+	text, err := s.files.Read(path, files.MaxDocument)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; write one, or correct the path", err)
 	}
-	return text, nil
+	return text, err
 }
 
 // file is one document as it was read.
@@ -129,22 +132,25 @@ type texts struct {
 	policies []file
 }
 
-// read reads all documents, each with open.
-func (s sources) read(open func(path string) ([]byte, error)) (texts, error) {
+// read reads all documents.
+func (s sources) read() (texts, error) {
 	var read texts
 	paths, err := s.paths()
 	if err != nil {
 		return read, err
 	}
 	for _, path := range paths {
-		text, err := open(path)
+		text, err := s.document(path)
 		if err != nil {
 			err = fmt.Errorf("--policy: %w", err)
 		}
-		read.policies = append(read.policies, file{path: path, text: text, unread: err, inFolder: !slices.Contains(s.policies, path)})
+		read.policies = append(
+			read.policies,
+			file{path: path, text: text, unread: err, inFolder: !slices.Contains(s.policies, path)},
+		)
 	}
 	if s.ceiling != "" {
-		text, err := open(s.ceiling)
+		text, err := s.document(s.ceiling)
 		if err != nil {
 			return read, fmt.Errorf("--ceiling: %w", err)
 		}
@@ -157,17 +163,18 @@ func (s sources) read(open func(path string) ([]byte, error)) (texts, error) {
 func (s sources) paths() ([]string, error) {
 	var paths []string
 	for _, path := range s.policies {
-		if !isFolder(path) {
+		if !s.files.IsFolder(path) {
 			paths = append(paths, path)
 			continue
 		}
-		entries, err := os.ReadDir(path)
+		entries, err := s.files.List(path)
 		if err != nil {
 			return nil, fmt.Errorf("--policy: %w; make the folder readable, or correct the path", err)
 		}
 		before := len(paths)
 		for _, entry := range entries {
-			if name := filepath.Join(path, entry.Name()); isPolicy(entry.Name()) && name != s.ceiling && !isFolder(name) {
+			if name := filepath.Join(path, entry.Name()); isPolicy(entry.Name()) && name != s.ceiling &&
+				!s.files.IsFolder(name) {
 				paths = append(paths, name)
 			}
 		}
@@ -179,25 +186,12 @@ func (s sources) paths() ([]string, error) {
 	return slices.Compact(paths), nil
 }
 
-func isFolder(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
 // single reports whether there is one policy, and never another.
-func (s sources) single() bool { return len(s.policies) == 1 && !isFolder(s.policies[0]) }
+func (s sources) single() bool { return len(s.policies) == 1 && !s.files.IsFolder(s.policies[0]) }
 
 // isPolicy passes over hidden files: Kubernetes keeps its own there.
 func isPolicy(name string) bool {
 	return !strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml"))
-}
-
-// watchable reports whether all documents can be read again: a pipe cannot. One that is missing may come back.
-func (s sources) watchable() bool {
-	return !slices.ContainsFunc(s.named(), func(path string) bool {
-		info, err := os.Stat(path)
-		return err == nil && !info.IsDir() && !info.Mode().IsRegular()
-	})
 }
 
 // named are the paths on the command line.
@@ -214,7 +208,7 @@ func (s sources) watched() []string {
 	var watched []string
 	for _, path := range s.named() {
 		watched = append(watched, path)
-		if isFolder(path) {
+		if s.files.IsFolder(path) {
 			watched = append(watched, filepath.Join(path, "*.yaml"))
 		}
 	}
@@ -247,8 +241,8 @@ func (t texts) digest() []byte {
 	return sum.Sum(nil)
 }
 
-// parse makes documents that lack their discovery identities. In the place of one with faults stands the one before, if there is
-// any; with a faulty ceiling, all of these. Faults of documents are [policy.Findings].
+// parse makes documents that lack their discovery identities. In the place of one with faults stands the one before, if
+// there is any; with a faulty ceiling, all of these. Faults of documents are [policy.Findings].
 func (t texts) parse(before *rules) ([]*document, []fault) {
 	var ceiling *policy.Ceiling
 	if t.ceiling != nil {
@@ -286,10 +280,28 @@ func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *fault) 
 	name, _, _ := strings.Cut(filepath.Base(f.path), ".")
 	switch fanout := loaded.Fanout(); {
 	case f.inFolder && fanout != name:
-		return nil, &fault{outcomeFaults, f.path, fmt.Errorf("%s is for the fan-out %q: in a folder each document has the name of its fan-out, so that no team takes another's place; write fanout: %s, or call the file %s.yaml",
-			f.path, fanout, name, fanout)}
+		return nil, &fault{
+			outcomeFaults,
+			f.path,
+			fmt.Errorf(
+				"%s is for the fan-out %q: in a folder each document has the name of its fan-out, so that no team takes another's place; write fanout: %s, or call the file %s.yaml",
+				f.path,
+				fanout,
+				name,
+				fanout,
+			),
+		}
 	case was != nil && was.policy.Fanout() != fanout:
-		return nil, &fault{outcomeFanout, f.path, fmt.Errorf("%s: fanout has changed from %q to %q, which needs a restart: change it back, or restart Bellhop", f.path, was.policy.Fanout(), fanout)}
+		return nil, &fault{
+			outcomeFanout,
+			f.path,
+			fmt.Errorf(
+				"%s: fanout has changed from %q to %q, which needs a restart: change it back, or restart Bellhop",
+				f.path,
+				was.policy.Fanout(),
+				fanout,
+			),
+		}
 	default:
 		return &document{path: f.path, policy: loaded, findings: findings}, nil
 	}
@@ -308,8 +320,19 @@ func unambiguous(documents []*document, before *rules, faults []fault) ([]*docum
 			left = append(left, one)
 			continue
 		}
-		faults = append(faults, fault{outcomeFaults, one.path, fmt.Errorf("%s and %s are both for the fan-out %q: write fanout: with a name of its own into each, and into the bellhop-fanout of its filters",
-			one.path, documents[i].path, one.policy.Fanout())})
+		faults = append(
+			faults,
+			fault{
+				outcomeFaults,
+				one.path,
+				fmt.Errorf(
+					"%s and %s are both for the fan-out %q: write fanout: with a name of its own into each, and into the bellhop-fanout of its filters",
+					one.path,
+					documents[i].path,
+					one.policy.Fanout(),
+				),
+			},
+		)
 	}
 	return left, faults
 }

@@ -5,8 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"time"
+
+	"bellhop/processor/server/files"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/tls/certprovider/pemfile"
@@ -26,7 +27,7 @@ const refresh = time.Minute
 func (t TLS) given() bool { return t != TLS{} }
 
 // credentials makes the server's side of mutual TLS, or nil where no files are given.
-func (t TLS) credentials() (credentials.TransportCredentials, error) {
+func (t TLS) credentials(reader *files.Reader) (credentials.TransportCredentials, error) {
 	if !t.given() {
 		return nil, nil //nolint:nilnil // no TLS asked for is no fault
 	}
@@ -34,15 +35,18 @@ func (t TLS) credentials() (credentials.TransportCredentials, error) {
 		return nil, errors.New("--tls-cert, --tls-key and --tls-client-ca go together; give all three")
 	}
 	// The providers below report a bad file only at the first handshake; an operator wants to know now.
-	if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
+	if err := t.loads(reader); err != nil {
 		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
 	}
-	roots, err := os.ReadFile(t.ClientCA)
+	roots, err := reader.Read(t.ClientCA, files.MaxPEM)
 	if err != nil {
 		return nil, fmt.Errorf("--tls-client-ca: %w", err)
 	}
 	if !x509.NewCertPool().AppendCertsFromPEM(roots) {
-		return nil, fmt.Errorf("--tls-client-ca %s: holds no PEM certificate; name the file with the roots that sign the proxies' certificates", t.ClientCA)
+		return nil, fmt.Errorf(
+			"--tls-client-ca %s: holds no PEM certificate; name the file with the roots that sign the proxies' certificates",
+			t.ClientCA,
+		)
 	}
 	identity, err := pemfile.NewProvider(pemfile.Options{CertFile: t.Cert, KeyFile: t.Key, RefreshDuration: refresh})
 	if err != nil {
@@ -60,4 +64,18 @@ func (t TLS) credentials() (credentials.TransportCredentials, error) {
 		MinTLSVersion:     tls.VersionTLS12,
 		MaxTLSVersion:     tls.VersionTLS13,
 	})
+}
+
+// loads returns why the certificate and its key cannot be used, or nil.
+func (t TLS) loads(reader *files.Reader) error {
+	certificate, err := reader.Read(t.Cert, files.MaxPEM)
+	if err != nil {
+		return err
+	}
+	key, err := reader.Read(t.Key, files.MaxPEM)
+	if err != nil {
+		return err
+	}
+	_, err = tls.X509KeyPair(certificate, key)
+	return err
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // insideVariable tells the test that it runs in a network of its own.
-const insideVariable = "BELLHOP_TEST_RECIPE_INSIDE"
+const insideVariable = "INSIDE_BELLHOP_RECIPE"
 
 // usersConfig is the vmcp.yaml that the recipe's reader has.
 const usersConfig = `

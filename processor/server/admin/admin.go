@@ -12,7 +12,8 @@ import (
 )
 
 // New makes the admin server: /livez, /readyz, /metrics, and at / a list of them. Ready and store are asked at each
-// request. A store that is away makes nobody unready: what is known goes on, and to take all Bellhops away would end that.
+// request. A store that is away makes nobody unready: what is known goes on, and to take all Bellhops away would end
+// that.
 func New(gatherer prometheus.Gatherer, ready func() bool, store func() error) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
@@ -29,9 +30,18 @@ func New(gatherer prometheus.Gatherer, ready func() bool, store func() error) *h
 		say(w, http.StatusOK, "ready")
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		say(w, http.StatusOK, "Bellhop\n\n/livez    is the process alive\n/readyz   does it take requests\n/metrics  Prometheus metrics")
+		say(
+			w,
+			http.StatusOK,
+			"Bellhop\n\n/livez    is the process alive\n/readyz   does it take requests\n/metrics  Prometheus metrics",
+		)
 	})
-	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	return &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+	}
 }
 
 func say(w http.ResponseWriter, status int, text string) {

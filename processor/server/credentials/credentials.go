@@ -4,23 +4,20 @@ package credentials
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"bellhop/policy"
+	"bellhop/processor/server/files"
 )
 
-// maxBytes bounds a credential: more than this no header can hold.
-const maxBytes = 16 << 10
-
-// Read reads the discovery identity of a backend, whole or not at all. A relative path counts from folder. All faults are
-// reported at once; none of them shows what a file holds.
-func Read(backend policy.Backend, folder string) ([]policy.Header, error) {
+// Read reads the discovery identity of a backend, whole or not at all. A relative path counts from folder. All faults
+// are reported at once; none of them shows what a file holds.
+func Read(reader *files.Reader, backend policy.Backend, folder string) ([]policy.Header, error) {
 	var identity []policy.Header
 	var faults []error
 	for _, one := range backend.Discovery {
-		header, err := read(one, folder)
+		header, err := read(reader, one, folder)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("discovery header %s of backend %s: %w", one.Name, backend.Name, err))
 			continue
@@ -51,9 +48,9 @@ func locate(identity policy.Identity, folder string) string {
 	return filepath.Join(folder, identity.File)
 }
 
-func read(identity policy.Identity, folder string) (policy.Header, error) {
+func read(reader *files.Reader, identity policy.Identity, folder string) (policy.Header, error) {
 	path := locate(identity, folder)
-	content, err := os.ReadFile(path)
+	content, err := reader.Read(path, files.MaxCredential)
 	if err != nil {
 		return policy.Header{}, fmt.Errorf("%w; make the file readable, or correct file: in the policy", err)
 	}
@@ -61,10 +58,11 @@ func read(identity policy.Identity, folder string) (policy.Header, error) {
 	switch {
 	case text == identity.Prefix:
 		return policy.Header{}, fmt.Errorf("%s is empty; write the credential into it", path)
-	case len(text) > maxBytes:
-		return policy.Header{}, fmt.Errorf("%s holds more than %d bytes, which no header can hold", path, maxBytes)
 	case !policy.ValidValue(text):
-		return policy.Header{}, fmt.Errorf("%s holds a control character, which no header may have; write one line of text into it", path)
+		return policy.Header{}, fmt.Errorf(
+			"%s holds a control character, which no header may have; write one line of text into it",
+			path,
+		)
 	}
 	return policy.Header{Name: identity.Name, Value: policy.NewValue(text)}, nil
 }

@@ -9,13 +9,14 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/server/credentials"
+	"bellhop/processor/server/files"
 )
 
 func TestReadTrimsTheTrailingNewlineAndPutsThePrefix(t *testing.T) {
 	folder := t.TempDir()
 	write(t, folder, "relative", "secret\r\n\n")
 	absolute := write(t, t.TempDir(), "absolute", "other")
-	got, err := credentials.Read(policy.Backend{
+	got, err := credentials.Read(files.NewReader(files.DefaultTimeout), policy.Backend{
 		Name: "a", Discovery: []policy.Identity{{Name: "authorization", Prefix: "Bearer ", File: "relative"}, {Name: "x-b", File: absolute}},
 	}, folder)
 	if err != nil {
@@ -24,7 +25,8 @@ func TestReadTrimsTheTrailingNewlineAndPutsThePrefix(t *testing.T) {
 	if len(got) != 2 || got[0].Value.Reveal() != "Bearer secret" || got[1].Value.Reveal() != "other" {
 		t.Errorf("got %d headers", len(got))
 	}
-	if none, err := credentials.Read(policy.Backend{Name: "none"}, folder); err != nil || len(none) > 0 {
+	if none, err := credentials.Read(files.NewReader(files.DefaultTimeout), policy.Backend{Name: "none"}, folder); err != nil ||
+		len(none) > 0 {
 		t.Errorf("a backend without an identity: %d headers, %v", len(none), err)
 	}
 }
@@ -50,11 +52,15 @@ func TestReadReportsEveryFaultAndNoContent(t *testing.T) {
 		identities = append(identities, policy.Identity{Name: "x-" + name, File: name})
 	}
 	write(t, folder, "good", "canary")
-	got, err := credentials.Read(policy.Backend{Name: "a", Discovery: append(identities, policy.Identity{Name: "x-good", File: "good"})}, folder)
+	got, err := credentials.Read(
+		files.NewReader(files.DefaultTimeout),
+		policy.Backend{Name: "a", Discovery: append(identities, policy.Identity{Name: "x-good", File: "good"})},
+		folder,
+	)
 	if err == nil || len(got) > 0 {
 		t.Fatalf("%d headers of an identity that is not whole, %v", len(got), err)
 	}
-	for _, want := range []string{"x-empty of backend a", "is empty", "x-control", "x-lines", "control character", "x-long", "more than", "x-missing", "no such file"} {
+	for _, want := range []string{"x-empty of backend a", "is empty", "x-control", "x-lines", "control character", "x-long", "larger than", "x-missing", "no such file"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}

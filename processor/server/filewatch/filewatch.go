@@ -43,7 +43,13 @@ type watcher struct {
 func open(settings Settings) *watcher {
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
-		settings.Log.Warn("the system reports no changes of files; they are looked at now and then", "every", settings.Poll, "error", err)
+		settings.Log.Warn(
+			"the system reports no changes of files; they are looked at now and then",
+			"every",
+			settings.Poll,
+			"error",
+			err,
+		)
 		return &watcher{Settings: settings}
 	}
 	return &watcher{Settings: settings, notify: notify, events: notify.Events, errors: notify.Errors}
@@ -96,7 +102,15 @@ func (w *watcher) watch(wanted []string) bool {
 func (w *watcher) add(folder string) bool {
 	err := w.notify.Add(folder)
 	if err != nil && !errors.Is(err, fsnotify.ErrClosed) {
-		w.Log.Debug("a folder cannot be watched; it is looked at now and then", "folder", folder, "every", w.Poll, "error", err)
+		w.Log.Debug(
+			"a folder cannot be watched; it is looked at now and then",
+			"folder",
+			folder,
+			"every",
+			w.Poll,
+			"error",
+			err,
+		)
 	}
 	return err == nil
 }
