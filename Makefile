@@ -33,8 +33,8 @@ demo: build ## Run the whole path and show what everybody saw (KEEP=1: leave it 
 
 test: ## Run all tests on real Envoy, vMCP and MCP (SHORT=1: only what needs no other program)
 ifdef SHORT
-	go test $(RACE) $$(go list ./... | grep -v -E '^bellhop/test/(e2e|stack|vmcp|demo|redistest|chaos)$$') -short
-	@echo "NOT RUN (SHORT=1): test/e2e, test/stack, test/vmcp, test/demo, test/redistest, test/chaos, and the tests of envoy/ that start Envoy. Run: make test"
+	go test $(RACE) $$(go list ./... | grep -v -E '^bellhop/test/(e2e|stack|vmcp|demo|redistest|chaos|envoytest)$$') -short
+	@echo "NOT RUN (SHORT=1): test/e2e, test/stack, test/vmcp, test/demo, test/redistest, test/chaos, test/envoytest, and the tests of envoy/ that start Envoy. Run: make test"
 else
 	@export ENVOY_BIN VMCP_BIN REDIS_BIN VALKEY_BIN; \
 	ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && REDIS_BIN=$$($(FETCH) redis) && VALKEY_BIN=$$($(FETCH) valkey) && \

@@ -32,6 +32,7 @@ import (
 
 	"bellhop/envoy"
 	"bellhop/policy"
+	"bellhop/test/envoytest"
 	"bellhop/test/process"
 	"bellhop/test/tools"
 )
@@ -85,10 +86,9 @@ func start(t *testing.T, p *policy.Policy, options envoy.BootstrapOptions) envoy
 // run runs Envoy on a file until the test ends, and wants it to say nothing.
 func run(t *testing.T, binary, file, admin string) {
 	t.Helper()
-	running, err := process.Start(process.Options{
-		Name: "envoy", Path: binary,
-		Args: []string{"-c", file, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"},
-	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	running, err := envoytest.Start(ctx, envoytest.Options{Path: binary, Config: file, Admin: admin})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,14 +96,9 @@ func run(t *testing.T, binary, file, admin string) {
 		running.Kill()
 		<-running.Done()
 		if t.Failed() {
-			t.Logf("Envoy said:\n%s", running.Output())
+			t.Logf("Envoy logged:\n%s", running.Output())
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := process.WaitHTTP(ctx, running, "http://"+admin+"/ready"); err != nil {
-		t.Fatal(err)
-	}
 	if warned := running.Output(); warned != "" {
 		t.Errorf("Envoy warned at its start:\n%s", warned)
 	}

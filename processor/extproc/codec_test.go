@@ -59,7 +59,9 @@ func agree(t *testing.T, raw []byte) (fast bool) {
 	same := slices.EqualFunc(got.request.Headers, want.request.Headers, func(a, b policy.Header) bool {
 		return a.Name == b.Name && a.Value.Equal(b.Value)
 	})
-	if !same || got.kind != want.kind || got.request.Cluster != want.request.Cluster || got.request.Body != want.request.Body || got.configured != want.configured ||
+	if !same || got.kind != want.kind || got.request.Cluster != want.request.Cluster ||
+		got.request.Body != want.request.Body ||
+		got.configured != want.configured ||
 		got.bodies != want.bodies ||
 		got.observability != want.observability {
 		t.Fatalf("%+v, want %+v; headers agree: %v", got, want, same)

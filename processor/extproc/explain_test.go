@@ -100,8 +100,12 @@ func TestObserveChangesNothing(t *testing.T) {
 			}
 		}
 	}
-	if answer := b.ask(t, messages()["request_body"](), "bellhop-role", "ingress"); kind(answer) != "request_body" {
-		t.Errorf("a filter that shows no headers: %v", answer)
+	stream := b.stream(t, "bellhop-role", "ingress")
+	if err := stream.Send(messages()["request_body"]()); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := stream.Recv(); err != nil || kind(answer) != "request_body" {
+		t.Errorf("a filter that shows no headers: %v, %v", answer, err)
 	}
 	b.metric(
 		t,

@@ -54,7 +54,7 @@ func FuzzHeaders(f *testing.F) {
 		}
 		answer := b.ask(t, &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
 			RequestHeaders: &extprocv3.HttpHeaders{Headers: headers},
-		}}, "bellhop-role", role)
+		}, ProtocolConfig: &extprocv3.ProtocolConfiguration{}}, "bellhop-role", role)
 		if answer.GetImmediateResponse() != nil {
 			if code := answer.GetImmediateResponse().GetStatus().GetCode(); code < 400 || code > 599 {
 				t.Fatalf("status %d", code)

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/google/go-cmp/cmp"
@@ -17,6 +16,7 @@ import (
 	"bellhop/policy"
 	"bellhop/processor/session"
 	"bellhop/processor/ticket"
+	"bellhop/test/envoytest"
 )
 
 const keeping = "version: 1\nforward:\n  - {name: x-mcp-api-key, keep: session}\n  - x-tenant-id\n"
@@ -55,17 +55,12 @@ func (b *bench) converse(t *testing.T, lines []string, response ...string) bool 
 	if answer, err = stream.Recv(); err != nil || kind(answer) != "response_headers" {
 		t.Fatalf("got %v, %v", answer, err)
 	}
-	_ = stream.CloseSend()
-	eof(t, stream)
+	eof(t, stream) // by itself: the first message has said that no bodies come
 	return true
 }
 
-// responseHeaders writes a message as Envoy does.
 func responseHeaders(lines ...string) *extprocv3.ProcessingRequest {
-	headers := &corev3.HeaderMap{Headers: requestHeaders(lines...).GetRequestHeaders().GetHeaders().GetHeaders()}
-	return &extprocv3.ProcessingRequest{
-		Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extprocv3.HttpHeaders{Headers: headers}},
-	}
+	return envoytest.ResponseHeaders(lines...)
 }
 
 var start1 = []string{":method: POST", "x-mcp-api-key: alice", "authorization: user-1"}

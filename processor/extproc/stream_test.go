@@ -17,7 +17,11 @@ import (
 func messages() map[string]func() *extprocv3.ProcessingRequest {
 	body := &extprocv3.HttpBody{Body: []byte("piece"), EndOfStream: true}
 	return map[string]func() *extprocv3.ProcessingRequest{
-		"request_headers": func() *extprocv3.ProcessingRequest { return requestHeaders("x-mcp-api-key: k") },
+		"request_headers": func() *extprocv3.ProcessingRequest {
+			message := requestHeaders("x-mcp-api-key: k")
+			message.ProtocolConfig = nil // the filter does not say that nothing more comes
+			return message
+		},
 		"request_body": func() *extprocv3.ProcessingRequest {
 			return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{RequestBody: body}}
 		},

@@ -59,7 +59,12 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.bellhop, "bellhop", "bin/bellhop", "the program to measure")
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each server takes its turn")
 	flags.IntVar(&o.calls, "calls", 40_000, "calls of one turn")
-	flags.IntVar(&o.captures, "captures", 0, "clients with a key of 40 bytes that Bellhop's store holds before it is measured")
+	flags.IntVar(
+		&o.captures,
+		"captures",
+		0,
+		"clients with a key of 40 bytes that Bellhop's store holds before it is measured",
+	)
 	flags.StringVar(&o.output, "output", "table", "table, json or benchstat")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -54,8 +54,17 @@ func (r report) ratios(server, kind string) []float64 {
 
 // table writes a report for people.
 func table(to io.Writer, r report) error {
-	fmt.Fprintf(to, "CPU of the server for one call: %d rounds of %d calls, %d streams at once over a Unix socket; %s, %s/%s, GOMAXPROCS %d\n\n",
-		r.options.rounds, r.options.calls, streams, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0))
+	fmt.Fprintf(
+		to,
+		"CPU of the server for one call: %d rounds of %d calls, %d streams at once over a Unix socket; %s, %s/%s, GOMAXPROCS %d\n\n",
+		r.options.rounds,
+		r.options.calls,
+		streams,
+		runtime.Version(),
+		runtime.GOOS,
+		runtime.GOARCH,
+		runtime.GOMAXPROCS(0),
+	)
 	w := tabwriter.NewWriter(to, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "request\tserver\tCPU/call\tmin–max\tratio to default\tmin–max\tcalls/s\tRSS\t")
 	for _, k := range kinds() {
@@ -74,8 +83,13 @@ func table(to io.Writer, r report) error {
 	if err := w.Flush(); err != nil || r.options.captures == 0 {
 		return err
 	}
-	_, err := fmt.Fprintf(to, "\n%d clients with a key of 40 bytes: %d bytes of RSS each, over the %d MiB of a Bellhop that has served none\n",
-		r.options.captures, r.perCapture(), r.emptyRSS>>20)
+	_, err := fmt.Fprintf(
+		to,
+		"\n%d clients with a key of 40 bytes: %d bytes of RSS each, over the %d MiB of a Bellhop that has served none\n",
+		r.options.captures,
+		r.perCapture(),
+		r.emptyRSS>>20,
+	)
 	return err
 }
 

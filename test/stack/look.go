@@ -50,7 +50,12 @@ func (s *Stack) BellhopLog() string {
 }
 
 // EnvoyLog is what Envoy has written.
-func (s *Stack) EnvoyLog() string { return output(s.envoy) }
+func (s *Stack) EnvoyLog() string {
+	if s.envoy == nil {
+		return ""
+	}
+	return s.envoy.Output()
+}
 
 // VMCPLog is what vMCP has written.
 func (s *Stack) VMCPLog() string { return s.vmcp.Output() }
@@ -104,7 +109,7 @@ func (s *Stack) get(ctx context.Context, url string) (string, error) {
 func (s *Stack) Processes() map[string]*process.Process {
 	all := map[string]*process.Process{}
 	if s.envoy != nil {
-		all["Envoy"] = s.envoy
+		all["Envoy"] = s.envoy.Process
 	}
 	if s.vmcp != nil {
 		all["vMCP"] = s.vmcp.Process()

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"bellhop/test/envoytest"
 	"bellhop/test/mcptest"
 	"bellhop/test/process"
 	"bellhop/test/vmcp"
@@ -37,7 +38,7 @@ type Stack struct {
 	client  *http.Client
 
 	tap   *mcptest.Tap // the parts are nil until they are started
-	envoy *process.Process
+	envoy *envoytest.Envoy
 	vmcp  *vmcp.VMCP
 
 	mu           sync.Mutex // guards Bellhop, which a test may kill and start again
@@ -176,7 +177,10 @@ func (s *Stack) Stop(ctx context.Context) error {
 	if s.vmcp != nil {
 		faults = append(faults, s.vmcp.Stop(ctx))
 	}
-	faults = append(faults, stop(ctx, s.envoy), stop(ctx, s.runningBellhop()))
+	if s.envoy != nil {
+		faults = append(faults, stop(ctx, s.envoy.Process))
+	}
+	faults = append(faults, stop(ctx, s.runningBellhop()))
 	if err := errors.Join(append(faults, s.layout.remove())...); err != nil {
 		return fmt.Errorf("stop the stack: %w", err)
 	}

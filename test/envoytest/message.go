@@ -1,0 +1,46 @@
+package envoytest
+
+import (
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// AttributesKey is where Envoy files attributes, whatever the name of the filter.
+const AttributesKey = "envoy.filters.http.ext_proc"
+
+// RequestHeaders is the message of a request's headers, as the first of its stream: with a protocol_config, which says that
+// no bodies come. Lines are "name: value"; Envoy sends names in lower case and values raw.
+func RequestHeaders(lines ...string) *extprocv3.ProcessingRequest {
+	return &extprocv3.ProcessingRequest{
+		Request: &extprocv3.ProcessingRequest_RequestHeaders{
+			RequestHeaders: &extprocv3.HttpHeaders{Headers: headerMap(lines)},
+		},
+		ProtocolConfig: &extprocv3.ProtocolConfiguration{},
+	}
+}
+
+// ResponseHeaders is the message of a response's headers. It comes second, so it has no protocol_config.
+func ResponseHeaders(lines ...string) *extprocv3.ProcessingRequest {
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{
+		ResponseHeaders: &extprocv3.HttpHeaders{Headers: headerMap(lines)},
+	}}
+}
+
+func headerMap(lines []string) *corev3.HeaderMap {
+	headers := &corev3.HeaderMap{}
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, ": ")
+		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: name, RawValue: []byte(value)})
+	}
+	return headers
+}
+
+// WithCluster adds the attribute that names the cluster, under a filter's key.
+func WithCluster(message *extprocv3.ProcessingRequest, key, cluster string) *extprocv3.ProcessingRequest {
+	fields := map[string]*structpb.Value{"xds.cluster_name": structpb.NewStringValue(cluster)}
+	message.Attributes = map[string]*structpb.Struct{key: {Fields: fields}}
+	return message
+}
