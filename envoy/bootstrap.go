@@ -35,7 +35,7 @@ func Bootstrap(p *policy.Policy, options BootstrapOptions) ([]byte, error) {
 	w := &bootstrapWriter{writer: newWriter(plan.processing), plan: plan}
 	config := w.bootstrap()
 	w.check(config)
-	if err := w.faults.join(); err != nil {
+	if err := w.errs.join(); err != nil {
 		return nil, fmt.Errorf("write Envoy's configuration: %w (a fault of Bellhop's, please report it)", err)
 	}
 	return render(config, w.title(options), w.notes)

@@ -15,14 +15,14 @@ import (
 // fault a line.
 func Filters(p *policy.Policy, options FilterOptions) ([]byte, error) {
 	options = options.withDefaults()
-	var f faults
+	var f optionErrors
 	f.unprintable(options.flags())
 	w := newWriter(newProcessing(&f, options, p))
 	if err := f.join(); err != nil {
 		return nil, err
 	}
 	document := w.pieces()
-	if err := w.faults.join(); err != nil {
+	if err := w.errs.join(); err != nil {
 		return nil, fmt.Errorf("write Envoy's filters: %w (a fault of Bellhop's, please report it)", err)
 	}
 	body, err := write(document, w.notes)
@@ -68,7 +68,7 @@ func (w *writer) tree(m proto.Message) any {
 	}
 	made, err := tree(m)
 	if err != nil {
-		w.faults = append(w.faults, err)
+		w.errs = append(w.errs, err)
 	}
 	return made
 }

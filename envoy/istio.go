@@ -20,7 +20,7 @@ func Istio(policies []*policy.Policy, options IstioOptions) ([]byte, error) {
 	}
 	w := &meshWriter{meshPlan: plan}
 	manifests := w.manifests()
-	if err := w.faults.join(); err != nil {
+	if err := w.errs.join(); err != nil {
 		return nil, fmt.Errorf("write Istio's configuration: %w (a fault of Bellhop's, please report it)", err)
 	}
 	return renderAll(w.title(policies), manifests)
@@ -67,7 +67,7 @@ func (p *meshPlan) inTheClear() []string {
 // meshWriter writes the manifests of one set-up.
 type meshWriter struct {
 	*meshPlan
-	faults faults
+	errs   optionErrors
 }
 
 func (w *meshWriter) manifests() []manifest {
@@ -99,12 +99,12 @@ func (w *meshWriter) title(policies []*policy.Policy) string {
 		"a change of the policy run it again.\n\n" + command("istio "+string(w.options.SetUp), w.options.flags()) + "\n\n" +
 		"The fan-out uses, for its backends:\n")
 	for _, b := range w.backends {
-		fmt.Fprintf(&text, "  %-17s %s\n", b.name, b.asked())
+		fmt.Fprintf(&text, "  %-17s %s\n", b.name, asked(b))
 	}
 	return text.String()
 }
 
 // asked is the URL by which the fan-out asks for a backend: in the clear, for its proxy does what TLS there is to do.
-func (b backend) asked() string {
-	return "http://" + target{place: b.origin(), path: b.path}.authority() + b.path
+func asked(b backend) string {
+	return "http://" + target{place: origin(b), path: b.path}.authority() + b.path
 }

@@ -58,7 +58,7 @@ func (w *meshWriter) workloadFilter(namespace string) manifest {
 	p.addFilters(inbound, ingress, w.port, false)
 	p.addFilters(outboundSide, egress, 0, true)
 	for _, b := range w.backends {
-		p.enable(outboundSide, egress, domain(b.origin()), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
+		p.enable(outboundSide, egress, domain(origin(b)), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
 		if !b.secure {
 			p.enable(outboundSide, egress, unnamed(b.place), metadata(backendKey, b.name),
 				"The same for a Service that does not say what its port speaks, whose routes Istio calls by its name.")
@@ -85,7 +85,7 @@ func (w *meshWriter) gatewayFilters() []manifest {
 	out := w.newPatches()
 	out.addFilters(gatewaySide, egress, 0, true)
 	for _, b := range w.backends {
-		out.enable(gatewaySide, egress, domain(b.origin()), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
+		out.enable(gatewaySide, egress, domain(origin(b)), metadata(backendKey, b.name), "Backend "+b.name+". Only here does the filter run.")
 	}
 	out.stripTicket(gatewaySide)
 	return []manifest{
@@ -116,7 +116,7 @@ func (w *meshWriter) workload() string {
 func (w *meshWriter) fanout() string { return w.options.Namespace + "-" + w.workload() }
 
 func (w *meshWriter) envoyFilter(p *patches, name, namespace string, labels []label) manifest {
-	w.faults = append(w.faults, p.faults...)
+	w.errs = append(w.errs, p.errs...)
 	made := manifest{
 		kind: "EnvoyFilter", version: filterVersion, name: name, namespace: namespace, notes: p.notes,
 		spec: fields("priority", lastPriority, "workloadSelector", fields("labels", labelsOf(labels)), "configPatches", p.all),
@@ -180,11 +180,11 @@ func (p *patches) addAccessLogs(where side, r role, listener any) {
 	}
 	manager, err := anypb.New(&hcmv3.HttpConnectionManager{AccessLog: logs}) // a part, which its own rules would refuse
 	if err != nil {
-		p.faults = append(p.faults, err)
+		p.errs = append(p.errs, err)
 	}
 	partial, err := tree(manager)
 	if err != nil {
-		p.faults = append(p.faults, err)
+		p.errs = append(p.errs, err)
 	}
 	p.add("NETWORK_FILTER", fields("context", string(where), "listener", listener), "MERGE", fields("typed_config", partial))
 }
@@ -243,7 +243,7 @@ func (p *patches) noteBackend(r role) {
 func (p *patches) mergeHost(where side, routes yaml.MapSlice, value proto.Message) {
 	partial, err := tree(value) // it is a part, which its own rules would refuse
 	if err != nil {
-		p.faults = append(p.faults, err)
+		p.errs = append(p.errs, err)
 	}
 	p.add("VIRTUAL_HOST", fields("context", string(where), "routeConfiguration", routes), "MERGE", partial)
 }

@@ -41,7 +41,7 @@ func (p *meshPlan) principal(a account) string {
 
 // newMeshPlan reads the options, or returns all that is wrong with them.
 func newMeshPlan(policies []*policy.Policy, options IstioOptions) (*meshPlan, error) {
-	var f faults
+	var f optionErrors
 	f.unprintable(options.flags())
 	made := &meshPlan{options: options}
 	if !options.SetUp.known() {
@@ -56,7 +56,7 @@ func newMeshPlan(policies []*policy.Policy, options IstioOptions) (*meshPlan, er
 	return made, f.join()
 }
 
-func (p *meshPlan) readPlaces(f *faults, options IstioOptions) {
+func (p *meshPlan) readPlaces(f *optionErrors, options IstioOptions) {
 	for _, one := range []flag{{"--namespace", options.Namespace}, {"--root-namespace", options.RootNamespace}} {
 		if !validName(one.value) {
 			f.add(one.name, one.value, "is no name of a namespace", "use lower case letters, digits and -")
@@ -79,7 +79,7 @@ func (p *meshPlan) readPlaces(f *faults, options IstioOptions) {
 }
 
 // readHosts reads the hosts of the fan-out at the ingress gateway, which may be those of a wildcard.
-func (p *meshPlan) readHosts(f *faults, hosts []string) {
+func (p *meshPlan) readHosts(f *optionErrors, hosts []string) {
 	gateway := p.options.SetUp == SetUpGateway
 	if gateway && len(hosts) == 0 {
 		f.add("--host", "", "is missing", "add --host mcp.example.com for each host that leads to the fan-out at the ingress gateway")
@@ -96,7 +96,7 @@ func (p *meshPlan) readHosts(f *faults, hosts []string) {
 }
 
 // hostPort reads HOST:PORT where HOST has to be a name.
-func (f *faults) hostPort(name, value, example string) place {
+func hostPort(f *optionErrors, name, value, example string) place {
 	if value == "" {
 		f.add(name, "", "is missing", "add "+name+" "+example)
 		return place{}
@@ -114,7 +114,7 @@ func (f *faults) hostPort(name, value, example string) place {
 }
 
 // readBackends reads the servers. Istio knows them by their whole names.
-func (p *meshPlan) readBackends(f *faults, values []string) {
+func (p *meshPlan) readBackends(f *optionErrors, values []string) {
 	if len(values) == 0 {
 		f.add("--backend", "", "is missing", "add --backend NAME=URL for each MCP server behind the fan-out")
 	}
@@ -137,7 +137,7 @@ func (p *meshPlan) readBackends(f *faults, values []string) {
 	}
 }
 
-func (p *meshPlan) checkBackend(f *faults, value string, one backend) {
+func (p *meshPlan) checkBackend(f *optionErrors, value string, one backend) {
 	switch {
 	case !policy.ValidLabel(one.name):
 		f.add("--backend", value, "has a name that cannot be used", "begin with a letter or digit; use at most 63 letters, digits, '.', '_' and '-'")
@@ -163,7 +163,7 @@ func (p *meshPlan) checkBackend(f *faults, value string, one backend) {
 }
 
 // declared finds backends that no policy knows.
-func (p *meshPlan) declared(f *faults, policies []*policy.Policy) {
+func (p *meshPlan) declared(f *optionErrors, policies []*policy.Policy) {
 	for _, b := range p.backends {
 		knows := func(one *policy.Policy) bool {
 			return one.Open() || slices.ContainsFunc(one.Backends(), func(d policy.Backend) bool { return d.Name == b.name })
@@ -175,12 +175,12 @@ func (p *meshPlan) declared(f *faults, policies []*policy.Policy) {
 }
 
 // readService reads where Bellhop is, and whom it is for.
-func (p *meshPlan) readService(f *faults, policies []*policy.Policy) {
+func (p *meshPlan) readService(f *optionErrors, policies []*policy.Policy) {
 	p.readAccounts(f)
 	if p.options.SetUp == SetUpSidecar {
 		return
 	}
-	p.service = f.hostPort("--bellhop", p.options.Bellhop, DefaultBellhopService)
+	p.service = hostPort(f, "--bellhop", p.options.Bellhop, DefaultBellhopService)
 	if labels := strings.Split(p.service.host, "."); p.service.host != "" && (len(labels) < 3 || labels[2] != "svc") {
 		f.add("--bellhop", p.options.Bellhop, "is not the whole name of a service", "write it like "+DefaultBellhopService)
 	}
@@ -189,7 +189,7 @@ func (p *meshPlan) readService(f *faults, policies []*policy.Policy) {
 	}
 }
 
-func (p *meshPlan) readAccounts(f *faults) {
+func (p *meshPlan) readAccounts(f *optionErrors) {
 	switch wanted := p.options.SetUp == SetUpCentral || p.options.SetUp == SetUpGateway; {
 	case wanted && len(p.options.Accounts) == 0:
 		f.add("--account", "", "is missing", "add --account NAMESPACE/NAME, the service account of the fan-out's pods: others could redeem tickets")
@@ -197,7 +197,7 @@ func (p *meshPlan) readAccounts(f *faults) {
 		f.add("--account", strings.Join(p.options.Accounts, " "), "has no use in this set-up", "take it out")
 	}
 	for _, text := range p.options.Accounts {
-		p.accounts = append(p.accounts, f.account("--account", text, "default/vmcp"))
+		p.accounts = append(p.accounts, readAccount(f, "--account", text, "default/vmcp"))
 	}
 	gateways := []struct {
 		flag, text, example string
@@ -208,14 +208,14 @@ func (p *meshPlan) readAccounts(f *faults) {
 	}
 	for _, one := range gateways {
 		if p.options.SetUp == SetUpGateway {
-			*one.into = f.account(one.flag, one.text, one.example)
+			*one.into = readAccount(f, one.flag, one.text, one.example)
 		} else if one.text != "" {
 			f.add(one.flag, one.text, "is for the gateway set-up", "take it out")
 		}
 	}
 }
 
-func (f *faults) account(flag, text, example string) account {
+func readAccount(f *optionErrors, flag, text, example string) account {
 	namespace, name, _ := strings.Cut(text, "/")
 	if !validName(namespace) || !validName(name) {
 		f.add(flag, text, "is not a namespace and a service account", "write it like "+example)
@@ -224,7 +224,7 @@ func (f *faults) account(flag, text, example string) account {
 }
 
 // namespaces wants a fan-out in each policy: mesh-wide, a fan-out is the namespace that it is in.
-func (p *meshPlan) namespaces(f *faults, policies []*policy.Policy) {
+func (p *meshPlan) namespaces(f *optionErrors, policies []*policy.Policy) {
 	for i, one := range policies {
 		switch file := p.file(i); {
 		case one.Fanout() == "":
@@ -243,7 +243,7 @@ func (p *meshPlan) file(i int) string {
 	return ""
 }
 
-func (p *meshPlan) readProcessing(f *faults, policies []*policy.Policy) {
+func (p *meshPlan) readProcessing(f *optionErrors, policies []*policy.Policy) {
 	read, problem := parseRelease(p.options.ProxyVersion)
 	f.addProblem("--proxy-version", p.options.ProxyVersion, problem)
 	p.release = read
@@ -267,7 +267,7 @@ func (p *meshPlan) readProcessing(f *faults, policies []*policy.Policy) {
 }
 
 // reading leaves out what older proxies do not know: the filter that reads MCP.
-func (p *meshPlan) reading(f *faults) {
+func (p *meshPlan) reading(f *optionErrors) {
 	if p.release >= readingRelease || p.release == 0 {
 		return
 	}
@@ -281,7 +281,7 @@ func (p *meshPlan) reading(f *faults) {
 func outbound(p place) string { return "outbound|" + strconv.Itoa(int(p.port)) + "||" + p.host }
 
 // origin is how a proxy in the mesh is asked for a server outside: in the clear, on port 80.
-func (b backend) origin() place {
+func origin(b backend) place {
 	if !b.secure {
 		return b.place
 	}

@@ -21,7 +21,7 @@ func (w *meshWriter) outside(namespace string) []manifest {
 				"ports", list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.port)))),
 		}
 		entry.note("$.spec.exportTo", "For nobody else in the mesh. The other pods of the namespace are led to the server in the same way: Istio knows nothing smaller.")
-		entry.note("$.spec.ports", "The fan-out asks for "+b.asked()+". With https of its own no filter could see the headers.")
+		entry.note("$.spec.ports", "The fan-out asks for "+asked(b)+". With https of its own no filter could see the headers.")
 		rule := manifest{
 			kind: "DestinationRule", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(notes),
 			spec: fields("exportTo", w.users(), "host", scalar(b.host), "trafficPolicy", fields("portLevelSettings", list(originate(80, b)))),

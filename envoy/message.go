@@ -10,7 +10,7 @@ import (
 type writer struct {
 	processing
 	notes
-	faults faults
+	errs   optionErrors
 }
 
 func newWriter(p processing) *writer { return &writer{processing: p, notes: make(notes)} }
@@ -26,7 +26,7 @@ func (w *writer) pack(m message) *anypb.Any {
 	w.check(m)
 	wrapped, err := anypb.New(m)
 	if err != nil {
-		w.faults = append(w.faults, err)
+		w.errs = append(w.errs, err)
 	}
 	return wrapped
 }
@@ -34,6 +34,6 @@ func (w *writer) pack(m message) *anypb.Any {
 // check checks a message by its own rules. They end at wrapped messages, which pack has checked.
 func (w *writer) check(m message) {
 	if err := m.ValidateAll(); err != nil {
-		w.faults = append(w.faults, err)
+		w.errs = append(w.errs, err)
 	}
 }

@@ -35,7 +35,7 @@ type backend struct {
 
 // newPlan reads the options, or returns all that is wrong with them.
 func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
-	var f faults
+	var f optionErrors
 	f.unprintable(options.flags())
 	made := &plan{policy: p, trustedCA: options.TrustedCA, processing: newProcessing(&f, options.FilterOptions, p)}
 	made.listeners(&f, options)
@@ -46,7 +46,7 @@ func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 	return made, f.join()
 }
 
-func (f *faults) unprintable(flags []flag) {
+func (f *optionErrors) unprintable(flags []flag) {
 	for _, flag := range flags {
 		if !printable(flag.value) {
 			f.add(flag.name, "", "holds a control character, or is not UTF-8", "write it again, by hand")
@@ -54,7 +54,7 @@ func (f *faults) unprintable(flags []flag) {
 	}
 }
 
-func (p *plan) listeners(f *faults, options BootstrapOptions) {
+func (p *plan) listeners(f *optionErrors, options BootstrapOptions) {
 	p.ingress = f.listen("--ingress", options.Ingress, "127.0.0.1:8080")
 	p.egress = f.listen("--egress", options.Egress, "127.0.0.1:8081")
 	if options.Admin != "" {
@@ -71,7 +71,7 @@ func (p *plan) listeners(f *faults, options BootstrapOptions) {
 	}
 }
 
-func (f *faults) listen(name, value, example string) netip.AddrPort {
+func (f *optionErrors) listen(name, value, example string) netip.AddrPort {
 	if value == "" {
 		f.add(name, "", "is missing", "add "+name+" "+example)
 		return netip.AddrPort{}
@@ -81,7 +81,7 @@ func (f *faults) listen(name, value, example string) netip.AddrPort {
 	return address
 }
 
-func (p *plan) readFanout(f *faults, value string) {
+func (p *plan) readFanout(f *optionErrors, value string) {
 	if value == "" {
 		f.add("--fanout", "", "is missing", "add --fanout http://127.0.0.1:4483")
 		return
@@ -96,7 +96,7 @@ func (p *plan) readFanout(f *faults, value string) {
 	p.fanout = read
 }
 
-func (p *plan) readBackends(f *faults, values []string) {
+func (p *plan) readBackends(f *optionErrors, values []string) {
 	if len(values) == 0 {
 		f.add("--backend", "", "is missing", "add --backend NAME=URL for each MCP server behind the fan-out")
 	}
@@ -115,7 +115,7 @@ func (p *plan) readBackends(f *faults, values []string) {
 }
 
 // badName reports a name that cannot be a backend's, or that the policy does not know.
-func (p *plan) badName(f *faults, value, name string) bool {
+func (p *plan) badName(f *optionErrors, value, name string) bool {
 	declared := p.policy.Backends()
 	known := slices.ContainsFunc(declared, func(b policy.Backend) bool { return b.Name == name })
 	switch {
@@ -151,7 +151,7 @@ func (p *plan) clusterOf(name string) string {
 }
 
 // distinctClusters finds a cluster name from the policy that cannot be used here.
-func (p *plan) distinctClusters(f *faults) {
+func (p *plan) distinctClusters(f *optionErrors) {
 	taken := map[string]string{bellhopCluster: "Bellhop itself", fanoutCluster: "the fan-out"}
 	for _, b := range p.backends {
 		flag := "--backend " + b.name
@@ -166,7 +166,7 @@ func (p *plan) distinctClusters(f *faults) {
 }
 
 // loops finds a server that is one of Envoy's own listeners: each request would come back for ever.
-func (p *plan) loops(f *faults, options BootstrapOptions) {
+func (p *plan) loops(f *optionErrors, options BootstrapOptions) {
 	check := func(flag, value string, t target) {
 		for _, own := range []netip.AddrPort{p.ingress, p.egress} {
 			here := own.Addr() == t.ip || (own.Addr().IsUnspecified() || own.Addr().IsLoopback()) && t.loopback()

@@ -27,7 +27,7 @@ type processing struct {
 type identity struct{ ca, cert, key string }
 
 // newProcessing reads what all forms have in common. The filters allow what any of the policies needs.
-func newProcessing(f *faults, options FilterOptions, policies ...*policy.Policy) processing {
+func newProcessing(f *optionErrors, options FilterOptions, policies ...*policy.Policy) processing {
 	made := processing{cluster: bellhopCluster, authority: bellhopCluster, failOpen: options.FailOpen, readMCP: options.ReadMCP}
 	made.readBellhop(f, options)
 	for _, p := range policies {
@@ -62,7 +62,7 @@ func appendNew(names, more []string) []string {
 	return names
 }
 
-func (p *processing) readBellhop(f *faults, options FilterOptions) {
+func (p *processing) readBellhop(f *optionErrors, options FilterOptions) {
 	p.readIdentity(f, options)
 	for i, value := range options.Bellhop {
 		read, problem := parseEndpoint(value)
@@ -93,7 +93,7 @@ func (p *processing) replicated() bool {
 	return len(p.bellhop) > 1 || slices.ContainsFunc(p.bellhop, endpoint.isName)
 }
 
-func (p *processing) readIdentity(f *faults, options FilterOptions) {
+func (p *processing) readIdentity(f *optionErrors, options FilterOptions) {
 	files := identity{ca: options.BellhopCA, cert: options.BellhopCert, key: options.BellhopKey}
 	if files == (identity{}) {
 		return
@@ -108,7 +108,7 @@ func (p *processing) readIdentity(f *faults, options FilterOptions) {
 
 // openWithIdentity refuses to fail open where a backend has a discovery identity: a client's request that passes the
 // ingress unprocessed has no ticket, and at the egress would be taken for one that no client caused.
-func (p *processing) openWithIdentity(f *faults, one *policy.Policy) {
+func (p *processing) openWithIdentity(f *optionErrors, one *policy.Policy) {
 	for _, declared := range one.Backends() {
 		if p.failOpen && len(declared.Discovery) > 0 {
 			f.add("--fail-open", "", "backend "+declared.Name+" has a discovery identity, which clients' requests would be given while Bellhop is slow or down",

@@ -116,7 +116,7 @@ func TestEveryCommentOfAManifestIsWritten(t *testing.T) {
 				}
 			}
 		}
-		if err := w.faults.join(); err != nil {
+		if err := w.errs.join(); err != nil {
 			t.Error(err)
 		}
 	}

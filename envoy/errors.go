@@ -9,11 +9,11 @@ import (
 	"unicode/utf8"
 )
 
-// faults gathers all that is wrong with the options, so that one run shows it all.
-type faults []error
+// optionErrors gathers all that is wrong with the options, so that one run shows it all.
+type optionErrors []error
 
 // add reports one fault: the flag, its value, what is wrong, and how to fix it.
-func (f *faults) add(flag, value, wrong, hint string) {
+func (f *optionErrors) add(flag, value, wrong, hint string) {
 	if value != "" {
 		flag += " " + withoutSecrets(value)
 	}
@@ -21,7 +21,7 @@ func (f *faults) add(flag, value, wrong, hint string) {
 }
 
 // addProblem reports a problem that the parser of the value found, if it found one.
-func (f *faults) addProblem(flag, value string, p *problem) bool {
+func (f *optionErrors) addProblem(flag, value string, p *problem) bool {
 	if p != nil {
 		f.add(flag, value, p.wrong, p.hint)
 	}
@@ -35,7 +35,7 @@ func withoutSecrets(value string) string {
 }
 
 // join returns all faults as one error, or nil.
-func (f *faults) join() error { return errors.Join(*f...) }
+func (f *optionErrors) join() error { return errors.Join(*f...) }
 
 // problem is what a parser finds wrong with a value. It does not know whose value it is.
 type problem struct{ wrong, hint string }
