@@ -17,22 +17,22 @@ const (
 	sessionField      = "session"
 )
 
-// accessLogs tell Bellhop at ingress which sessions the fan-out has forgotten: those whose requests it answers with 404.
+// AccessLogs tell Bellhop at ingress which sessions the fan-out has forgotten: those whose requests it answers with 404.
 // ext_proc could tell it too, and would fail a call if a Bellhop died while the fan-out is busy with it.
-func (w *writer) accessLogs(path func(i int) string, r role) []*accesslogv3.AccessLog {
-	if r != ingress || !w.sessions {
+func (w *Writer) AccessLogs(path func(i int) string, r Role) []*accesslogv3.AccessLog {
+	if r != Ingress || !w.sessions {
 		return nil
 	}
-	w.note(path(0), "A 404 to a request of a session: the fan-out has forgotten it, and Bellhop does too. Bellhop hears of it when the",
+	w.Note(path(0), "A 404 to a request of a session: the fan-out has forgotten it, and Bellhop does too. Bellhop hears of it when the",
 		"response has gone, and no response waits for it. Nothing else is logged.")
 	return []*accesslogv3.AccessLog{{
 		Name:   "bellhop.forgotten",
 		Filter: w.forgotten(),
-		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: w.pack(&grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: w.Pack(&grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
 			LogName:             "bellhop",
 			TransportApiVersion: corev3.ApiVersion_V3,
 			GrpcService: &corev3.GrpcService{
-				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: w.cluster, Authority: w.authority}},
+				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: w.Cluster, Authority: w.Authority}},
 				InitialMetadata: w.who(r),
 			},
 			BufferSizeBytes: wrapperspb.UInt32(0), // each at once: there are few
@@ -41,7 +41,7 @@ func (w *writer) accessLogs(path func(i int) string, r role) []*accesslogv3.Acce
 }
 
 // forgotten matches the 404 to a request of a session that Bellhop knows.
-func (w *writer) forgotten() *accesslogv3.AccessLogFilter {
+func (w *Writer) forgotten() *accesslogv3.AccessLogFilter {
 	status := &accesslogv3.AccessLogFilter_StatusCodeFilter{StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
 		Op:    accesslogv3.ComparisonFilter_EQ,
 		Value: &corev3.RuntimeUInt32{DefaultValue: http.StatusNotFound, RuntimeKey: "bellhop.forgotten"},
@@ -60,16 +60,16 @@ func (w *writer) forgotten() *accesslogv3.AccessLogFilter {
 }
 
 // metadataOptions let the filters tell one another what they read.
-func (w *writer) metadataOptions(path string, r role) *extprocv3.MetadataOptions {
+func (w *Writer) metadataOptions(path string, r Role) *extprocv3.MetadataOptions {
 	names := func(namespace string) *extprocv3.MetadataOptions_MetadataNamespaces {
 		return &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{namespace}}
 	}
 	options := &extprocv3.MetadataOptions{}
-	if w.readMCP {
-		options.ForwardingNamespaces = names(mcpFilterName)
+	if w.ReadMCP {
+		options.ForwardingNamespaces = names(McpFilterName)
 	}
-	if r == ingress && w.sessions {
-		w.note(path+".receiving_namespaces", "Bellhop says which session a request is of, by a name of its own, for the access log.")
+	if r == Ingress && w.sessions {
+		w.Note(path+".receiving_namespaces", "Bellhop says which session a request is of, by a name of its own, for the access log.")
 		options.ReceivingNamespaces = names(metadataNamespace)
 	}
 	if options.ForwardingNamespaces == nil && options.ReceivingNamespaces == nil {

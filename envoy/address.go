@@ -9,48 +9,48 @@ import (
 	"strings"
 )
 
-// place is a host and a port that can be connected to.
-type place struct {
-	host string     // a DNS name, or an IP address without brackets
-	ip   netip.Addr // valid where host is an IP address
-	port uint16
+// Place is a host and a port that can be connected to.
+type Place struct {
+	Host string     // a DNS name, or an IP address without brackets
+	IP   netip.Addr // valid where host is an IP address
+	Port uint16
 }
 
 // loopback reports whether the place can only be on this machine.
-func (p place) loopback() bool { return p.ip.IsLoopback() || p.host == "localhost" }
+func (p Place) loopback() bool { return p.IP.IsLoopback() || p.Host == "localhost" }
 
 // String is the place as HOST:PORT.
-func (p place) String() string { return net.JoinHostPort(p.host, strconv.Itoa(int(p.port))) }
+func (p Place) String() string { return net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port))) }
 
-// target is the base URL of an HTTP server.
-type target struct {
-	place
-	secure bool
-	path   string // escaped; empty for the root
+// Target is the base URL of an HTTP server.
+type Target struct {
+	Place
+	Secure bool
+	Path   string // escaped; empty for the root
 }
 
-// authority is the Host header that the server expects.
-func (t target) authority() string {
-	if t.secure && t.port == 443 || !t.secure && t.port == 80 {
-		if t.ip.Is6() {
-			return "[" + t.host + "]"
+// Authority is the Host header that the server expects.
+func (t Target) Authority() string {
+	if t.Secure && t.Port == 443 || !t.Secure && t.Port == 80 {
+		if t.IP.Is6() {
+			return "[" + t.Host + "]"
 		}
-		return t.host
+		return t.Host
 	}
 	return t.String()
 }
 
-// endpoint is where one Bellhop listens: a Unix socket or a place.
-type endpoint struct {
-	place
+// Endpoint is where one Bellhop listens: a Unix socket or a place.
+type Endpoint struct {
+	Place
 	pipe string
 }
 
 // parseListen reads IP:PORT. A name would leave it to DNS where Envoy listens.
-func parseListen(text string) (netip.AddrPort, *problem) {
+func parseListen(text string) (netip.AddrPort, *Problem) {
 	address, err := netip.ParseAddrPort(text)
 	if err != nil || address.Port() == 0 || address.Addr().Zone() != "" {
-		return netip.AddrPort{}, &problem{"is not an IP address and a port", "write it like 127.0.0.1:8080 or [::1]:8080"}
+		return netip.AddrPort{}, &Problem{"is not an IP address and a port", "write it like 127.0.0.1:8080 or [::1]:8080"}
 	}
 	return netip.AddrPortFrom(address.Addr().Unmap(), address.Port()), nil
 }
@@ -60,20 +60,20 @@ func overlap(a, b netip.AddrPort) bool {
 	return a.Port() == b.Port() && (a.Addr() == b.Addr() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
 }
 
-// parseTarget reads an http or https URL that names a server and, at most, a path.
-func parseTarget(text string) (target, *problem) {
+// ParseTarget reads an http or https URL that names a server and, at most, a path.
+func ParseTarget(text string) (Target, *Problem) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Opaque != "":
-		return target{}, &problem{"is not a URL", "write it like http://127.0.0.1:9001/mcp"}
+		return Target{}, &Problem{"is not a URL", "write it like http://127.0.0.1:9001/mcp"}
 	case u.Scheme != "http" && u.Scheme != "https":
-		return target{}, &problem{"has no scheme that is known", "begin it with http:// or https://"}
+		return Target{}, &Problem{"has no scheme that is known", "begin it with http:// or https://"}
 	case u.User != nil:
-		return target{}, &problem{"holds a user or a password", "take it out; a credential belongs into the policy, as a header or a discovery identity"}
+		return Target{}, &Problem{"holds a user or a password", "take it out; a credential belongs into the policy, as a header or a discovery identity"}
 	case u.RawQuery != "" || u.ForceQuery:
-		return target{}, &problem{"has a query", "take out all from the ? on; each request brings its own query"}
+		return Target{}, &Problem{"has a query", "take out all from the ? on; each request brings its own query"}
 	case strings.Contains(text, "#"):
-		return target{}, &problem{"has a fragment", "take out all from the # on; fragments are never sent"}
+		return Target{}, &Problem{"has a fragment", "take out all from the # on; fragments are never sent"}
 	}
 	port := u.Port()
 	if port == "" && !strings.HasSuffix(u.Host, ":") {
@@ -81,61 +81,61 @@ func parseTarget(text string) (target, *problem) {
 	}
 	where, p := parsePlace(u.Hostname(), port)
 	if p != nil {
-		return target{}, p
+		return Target{}, p
 	}
 	path := u.EscapedPath()
 	if path == "/" {
 		path = ""
 	}
-	return target{place: where, secure: u.Scheme == "https", path: path}, nil
+	return Target{Place: where, Secure: u.Scheme == "https", Path: path}, nil
 }
 
-// parseEndpoint reads unix:///PATH, HOST:PORT or tcp://HOST:PORT.
-func parseEndpoint(text string) (endpoint, *problem) {
+// ParseEndpoint reads unix:///PATH, HOST:PORT or tcp://HOST:PORT.
+func ParseEndpoint(text string) (Endpoint, *Problem) {
 	// The kernel's sockaddr_un has room for 107 bytes and a final zero.
 	const longest = 107
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
 		path, rooted := strings.CutPrefix(path, "//")
 		switch {
 		case !rooted || !strings.HasPrefix(path, "/"):
-			return endpoint{}, &problem{"is not an absolute path", "write it like " + DefaultBellhop + ", with three slashes"}
+			return Endpoint{}, &Problem{"is not an absolute path", "write it like " + DefaultBellhop + ", with three slashes"}
 		case len(path) > longest:
-			return endpoint{}, &problem{"is too long for a Unix socket", "choose a path of at most " + strconv.Itoa(longest) + " bytes"}
+			return Endpoint{}, &Problem{"is too long for a Unix socket", "choose a path of at most " + strconv.Itoa(longest) + " bytes"}
 		}
-		return endpoint{pipe: path}, nil
+		return Endpoint{pipe: path}, nil
 	}
 	const hint = "write unix:///PATH or HOST:PORT"
 	host, port, err := net.SplitHostPort(strings.TrimPrefix(text, "tcp://"))
 	if err != nil {
-		return endpoint{}, &problem{"is neither a Unix socket nor a host and a port", hint}
+		return Endpoint{}, &Problem{"is neither a Unix socket nor a host and a port", hint}
 	}
 	where, p := parsePlace(host, port)
-	return endpoint{place: where}, p
+	return Endpoint{Place: where}, p
 }
 
 // parsePlace checks a host and a port.
-func parsePlace(host, port string) (place, *problem) {
+func parsePlace(host, port string) (Place, *Problem) {
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || number == 0 {
-		return place{}, &problem{"has no usable port", "write a port from 1 to 65535"}
+		return Place{}, &Problem{"has no usable port", "write a port from 1 to 65535"}
 	}
-	where := place{host: strings.ToLower(host), port: uint16(number)}
+	where := Place{Host: strings.ToLower(host), Port: uint16(number)}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if ip.Zone() != "" || ip.IsUnspecified() {
-			return place{}, &problem{"is not an address that can be connected to", "write the server's own address, without a zone"}
+			return Place{}, &Problem{"is not an address that can be connected to", "write the server's own address, without a zone"}
 		}
-		where.ip = ip.Unmap()
-		where.host = where.ip.String()
+		where.IP = ip.Unmap()
+		where.Host = where.IP.String()
 		return where, nil
 	}
-	if !validHost(where.host) {
-		return place{}, &problem{"has no usable host", "write an IP address or a DNS name, without a final dot"}
+	if !ValidHost(where.Host) {
+		return Place{}, &Problem{"has no usable host", "write an IP address or a DNS name, without a final dot"}
 	}
 	return where, nil
 }
 
-// validHost reports whether host is a DNS name. One that ends in a number is a mistyped IP address.
-func validHost(host string) bool {
+// ValidHost reports whether host is a DNS name. One that ends in a number is a mistyped IP address.
+func ValidHost(host string) bool {
 	const label = `[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?`
 	names := regexp.MustCompile(`^(` + label + `\.)*` + label + `$`)
 	last := host[strings.LastIndexByte(host, '.')+1:]

@@ -32,18 +32,18 @@ func Bootstrap(p *policy.Policy, options BootstrapOptions) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &bootstrapWriter{writer: newWriter(plan.processing), plan: plan}
+	w := &bootstrapWriter{Writer: NewWriter(plan.Processing), plan: plan}
 	config := w.bootstrap()
 	w.check(config)
-	if err := w.errs.join(); err != nil {
+	if err := w.Errs.Join(); err != nil {
 		return nil, fmt.Errorf("write Envoy's configuration: %w (a fault of Bellhop's, please report it)", err)
 	}
-	return render(config, w.title(options), w.notes)
+	return render(config, w.title(options), w.Notes)
 }
 
 // bootstrapWriter writes the two listeners with what they need.
 type bootstrapWriter struct {
-	*writer
+	*Writer
 	*plan
 }
 
@@ -63,13 +63,13 @@ func (w *bootstrapWriter) bootstrap() *bootstrapv3.Bootstrap {
 }
 
 func (w *bootstrapWriter) clusters(path string) []*clusterv3.Cluster {
-	clusters := []*clusterv3.Cluster{w.bellhopCluster(path + "[0]")}
-	w.note(path+"[1]", "The fan-out.")
+	clusters := []*clusterv3.Cluster{w.BellhopCluster(path + "[0]")}
+	w.Note(path+"[1]", "The fan-out.")
 	clusters = append(clusters, w.serverCluster(path+"[1]", fanoutCluster, w.fanout))
 	for i, b := range w.backends {
 		at := fmt.Sprintf("%s[%d]", path, i+2)
-		w.note(at, "Backend "+b.name+".")
-		clusters = append(clusters, w.serverCluster(at, b.cluster, b.target))
+		w.Note(at, "Backend "+b.Name+".")
+		clusters = append(clusters, w.serverCluster(at, b.cluster, b.Target))
 	}
 	return clusters
 }
@@ -78,15 +78,15 @@ func (w *bootstrapWriter) adminPage(path string) *bootstrapv3.Admin {
 	if !w.admin.IsValid() {
 		return nil
 	}
-	w.note(path, "Envoy's own admin page, as asked for. It shows the configuration and can stop this Envoy.")
+	w.Note(path, "Envoy's own admin page, as asked for. It shows the configuration and can stop this Envoy.")
 	return &bootstrapv3.Admin{Address: socketAddress(w.admin.Addr().String(), w.admin.Port())}
 }
 
 func (w *bootstrapWriter) overload(path string) *overloadv3.OverloadManager {
-	w.note(path, "A bound on all clients together, so that a flood ends here and not with Envoy.")
+	w.Note(path, "A bound on all clients together, so that a flood ends here and not with Envoy.")
 	return &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
 		Name: "envoy.resource_monitors.global_downstream_max_connections",
-		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: w.pack(&connectionsv3.DownstreamConnectionsConfig{
+		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: w.Pack(&connectionsv3.DownstreamConnectionsConfig{
 			MaxActiveDownstreamConnections: maxClientConnections,
 		})},
 	}}}
@@ -94,8 +94,8 @@ func (w *bootstrapWriter) overload(path string) *overloadv3.OverloadManager {
 
 // runtime raises Envoy's limit for regular expressions: mutation_rules can only take the whole list of headers as one,
 // and with the default of 100 five ordinary names are too many, so that Envoy would not start.
-func (w *writer) runtime(path string) *bootstrapv3.LayeredRuntime {
-	w.note(path, "The list in mutation_rules is one regular expression. The default limit of 100 is too low for a handful of names.")
+func (w *Writer) runtime(path string) *bootstrapv3.LayeredRuntime {
+	w.Note(path, "The list in mutation_rules is one regular expression. The default limit of 100 is too low for a handful of names.")
 	static := &structpb.Struct{Fields: map[string]*structpb.Value{
 		"re2.max_program_size.error_level": structpb.NewNumberValue(maxExpression),
 	}}
@@ -109,11 +109,11 @@ func (w *bootstrapWriter) title(options BootstrapOptions) string {
 	var text strings.Builder
 	text.WriteString("Envoy on both sides of an MCP fan-out, with Bellhop carrying the clients' headers from one side to the other.\n" +
 		"Made from policy " + w.policy.Digest() + " by the command below. The lists of headers follow the policy: after a change of\n" +
-		"the policy run it again.\n\n" + command("bootstrap", options.flags()) + "\n\n" +
+		"the policy run it again.\n\n" + Command("bootstrap", options.flags()) + "\n\n" +
 		"Clients use         http://" + reachable(w.ingress) + "\n" +
 		"The fan-out uses, for its backends:\n")
 	for _, b := range w.backends {
-		fmt.Fprintf(&text, "  %-17s http://%s/%s%s\n", b.name, reachable(w.egress), b.name, b.path)
+		fmt.Fprintf(&text, "  %-17s http://%s/%s%s\n", b.Name, reachable(w.egress), b.Name, b.Path)
 	}
 	return text.String()
 }

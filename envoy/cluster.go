@@ -13,31 +13,32 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
+// The most requests at a time.
 const (
-	maxBellhopRequests = 65536 // each lives for a millisecond
+	MaxBellhopRequests = 65536 // to Bellhop: each lives for a millisecond
 	maxServerRequests  = 16384 // each event stream holds one, and over HTTP/1.1 a connection
 )
 
-// bellhopCluster is where the ext_proc filters find Bellhop.
-func (w *writer) bellhopCluster(path string) *clusterv3.Cluster {
-	w.note(path, "Bellhop.")
+// BellhopCluster is where the ext_proc filters find Bellhop.
+func (w *Writer) BellhopCluster(path string) *clusterv3.Cluster {
+	w.Note(path, "Bellhop.")
 	w.noteBreakers(path)
-	w.note(path+".health_checks", "A Bellhop that stops says so here first, and gets no new requests.")
-	w.note(path+".common_lb_config", "The default lets a Bellhop that is back wait for a second.")
-	w.note(path+".health_checks[0].unhealthy_interval", "One that is back is used soon, for another may go then.")
+	w.Note(path+".health_checks", "A Bellhop that stops says so here first, and gets no new requests.")
+	w.Note(path+".common_lb_config", "The default lets a Bellhop that is back wait for a second.")
+	w.Note(path+".health_checks[0].unhealthy_interval", "One that is back is used soon, for another may go then.")
 	cluster := &clusterv3.Cluster{
 		Name:            bellhopCluster,
 		ConnectTimeout:  durationpb.New(250 * time.Millisecond),
-		LoadAssignment:  assign(bellhopCluster, w.bellhop),
+		LoadAssignment:  assign(bellhopCluster, w.Bellhop),
 		HealthChecks:    []*corev3.HealthCheck{bellhopHealth()},
 		CommonLbConfig:  &clusterv3.Cluster_CommonLbConfig{UpdateMergeWindow: durationpb.New(0)},
-		CircuitBreakers: breakers(maxBellhopRequests),
+		CircuitBreakers: breakers(MaxBellhopRequests),
 		TypedExtensionProtocolOptions: w.protocol(&upstreamv3.HttpProtocolOptions{
 			UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: onlyHTTP2()},
 		}),
 		TransportSocket: w.bellhopTLS(path + ".transport_socket"),
 	}
-	resolve(cluster, slices.ContainsFunc(w.bellhop, endpoint.isName), clusterv3.Cluster_STRICT_DNS)
+	resolve(cluster, slices.ContainsFunc(w.Bellhop, Endpoint.IsName), clusterv3.Cluster_STRICT_DNS)
 	return cluster
 }
 
@@ -66,12 +67,12 @@ func onlyHTTP2() *upstreamv3.HttpProtocolOptions_ExplicitHttpConfig {
 }
 
 // serverCluster is the fan-out, or one backend.
-func (w *bootstrapWriter) serverCluster(path, name string, t target) *clusterv3.Cluster {
+func (w *bootstrapWriter) serverCluster(path, name string, t Target) *clusterv3.Cluster {
 	w.noteBreakers(path)
 	cluster := &clusterv3.Cluster{
 		Name:                          name,
 		ConnectTimeout:                durationpb.New(5 * time.Second),
-		LoadAssignment:                assign(name, []endpoint{{place: t.place}}),
+		LoadAssignment:                assign(name, []Endpoint{{Place: t.Place}}),
 		CircuitBreakers:               breakers(maxServerRequests),
 		TypedExtensionProtocolOptions: w.protocol(serverProtocol(t)),
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
@@ -80,17 +81,17 @@ func (w *bootstrapWriter) serverCluster(path, name string, t target) *clusterv3.
 			KeepaliveProbes:   wrapperspb.UInt32(3),
 		}},
 	}
-	w.note(path+".upstream_connection_options", "Finds out that a server is gone while an event stream is silent.")
-	if t.secure {
+	w.Note(path+".upstream_connection_options", "Finds out that a server is gone while an event stream is silent.")
+	if t.Secure {
 		cluster.TransportSocket = w.serverTLS(path+".transport_socket", t)
 	}
-	resolve(cluster, !t.ip.IsValid(), clusterv3.Cluster_LOGICAL_DNS)
+	resolve(cluster, !t.IP.IsValid(), clusterv3.Cluster_LOGICAL_DNS)
 	return cluster
 }
 
 // serverProtocol lets a TLS server choose HTTP/2. Without TLS there is nothing to choose with.
-func serverProtocol(t target) *upstreamv3.HttpProtocolOptions {
-	if t.secure {
+func serverProtocol(t Target) *upstreamv3.HttpProtocolOptions {
+	if t.Secure {
 		return &upstreamv3.HttpProtocolOptions{UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_AutoConfig{
 			AutoConfig: &upstreamv3.HttpProtocolOptions_AutoHttpConfig{
 				HttpProtocolOptions:  &corev3.Http1ProtocolOptions{},
@@ -105,8 +106,8 @@ func serverProtocol(t target) *upstreamv3.HttpProtocolOptions {
 	}}
 }
 
-func (w *writer) protocol(options *upstreamv3.HttpProtocolOptions) map[string]*anypb.Any {
-	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": w.pack(options)}
+func (w *Writer) protocol(options *upstreamv3.HttpProtocolOptions) map[string]*anypb.Any {
+	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": w.Pack(options)}
 }
 
 // resolve says how the cluster's addresses are found. IP addresses and Unix sockets are there already.
@@ -119,11 +120,11 @@ func resolve(cluster *clusterv3.Cluster, names bool, by clusterv3.Cluster_Discov
 	cluster.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: by}
 }
 
-func assign(cluster string, endpoints []endpoint) *endpointv3.ClusterLoadAssignment {
+func assign(cluster string, endpoints []Endpoint) *endpointv3.ClusterLoadAssignment {
 	var hosts []*endpointv3.LbEndpoint
 	for _, e := range endpoints {
-		address := socketAddress(e.host, e.port)
-		if e.isPipe() {
+		address := socketAddress(e.Host, e.Port)
+		if e.IsPipe() {
 			address = &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: e.pipe}}}
 		}
 		hosts = append(hosts, &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address}}})
@@ -138,6 +139,6 @@ func breakers(most uint32) *clusterv3.CircuitBreakers {
 	}}}
 }
 
-func (w *writer) noteBreakers(path string) {
-	w.note(path+".circuit_breakers", "The defaults are 1024 connections and requests, and 3 retries.")
+func (w *Writer) noteBreakers(path string) {
+	w.Note(path+".circuit_breakers", "The defaults are 1024 connections and requests, and 3 retries.")
 }

@@ -2,13 +2,13 @@ package envoy
 
 import "strings"
 
-// command writes the command line that makes a configuration, a flag a line.
-func command(name string, flags []flag) string {
+// Command writes the command line that makes a configuration, a flag a line.
+func Command(name string, flags []Flag) string {
 	lines := []string{"bellhop envoy " + name}
 	for _, flag := range flags {
-		line := flag.name
-		if flag.value != "" {
-			line += " " + quoteShell(flag.value)
+		line := flag.Name
+		if flag.Value != "" {
+			line += " " + quoteShell(flag.Value)
 		}
 		lines = append(lines, line)
 	}

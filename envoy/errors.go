@@ -9,21 +9,21 @@ import (
 	"unicode/utf8"
 )
 
-// optionErrors gathers all that is wrong with the options, so that one run shows it all.
-type optionErrors []error
+// OptionErrors gathers all that is wrong with the options, so that one run shows it all.
+type OptionErrors []error
 
-// add reports one fault: the flag, its value, what is wrong, and how to fix it.
-func (f *optionErrors) add(flag, value, wrong, hint string) {
+// Add reports one fault: the flag, its value, what is wrong, and how to fix it.
+func (f *OptionErrors) Add(flag, value, wrong, hint string) {
 	if value != "" {
 		flag += " " + withoutSecrets(value)
 	}
 	*f = append(*f, fmt.Errorf("%s: %s; %s", flag, wrong, hint))
 }
 
-// addProblem reports a problem that the parser of the value found, if it found one.
-func (f *optionErrors) addProblem(flag, value string, p *problem) bool {
+// AddProblem reports a problem that the parser of the value found, if it found one.
+func (f *OptionErrors) AddProblem(flag, value string, p *Problem) bool {
 	if p != nil {
-		f.add(flag, value, p.wrong, p.hint)
+		f.Add(flag, value, p.Wrong, p.Hint)
 	}
 	return p != nil
 }
@@ -34,11 +34,11 @@ func withoutSecrets(value string) string {
 	return regexp.MustCompile(`\?.*`).ReplaceAllString(value, "?…")
 }
 
-// join returns all faults as one error, or nil.
-func (f *optionErrors) join() error { return errors.Join(*f...) }
+// Join returns all faults as one error, or nil.
+func (f *OptionErrors) Join() error { return errors.Join(*f...) }
 
-// problem is what a parser finds wrong with a value. It does not know whose value it is.
-type problem struct{ wrong, hint string }
+// Problem is what a parser finds wrong with a value. It does not know whose value it is.
+type Problem struct{ Wrong, Hint string }
 
 // printable reports whether text can stand in a message and in a comment.
 func printable(text string) bool {

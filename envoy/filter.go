@@ -21,21 +21,23 @@ import (
 	"bellhop/policy"
 )
 
-// role is the side of the fan-out on which a filter stands.
-type role string
+// Role is the side of the fan-out on which a filter stands.
+type Role string
 
+// The two sides.
 const (
-	ingress role = "ingress"
-	egress  role = "egress"
+	Ingress Role = "ingress" // clients → fan-out
+	Egress  Role = "egress"  // fan-out → backends
 )
 
-func (r role) filterName() string { return "bellhop." + string(r) }
+// FilterName is the name of the filter of that role.
+func (r Role) FilterName() string { return "bellhop." + string(r) }
 
 // The keys of the gRPC metadata that tells Bellhop where a request is.
 const (
-	roleKey    = "bellhop-role"
-	backendKey = "bellhop-backend"
-	fanoutKey  = "bellhop-fanout"
+	RoleKey    = "bellhop-role"
+	BackendKey = "bellhop-backend"
+	FanoutKey  = "bellhop-fanout"
 	readsKey   = "bellhop-reads"
 	readsMCP   = "mcp"
 )
@@ -43,27 +45,27 @@ const (
 // maxAnswer bounds what Envoy reads from Bellhop: a request has at most 60 KiB of headers.
 const maxAnswer = 128 << 10
 
-// filters stand in the order in which a request passes them, all of them before the router. The path of each follows
+// Filters stand in the order in which a request passes them, all of them before the router. The path of each follows
 // from its place.
-func (w *writer) filters(path func(i int) string, r role) []*hcmv3.HttpFilter {
+func (w *Writer) Filters(path func(i int) string, r Role) []*hcmv3.HttpFilter {
 	var filters []*hcmv3.HttpFilter
-	if w.readMCP {
+	if w.ReadMCP {
 		filters = append(filters, w.mcpFilter(path(0)))
 	}
 	return append(filters, w.filter(path(len(filters)), r))
 }
 
-// within are the paths of the elements of a list.
-func within(list string) func(i int) string {
+// Within are the paths of the elements of a list.
+func Within(list string) func(i int) string {
 	return func(i int) string { return fmt.Sprintf("%s[%d]", list, i) }
 }
 
 // filter is the ext_proc filter of one role.
-func (w *writer) filter(path string, r role) *hcmv3.HttpFilter {
+func (w *Writer) filter(path string, r Role) *hcmv3.HttpFilter {
 	path += ".typed_config"
 	config := &extprocv3.ExternalProcessor{
 		GrpcService:      w.grpcService(path+".grpc_service", r),
-		FailureModeAllow: w.failOpen,
+		FailureModeAllow: w.FailOpen,
 		StatusOnError:    &typev3.HttpStatus{Code: http.StatusServiceUnavailable},
 		// The modes of trailers are left to their default, which is SKIP: written out, they keep Envoy from taking the
 		// override of a response for the one in allowed_override_modes (measured with Envoy 1.40).
@@ -76,41 +78,41 @@ func (w *writer) filter(path string, r role) *hcmv3.HttpFilter {
 		RouteCacheAction: extprocv3.ExternalProcessor_RETAIN,
 	}
 	footprint := w.atIngress
-	if r == egress {
+	if r == Egress {
 		footprint = w.atEgress
 		config.RequestAttributes = []string{"xds.cluster_name"}
 	}
-	if r == ingress && w.responses {
+	if r == Ingress && w.responses {
 		// Exactly this entry: Envoy compares it with what Bellhop asks for as a whole, and ignores silently what differs.
 		config.AllowModeOverride = true
 		config.AllowedOverrideModes = []*extprocv3.ProcessingMode{{ResponseHeaderMode: extprocv3.ProcessingMode_SEND}}
-		w.note(path+".allow_mode_override", "Bellhop may ask for the headers of a response: that to the first request of a session names the session,",
+		w.Note(path+".allow_mode_override", "Bellhop may ask for the headers of a response: that to the first request of a session names the session,",
 			"and that to its last one says that it has ended.")
 	}
 	config.MetadataOptions = w.metadataOptions(path+".metadata_options", r)
 	config.ForwardRules = forwardRules(footprint)
 	config.MutationRules = mutationRules(footprint)
 	w.noteFilter(path, r)
-	return &hcmv3.HttpFilter{Name: r.filterName(), ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.pack(config)}}
+	return &hcmv3.HttpFilter{Name: r.FilterName(), ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.Pack(config)}}
 }
 
-func (w *writer) noteFilter(path string, r role) {
-	w.note(path+".processing_mode", "Only the headers of requests. Bodies and responses never reach Bellhop.")
-	w.note(path+".message_timeout", "The default of 0.2 s includes the time to connect.")
-	w.note(path+".mutation_rules", "From the policy: Bellhop may change these headers and no others, whatever it answers.",
+func (w *Writer) noteFilter(path string, r Role) {
+	w.Note(path+".processing_mode", "Only the headers of requests. Bodies and responses never reach Bellhop.")
+	w.Note(path+".message_timeout", "The default of 0.2 s includes the time to connect.")
+	w.Note(path+".mutation_rules", "From the policy: Bellhop may change these headers and no others, whatever it answers.",
 		"content-type is that of its error messages to the client.")
-	w.note(path+".forward_rules", "From the policy: Bellhop is shown these headers and no others, not even the path.")
-	w.note(path+".route_cache_action", "The route, and with it the backend, was chosen before Bellhop: no header can change it.")
-	if !w.failOpen {
-		w.note(path+".status_on_error", "Fail closed (failure_mode_allow is false by default): when Bellhop cannot answer, the client gets",
+	w.Note(path+".forward_rules", "From the policy: Bellhop is shown these headers and no others, not even the path.")
+	w.Note(path+".route_cache_action", "The route, and with it the backend, was chosen before Bellhop: no header can change it.")
+	if !w.FailOpen {
+		w.Note(path+".status_on_error", "Fail closed (failure_mode_allow is false by default): when Bellhop cannot answer, the client gets",
 			"this status, and nothing passes unprocessed.")
 		return
 	}
 	risk := "the clients' hidden headers reach the fan-out in the clear, and a ticket that a client made up gets through."
-	if r == egress {
+	if r == Egress {
 		risk = "requests go out without the clients' headers, and the ticket reaches the backend."
 	}
-	w.note(path+".failure_mode_allow", "WARNING, --fail-open: while Bellhop is down or slow,", risk, "Take it out to answer 503 instead.")
+	w.Note(path+".failure_mode_allow", "WARNING, --fail-open: while Bellhop is down or slow,", risk, "Take it out to answer 503 instead.")
 }
 
 // forwardRules lets Bellhop see the headers that it has to read.
@@ -181,11 +183,11 @@ func exactly(text string) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: text}}
 }
 
-func (w *writer) grpcService(path string, r role) *corev3.GrpcService {
-	w.note(path+".initial_metadata", "Tells Bellhop its role. A client cannot set it: it is not a header.")
+func (w *Writer) grpcService(path string, r Role) *corev3.GrpcService {
+	w.Note(path+".initial_metadata", "Tells Bellhop its role. A client cannot set it: it is not a header.")
 	return &corev3.GrpcService{
 		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-			ClusterName: w.cluster, Authority: w.authority, MaxReceiveMessageLength: wrapperspb.UInt32(maxAnswer),
+			ClusterName: w.Cluster, Authority: w.Authority, MaxReceiveMessageLength: wrapperspb.UInt32(maxAnswer),
 		}},
 		InitialMetadata: w.who(r),
 		RetryPolicy:     w.retryPolicy(path + ".retry_policy"),
@@ -193,21 +195,21 @@ func (w *writer) grpcService(path string, r role) *corev3.GrpcService {
 }
 
 // who tells Bellhop which filter it is that asks.
-func (w *writer) who(r role) []*corev3.HeaderValue {
-	tell := []string{roleKey, string(r)}
-	if w.fanoutName != "" {
-		tell = append(tell, fanoutKey, w.fanoutName)
+func (w *Writer) who(r Role) []*corev3.HeaderValue {
+	tell := []string{RoleKey, string(r)}
+	if w.FanoutName != "" {
+		tell = append(tell, FanoutKey, w.FanoutName)
 	}
-	if w.readMCP {
+	if w.ReadMCP {
 		tell = append(tell, readsKey, readsMCP)
 	}
-	return metadata(tell...)
+	return Metadata(tell...)
 }
 
 // retryPolicy bridges the restart of a Bellhop.
-func (w *writer) retryPolicy(path string) *corev3.RetryPolicy {
+func (w *Writer) retryPolicy(path string) *corev3.RetryPolicy {
 	const retries = 3
-	w.note(path+".retry_back_off", "A restart of Bellhop is not noticed. The default of 1 s would outlast message_timeout.")
+	w.Note(path+".retry_back_off", "A restart of Bellhop is not noticed. The default of 1 s would outlast message_timeout.")
 	retry := &corev3.RetryPolicy{
 		RetryBackOff: &corev3.BackoffStrategy{
 			BaseInterval: durationpb.New(5 * time.Millisecond),
@@ -217,18 +219,18 @@ func (w *writer) retryPolicy(path string) *corev3.RetryPolicy {
 		RetryOn:    "connect-failure,refused-stream,unavailable,reset",
 	}
 	if w.replicated() {
-		w.note(path+".retry_host_predicate", "Each retry goes to another Bellhop.")
+		w.Note(path+".retry_host_predicate", "Each retry goes to another Bellhop.")
 		retry.RetryHostPredicate = []*corev3.RetryPolicy_RetryHostPredicate{{
 			Name:       "envoy.retry_host_predicates.previous_hosts",
-			ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: w.pack(&previoushostsv3.PreviousHostsPredicate{})},
+			ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: w.Pack(&previoushostsv3.PreviousHostsPredicate{})},
 		}}
 		retry.HostSelectionRetryMaxAttempts = retries
 	}
 	return retry
 }
 
-// metadata makes gRPC metadata of keys and values in turn.
-func metadata(pairs ...string) []*corev3.HeaderValue {
+// Metadata makes gRPC metadata of keys and values in turn.
+func Metadata(pairs ...string) []*corev3.HeaderValue {
 	var all []*corev3.HeaderValue
 	for i := 0; i+1 < len(pairs); i += 2 {
 		all = append(all, &corev3.HeaderValue{Key: pairs[i], Value: pairs[i+1]})

@@ -15,66 +15,66 @@ import (
 // fault a line.
 func Filters(p *policy.Policy, options FilterOptions) ([]byte, error) {
 	options = options.withDefaults()
-	var f optionErrors
-	f.unprintable(options.flags())
-	w := newWriter(newProcessing(&f, options, p))
-	if err := f.join(); err != nil {
+	var f OptionErrors
+	f.Unprintable(options.flags())
+	w := NewWriter(NewProcessing(&f, options, p))
+	if err := f.Join(); err != nil {
 		return nil, err
 	}
 	document := w.pieces()
-	if err := w.errs.join(); err != nil {
+	if err := w.Errs.Join(); err != nil {
 		return nil, fmt.Errorf("write Envoy's filters: %w (a fault of Bellhop's, please report it)", err)
 	}
-	body, err := write(document, w.notes)
+	body, err := Write(document, w.Notes)
 	if err != nil {
 		return nil, err
 	}
-	return append(headed(w.filtersTitle(p, options)), body...), nil
+	return append(Headed(w.filtersTitle(p, options)), body...), nil
 }
 
-func (w *writer) pieces() yaml.MapSlice {
+func (w *Writer) pieces() yaml.MapSlice {
 	const ingressList, egressList = "ingress_http_filters", "egress_http_filters"
-	w.note("$."+ingressList, "Into http_filters of the listener that clients use, in front of the router and behind what authenticates",
+	w.Note("$."+ingressList, "Into http_filters of the listener that clients use, in front of the router and behind what authenticates",
 		"and authorises clients. Its generate_request_id has to be false where the policy lists x-request-id.")
-	w.note("$."+egressList, "Into http_filters of the listener through which the fan-out reaches its backends, in front of the router.",
+	w.Note("$."+egressList, "Into http_filters of the listener through which the fan-out reaches its backends, in front of the router.",
 		"Bellhop takes the backend from the name of the cluster, as the policy's clusters: say it.")
-	w.note("$.clusters", "Into static_resources.")
+	w.Note("$.clusters", "Into static_resources.")
 	pieces := yaml.MapSlice{
-		{Key: ingressList, Value: forest(w, w.filters(within("$."+ingressList), ingress))},
-		{Key: egressList, Value: forest(w, w.filters(within("$."+egressList), egress))},
-		{Key: "clusters", Value: []any{w.tree(w.bellhopCluster("$.clusters[0]"))}},
+		{Key: ingressList, Value: forest(w, w.Filters(Within("$."+ingressList), Ingress))},
+		{Key: egressList, Value: forest(w, w.Filters(Within("$."+egressList), Egress))},
+		{Key: "clusters", Value: []any{w.Tree(w.BellhopCluster("$.clusters[0]"))}},
 	}
 	const logList = "ingress_access_log"
-	if logs := w.accessLogs(within("$."+logList), ingress); logs != nil {
-		w.note("$."+logList, "Into access_log of the listener that clients use, beside http_filters.")
+	if logs := w.AccessLogs(Within("$."+logList), Ingress); logs != nil {
+		w.Note("$."+logList, "Into access_log of the listener that clients use, beside http_filters.")
 		pieces = append(pieces, yaml.MapItem{Key: logList, Value: forest(w, logs)})
 	}
-	return append(pieces, yaml.MapItem{Key: "layered_runtime", Value: w.tree(w.runtime("$.layered_runtime"))})
+	return append(pieces, yaml.MapItem{Key: "layered_runtime", Value: w.Tree(w.runtime("$.layered_runtime"))})
 }
 
 // forest is the trees of several messages.
-func forest[M proto.Message](w *writer, messages []M) []any {
+func forest[M proto.Message](w *Writer, messages []M) []any {
 	trees := make([]any, len(messages))
 	for i, m := range messages {
-		trees[i] = w.tree(m)
+		trees[i] = w.Tree(m)
 	}
 	return trees
 }
 
-// tree checks a message, if it can tell whether it is sound, and gives it as the values that YAML knows.
-func (w *writer) tree(m proto.Message) any {
+// Tree checks a message, if it can tell whether it is sound, and gives it as the values that YAML knows.
+func (w *Writer) Tree(m proto.Message) any {
 	if sound, ok := m.(message); ok {
 		w.check(sound)
 	}
-	made, err := tree(m)
+	made, err := Tree(m)
 	if err != nil {
-		w.errs = append(w.errs, err)
+		w.Errs = append(w.Errs, err)
 	}
 	return made
 }
 
-func (w *writer) filtersTitle(p *policy.Policy, options FilterOptions) string {
+func (w *Writer) filtersTitle(p *policy.Policy, options FilterOptions) string {
 	return "What an Envoy that you have already needs for Bellhop. Paste each part where its comment says.\n" +
 		"Made from policy " + p.Digest() + " by the command below. The lists of headers follow the policy: after a change of\n" +
-		"the policy run it again.\n\n" + command("filters", options.flags()) + "\n"
+		"the policy run it again.\n\n" + Command("filters", options.flags()) + "\n"
 }

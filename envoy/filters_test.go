@@ -131,10 +131,10 @@ func paste(t *testing.T, pieces []byte, free []string, server string) []byte {
 		return strings.TrimSpace(string(out))
 	}
 	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-	endpoint := func(name string) any {
+	Endpoint := func(name string) any {
 		var cluster any
 		host := `{socket_address: {address: 127.0.0.1, port_value: ` + port(server) + `}}`
-		text := `{name: ` + name + `, load_assignment: {cluster_name: ` + name + `, endpoints: [{lb_endpoints: [{endpoint: {address: ` + host + `}}]}]}}`
+		text := `{name: ` + name + `, load_assignment: {cluster_name: ` + name + `, endpoints: [{lb_endpoints: [{Endpoint: {address: ` + host + `}}]}]}}`
 		if err := yaml.Unmarshal([]byte(text), &cluster); err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func paste(t *testing.T, pieces []byte, free []string, server string) []byte {
 		"INGRESS-LOG", flow(append([]any{}, piece.Log...)), "INGRESS-FILTERS", flow(append(piece.Ingress, router)), "EGRESS-FILTERS", flow(append(piece.Egress, router)),
 		"INGRESS", port(free[0]), "EGRESS", port(free[1]),
 	).Replace(existing)
-	text += "  clusters: " + flow(append(piece.Clusters, endpoint("my-fanout"), endpoint("mcp-a"))) + "\n"
+	text += "  clusters: " + flow(append(piece.Clusters, Endpoint("my-fanout"), Endpoint("mcp-a"))) + "\n"
 	text += `overload_manager: {resource_monitors: [{name: envoy.resource_monitors.global_downstream_max_connections, typed_config: {` +
 		`"@type": type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, max_active_downstream_connections: 1000}}]}` + "\n"
 	text += "layered_runtime: " + flow(piece.Runtime) + "\n"
@@ -175,7 +175,7 @@ func TestTheNamespaceNamesTheFanout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mesh := read(t, istioExamples+"mesh/istio.yaml")
+	mesh := read(t, "../deploy/istio/mesh/istio.yaml")
 	value := `value: "%ENVIRONMENT(POD_NAMESPACE)%"`
 	if !strings.Contains(mesh, "- key: bellhop-fanout\n                  "+value) {
 		t.Fatalf("the mesh-wide example names fan-outs in another way")

@@ -24,15 +24,15 @@ const (
 const managerPath = ".filter_chains[0].filters[0].typed_config"
 
 func (w *bootstrapWriter) ingressListener(path string) *listenerv3.Listener {
-	w.note(path, "Clients → fan-out. Bellhop takes the clients' headers off and puts a ticket in their place.")
+	w.Note(path, "Clients → fan-out. Bellhop takes the clients' headers off and puts a ticket in their place.")
 	path += managerPath
-	manager := w.manager(path, ingress)
+	manager := w.manager(path, Ingress)
 	manager.UseRemoteAddress = wrapperspb.Bool(true)
 	manager.PreserveExternalRequestId = true
-	w.note(path+".use_remote_address", "Clients are not trusted: what they say about where they come from is not passed on as it is.")
-	w.note(path+".preserve_external_request_id", "A client's x-request-id stays the client's, also when you switch generate_request_id on for tracing.")
+	w.Note(path+".use_remote_address", "Clients are not trusted: what they say about where they come from is not passed on as it is.")
+	w.Note(path+".preserve_external_request_id", "A client's x-request-id stays the client's, also when you switch generate_request_id on for tracing.")
 	manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: w.ingressRoutes(path + ".route_config")}
-	return w.listener(ingress, w.ingress, manager)
+	return w.listener(Ingress, w.ingress, manager)
 }
 
 func (w *bootstrapWriter) egressListener(path string) *listenerv3.Listener {
@@ -40,25 +40,25 @@ func (w *bootstrapWriter) egressListener(path string) *listenerv3.Listener {
 	if !w.egress.Addr().IsLoopback() {
 		lines = append(lines, "WARNING: this listens beyond this machine, and "+egressRisk+".", "Let only the fan-out reach it.")
 	}
-	w.note(path, lines...)
+	w.Note(path, lines...)
 	path += managerPath
-	manager := w.manager(path, egress)
+	manager := w.manager(path, Egress)
 	manager.UseRemoteAddress = wrapperspb.Bool(false)
 	manager.SkipXffAppend = true
-	w.note(path+".use_remote_address", "Nothing is added on the way: a backend sees the fan-out's request and the headers that Bellhop sets.")
+	w.Note(path+".use_remote_address", "Nothing is added on the way: a backend sees the fan-out's request and the headers that Bellhop sets.")
 	manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: w.egressRoutes(path + ".route_config")}
-	return w.listener(egress, w.egress, manager)
+	return w.listener(Egress, w.egress, manager)
 }
 
 // manager is what both sides have in common.
-func (w *bootstrapWriter) manager(path string, r role) *hcmv3.HttpConnectionManager {
-	w.note(path+".common_http_protocol_options", "Room for the headers that Bellhop adds: the default of 100 would refuse a request that comes near it on its own.")
-	w.note(path+".stream_idle_timeout", "An MCP event stream may be silent for hours.")
-	w.note(path+".generate_request_id", "An ID made here would look like one that the client sent, and be new for every request.")
-	w.note(path+".scheme_header_transformation", "A server behind https is told https, although Envoy was spoken to over http.")
+func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionManager {
+	w.Note(path+".common_http_protocol_options", "Room for the headers that Bellhop adds: the default of 100 would refuse a request that comes near it on its own.")
+	w.Note(path+".stream_idle_timeout", "An MCP event stream may be silent for hours.")
+	w.Note(path+".generate_request_id", "An ID made here would look like one that the client sent, and be new for every request.")
+	w.Note(path+".scheme_header_transformation", "A server behind https is told https, although Envoy was spoken to over http.")
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:                 string(r),
-		HttpFilters:                append(w.filters(within(path+".http_filters"), r), w.router()),
+		HttpFilters:                append(w.Filters(Within(path+".http_filters"), r), w.router()),
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{MatchUpstream: true},
 		CommonHttpProtocolOptions:  &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(maxRequestHeaders)},
@@ -66,29 +66,29 @@ func (w *bootstrapWriter) manager(path string, r role) *hcmv3.HttpConnectionMana
 		StreamIdleTimeout:          durationpb.New(0),
 		RequestHeadersTimeout:      durationpb.New(10 * time.Second),
 		GenerateRequestId:          wrapperspb.Bool(false),
-		AccessLog:                  w.accessLogs(within(path+".access_log"), r),
+		AccessLog:                  w.AccessLogs(Within(path+".access_log"), r),
 	}
 }
 
 func (w *bootstrapWriter) router() *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{
 		Name:       "envoy.filters.http.router",
-		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.pack(&routerv3.Router{SuppressEnvoyHeaders: true})},
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.Pack(&routerv3.Router{SuppressEnvoyHeaders: true})},
 	}
 }
 
-func (w *bootstrapWriter) listener(r role, address netip.AddrPort, manager *hcmv3.HttpConnectionManager) *listenerv3.Listener {
+func (w *bootstrapWriter) listener(r Role, address netip.AddrPort, manager *hcmv3.HttpConnectionManager) *listenerv3.Listener {
 	return &listenerv3.Listener{
 		Name:    string(r),
 		Address: socketAddress(address.Addr().String(), address.Port()),
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name:       "envoy.filters.network.http_connection_manager",
-			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: w.pack(manager)},
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: w.Pack(manager)},
 		}}}},
 	}
 }
 
-func routeTable(r role, host *routev3.VirtualHost) *routev3.RouteConfiguration {
+func routeTable(r Role, host *routev3.VirtualHost) *routev3.RouteConfiguration {
 	host.Name, host.Domains = string(r), []string{"*"}
 	return &routev3.RouteConfiguration{Name: string(r), VirtualHosts: []*routev3.VirtualHost{host}}
 }

@@ -26,9 +26,9 @@ func (o FilterOptions) withDefaults() FilterOptions {
 	return o
 }
 
-func (o FilterOptions) flags() []flag {
-	var all flags
-	all.add("--policy", o.PolicyFile)
+func (o FilterOptions) flags() []Flag {
+	var all Flags
+	all.Add("--policy", o.PolicyFile)
 	all.addProcessing(o)
 	return all
 }
@@ -53,47 +53,48 @@ func (o BootstrapOptions) withDefaults() BootstrapOptions {
 	return o
 }
 
-// flag is one flag with its value.
-type flag struct{ name, value string }
+// Flag is one flag with its value.
+type Flag struct{ Name, Value string }
 
-// flags is what was given, in the order in which the documentation shows it.
-type flags []flag
+// Flags is what was given, in the order in which the documentation shows it.
+type Flags []Flag
 
-// add adds a flag with each of the values that is there.
-func (f *flags) add(name string, values ...string) {
+// Add adds a flag with each of the values that is there.
+func (f *Flags) Add(name string, values ...string) {
 	for _, value := range values {
 		if value != "" {
-			*f = append(*f, flag{name, value})
+			*f = append(*f, Flag{name, value})
 		}
 	}
 }
 
-func (f *flags) addIf(given bool, name string) {
+// AddIf adds a flag without a value, if it was given.
+func (f *Flags) AddIf(given bool, name string) {
 	if given {
-		*f = append(*f, flag{name: name})
+		*f = append(*f, Flag{Name: name})
 	}
 }
 
 // addProcessing adds the flags that all forms have, but for the policy's.
-func (f *flags) addProcessing(o FilterOptions) {
-	f.add("--bellhop", o.Bellhop...)
-	f.add("--bellhop-ca", o.BellhopCA)
-	f.add("--bellhop-cert", o.BellhopCert)
-	f.add("--bellhop-key", o.BellhopKey)
-	f.addIf(o.ReadMCP, "--read-mcp")
-	f.addIf(o.FailOpen, "--fail-open")
+func (f *Flags) addProcessing(o FilterOptions) {
+	f.Add("--bellhop", o.Bellhop...)
+	f.Add("--bellhop-ca", o.BellhopCA)
+	f.Add("--bellhop-cert", o.BellhopCert)
+	f.Add("--bellhop-key", o.BellhopKey)
+	f.AddIf(o.ReadMCP, "--read-mcp")
+	f.AddIf(o.FailOpen, "--fail-open")
 }
 
-func (o BootstrapOptions) flags() []flag {
-	var all flags
-	all.add("--policy", o.PolicyFile)
-	all.add("--ingress", o.Ingress)
-	all.add("--fanout", o.Fanout)
-	all.add("--egress", o.Egress)
-	all.add("--backend", o.Backends...)
-	all.add("--envoy-admin", o.Admin)
+func (o BootstrapOptions) flags() []Flag {
+	var all Flags
+	all.Add("--policy", o.PolicyFile)
+	all.Add("--ingress", o.Ingress)
+	all.Add("--fanout", o.Fanout)
+	all.Add("--egress", o.Egress)
+	all.Add("--backend", o.Backends...)
+	all.Add("--envoy-admin", o.Admin)
 	if o.TrustedCA != DefaultTrustedCA {
-		all.add("--trusted-ca", o.TrustedCA)
+		all.Add("--trusted-ca", o.TrustedCA)
 	}
 	all.addProcessing(o.FilterOptions)
 	return all

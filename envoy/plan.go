@@ -16,45 +16,46 @@ const (
 
 // plan is the options, read and found to be sound.
 type plan struct {
-	processing
+	Processing
 	policy    *policy.Policy
 	ingress   netip.AddrPort
 	egress    netip.AddrPort
 	admin     netip.AddrPort // not valid: none
-	fanout    target
-	backends  []backend
+	fanout    Target
+	backends  []Backend
 	trustedCA string
 }
 
-// backend is one MCP server behind the fan-out.
-type backend struct {
-	target
-	name    string
+// Backend is one MCP server behind the fan-out.
+type Backend struct {
+	Target
+	Name    string
 	cluster string
 }
 
 // newPlan reads the options, or returns all that is wrong with them.
 func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
-	var f optionErrors
-	f.unprintable(options.flags())
-	made := &plan{policy: p, trustedCA: options.TrustedCA, processing: newProcessing(&f, options.FilterOptions, p)}
+	var f OptionErrors
+	f.Unprintable(options.flags())
+	made := &plan{policy: p, trustedCA: options.TrustedCA, Processing: NewProcessing(&f, options.FilterOptions, p)}
 	made.listeners(&f, options)
 	made.readFanout(&f, options.Fanout)
 	made.readBackends(&f, options.Backends)
 	made.distinctClusters(&f)
 	made.loops(&f, options)
-	return made, f.join()
+	return made, f.Join()
 }
 
-func (f *optionErrors) unprintable(flags []flag) {
+// Unprintable reports the flags whose values cannot stand in a message or a comment.
+func (f *OptionErrors) Unprintable(flags []Flag) {
 	for _, flag := range flags {
-		if !printable(flag.value) {
-			f.add(flag.name, "", "holds a control character, or is not UTF-8", "write it again, by hand")
+		if !printable(flag.Value) {
+			f.Add(flag.Name, "", "holds a control character, or is not UTF-8", "write it again, by hand")
 		}
 	}
 }
 
-func (p *plan) listeners(f *optionErrors, options BootstrapOptions) {
+func (p *plan) listeners(f *OptionErrors, options BootstrapOptions) {
 	p.ingress = f.listen("--ingress", options.Ingress, "127.0.0.1:8080")
 	p.egress = f.listen("--egress", options.Egress, "127.0.0.1:8081")
 	if options.Admin != "" {
@@ -62,69 +63,69 @@ func (p *plan) listeners(f *optionErrors, options BootstrapOptions) {
 	}
 	const hint = "give it another port"
 	if p.ingress.IsValid() && overlap(p.ingress, p.egress) {
-		f.add("--egress", options.Egress, "is taken by --ingress "+options.Ingress, hint)
+		f.Add("--egress", options.Egress, "is taken by --ingress "+options.Ingress, hint)
 	}
 	for _, other := range []netip.AddrPort{p.ingress, p.egress} {
 		if p.admin.IsValid() && overlap(p.admin, other) {
-			f.add("--envoy-admin", options.Admin, "is taken by another listener, "+other.String(), hint)
+			f.Add("--envoy-admin", options.Admin, "is taken by another listener, "+other.String(), hint)
 		}
 	}
 }
 
-func (f *optionErrors) listen(name, value, example string) netip.AddrPort {
+func (f *OptionErrors) listen(name, value, example string) netip.AddrPort {
 	if value == "" {
-		f.add(name, "", "is missing", "add "+name+" "+example)
+		f.Add(name, "", "is missing", "add "+name+" "+example)
 		return netip.AddrPort{}
 	}
 	address, problem := parseListen(value)
-	f.addProblem(name, value, problem)
+	f.AddProblem(name, value, problem)
 	return address
 }
 
-func (p *plan) readFanout(f *optionErrors, value string) {
+func (p *plan) readFanout(f *OptionErrors, value string) {
 	if value == "" {
-		f.add("--fanout", "", "is missing", "add --fanout http://127.0.0.1:4483")
+		f.Add("--fanout", "", "is missing", "add --fanout http://127.0.0.1:4483")
 		return
 	}
-	read, problem := parseTarget(value)
-	if f.addProblem("--fanout", value, problem) {
+	read, problem := ParseTarget(value)
+	if f.AddProblem("--fanout", value, problem) {
 		return
 	}
-	if read.path != "" {
-		f.add("--fanout", value, "has a path", "take the path out; a client's own path goes through as it is")
+	if read.Path != "" {
+		f.Add("--fanout", value, "has a path", "take the path out; a client's own path goes through as it is")
 	}
 	p.fanout = read
 }
 
-func (p *plan) readBackends(f *optionErrors, values []string) {
+func (p *plan) readBackends(f *OptionErrors, values []string) {
 	if len(values) == 0 {
-		f.add("--backend", "", "is missing", "add --backend NAME=URL for each MCP server behind the fan-out")
+		f.Add("--backend", "", "is missing", "add --backend NAME=URL for each MCP server behind the fan-out")
 	}
 	for _, value := range values {
 		name, text, ok := strings.Cut(value, "=")
 		if !ok {
-			f.add("--backend", value, "has no =", "write it like a=http://127.0.0.1:9001/mcp")
+			f.Add("--backend", value, "has no =", "write it like a=http://127.0.0.1:9001/mcp")
 			continue
 		}
-		read, problem := parseTarget(text)
-		if f.addProblem("--backend", value, problem) || p.badName(f, value, name) {
+		read, problem := ParseTarget(text)
+		if f.AddProblem("--backend", value, problem) || p.badName(f, value, name) {
 			continue
 		}
-		p.backends = append(p.backends, backend{target: read, name: name, cluster: p.clusterOf(name)})
+		p.backends = append(p.backends, Backend{Target: read, Name: name, cluster: p.clusterOf(name)})
 	}
 }
 
 // badName reports a name that cannot be a backend's, or that the policy does not know.
-func (p *plan) badName(f *optionErrors, value, name string) bool {
+func (p *plan) badName(f *OptionErrors, value, name string) bool {
 	declared := p.policy.Backends()
 	known := slices.ContainsFunc(declared, func(b policy.Backend) bool { return b.Name == name })
 	switch {
 	case !policy.ValidLabel(name):
-		f.add("--backend", value, "has a name that cannot be used", "begin with a letter or digit; use at most 63 letters, digits, '.', '_' and '-'")
-	case slices.ContainsFunc(p.backends, func(b backend) bool { return b.name == name }):
-		f.add("--backend", value, "names "+name+" a second time", "keep one of the two, or give one another name")
+		f.Add("--backend", value, "has a name that cannot be used", "begin with a letter or digit; use at most 63 letters, digits, '.', '_' and '-'")
+	case slices.ContainsFunc(p.backends, func(b Backend) bool { return b.Name == name }):
+		f.Add("--backend", value, "names "+name+" a second time", "keep one of the two, or give one another name")
 	case !p.policy.Open() && !known:
-		f.add("--backend", value, "is not declared in the policy", "declare it under backends:, or use a declared name ("+names(declared)+")")
+		f.Add("--backend", value, "is not declared in the policy", "declare it under backends:, or use a declared name ("+names(declared)+")")
 	default:
 		return false
 	}
@@ -151,32 +152,32 @@ func (p *plan) clusterOf(name string) string {
 }
 
 // distinctClusters finds a cluster name from the policy that cannot be used here.
-func (p *plan) distinctClusters(f *optionErrors) {
+func (p *plan) distinctClusters(f *OptionErrors) {
 	taken := map[string]string{bellhopCluster: "Bellhop itself", fanoutCluster: "the fan-out"}
 	for _, b := range p.backends {
-		flag := "--backend " + b.name
-		hint := "put another name first in backends." + b.name + ".clusters of the policy"
+		flag := "--backend " + b.Name
+		hint := "put another name first in backends." + b.Name + ".clusters of the policy"
 		if !printable(b.cluster) {
-			f.add(flag, "", "the policy's name for its cluster holds a control character, or is not UTF-8", hint)
+			f.Add(flag, "", "the policy's name for its cluster holds a control character, or is not UTF-8", hint)
 		} else if owner, ok := taken[b.cluster]; ok {
-			f.add(flag, "", "its cluster would be called "+b.cluster+", as that of "+owner, hint)
+			f.Add(flag, "", "its cluster would be called "+b.cluster+", as that of "+owner, hint)
 		}
-		taken[b.cluster] = "backend " + b.name
+		taken[b.cluster] = "backend " + b.Name
 	}
 }
 
 // loops finds a server that is one of Envoy's own listeners: each request would come back for ever.
-func (p *plan) loops(f *optionErrors, options BootstrapOptions) {
-	check := func(flag, value string, t target) {
+func (p *plan) loops(f *OptionErrors, options BootstrapOptions) {
+	check := func(flag, value string, t Target) {
 		for _, own := range []netip.AddrPort{p.ingress, p.egress} {
-			here := own.Addr() == t.ip || (own.Addr().IsUnspecified() || own.Addr().IsLoopback()) && t.loopback()
-			if own.IsValid() && own.Port() == t.port && here {
-				f.add(flag, value, "is a listener of this Envoy", "write the address of the server itself")
+			here := own.Addr() == t.IP || (own.Addr().IsUnspecified() || own.Addr().IsLoopback()) && t.loopback()
+			if own.IsValid() && own.Port() == t.Port && here {
+				f.Add(flag, value, "is a listener of this Envoy", "write the address of the server itself")
 			}
 		}
 	}
 	check("--fanout", options.Fanout, p.fanout)
 	for _, b := range p.backends {
-		check("--backend", b.name, b.target)
+		check("--backend", b.Name, b.Target)
 	}
 }

@@ -7,46 +7,46 @@ import (
 	"bellhop/policy"
 )
 
-// processing is what the filters of both roles have in common: where Bellhop is, and what they have to allow it.
-type processing struct {
-	cluster   string // of Bellhop
-	authority string // by which Bellhop is asked
-	bellhop   []endpoint
+// Processing is what the filters of both roles have in common: where Bellhop is, and what they have to allow it.
+type Processing struct {
+	Cluster   string // of Bellhop
+	Authority string // by which Bellhop is asked
+	Bellhop   []Endpoint
 	identity  *identity // nil: Bellhop is spoken to in the clear, or something else takes care of that
 
-	fanoutName string // empty: the filters name none
+	FanoutName string // empty: the filters name none
 	atIngress  policy.Footprint
 	atEgress   policy.Footprint
 	sessions   bool // Bellhop keeps headers for sessions
 	responses  bool // Bellhop may ask for the headers of a response
-	failOpen   bool
-	readMCP    bool
+	FailOpen   bool
+	ReadMCP    bool
 }
 
 // identity is the files with which Envoy and Bellhop know one another.
 type identity struct{ ca, cert, key string }
 
-// newProcessing reads what all forms have in common. The filters allow what any of the policies needs.
-func newProcessing(f *optionErrors, options FilterOptions, policies ...*policy.Policy) processing {
-	made := processing{cluster: bellhopCluster, authority: bellhopCluster, failOpen: options.FailOpen, readMCP: options.ReadMCP}
+// NewProcessing reads what all forms have in common. The filters allow what any of the policies needs.
+func NewProcessing(f *OptionErrors, options FilterOptions, policies ...*policy.Policy) Processing {
+	made := Processing{Cluster: bellhopCluster, Authority: bellhopCluster, FailOpen: options.FailOpen, ReadMCP: options.ReadMCP}
 	made.readBellhop(f, options)
 	for _, p := range policies {
 		made.allow(p)
 		made.openWithIdentity(f, p)
 	}
 	if len(policies) == 1 {
-		made.fanoutName = policies[0].Fanout()
+		made.FanoutName = policies[0].Fanout()
 	}
 	return made
 }
 
 // allow adds what a policy needs.
-func (p *processing) allow(one *policy.Policy) {
+func (p *Processing) allow(one *policy.Policy) {
 	p.atIngress = union(p.atIngress, one.IngressFootprint())
 	p.atEgress = union(p.atEgress, one.EgressFootprint())
 	p.sessions = p.sessions || one.KeepsSessions()
 	p.responses = p.responses || one.KeepsSessions() || one.Explains()
-	p.readMCP = p.readMCP || one.NeedsOperation()
+	p.ReadMCP = p.ReadMCP || one.NeedsOperation()
 }
 
 func union(a, b policy.Footprint) policy.Footprint {
@@ -62,56 +62,59 @@ func appendNew(names, more []string) []string {
 	return names
 }
 
-func (p *processing) readBellhop(f *optionErrors, options FilterOptions) {
+func (p *Processing) readBellhop(f *OptionErrors, options FilterOptions) {
 	p.readIdentity(f, options)
 	for i, value := range options.Bellhop {
-		read, problem := parseEndpoint(value)
-		if f.addProblem("--bellhop", value, problem) {
+		read, problem := ParseEndpoint(value)
+		if f.AddProblem("--bellhop", value, problem) {
 			continue
 		}
 		switch {
 		case slices.Contains(options.Bellhop[:i], value):
-			f.add("--bellhop", value, "stands twice", "keep one of the two")
+			f.Add("--bellhop", value, "stands twice", "keep one of the two")
 		case read.pipe != "" && p.identity != nil:
-			f.add("--bellhop", value, "is a Unix socket, which has no TLS", "take out the --bellhop-ca, --bellhop-cert and --bellhop-key, or give HOST:PORT")
+			f.Add("--bellhop", value, "is a Unix socket, which has no TLS", "take out the --bellhop-ca, --bellhop-cert and --bellhop-key, or give HOST:PORT")
 		case read.pipe == "" && !read.loopback() && p.identity == nil:
-			f.add("--bellhop", value, "is beyond this machine, where Bellhop demands mutual TLS",
+			f.Add("--bellhop", value, "is beyond this machine, where Bellhop demands mutual TLS",
 				"add --bellhop-ca, --bellhop-cert and --bellhop-key, or use a Unix socket")
 		}
-		p.bellhop = append(p.bellhop, read)
+		p.Bellhop = append(p.Bellhop, read)
 	}
-	if slices.ContainsFunc(p.bellhop, endpoint.isPipe) && slices.ContainsFunc(p.bellhop, endpoint.isName) {
-		f.add("--bellhop", strings.Join(options.Bellhop, " "), "mixes a Unix socket and a DNS name, which no Envoy cluster can", "use only one kind, or write the IP address")
+	if slices.ContainsFunc(p.Bellhop, Endpoint.IsPipe) && slices.ContainsFunc(p.Bellhop, Endpoint.IsName) {
+		f.Add("--bellhop", strings.Join(options.Bellhop, " "), "mixes a Unix socket and a DNS name, which no Envoy cluster can", "use only one kind, or write the IP address")
 	}
 }
 
-func (e endpoint) isPipe() bool { return e.pipe != "" }
-func (e endpoint) isName() bool { return e.pipe == "" && !e.ip.IsValid() }
+// IsPipe reports whether it is a Unix socket.
+func (e Endpoint) IsPipe() bool { return e.pipe != "" }
+
+// IsName reports whether it is a DNS name, which can stand for several addresses.
+func (e Endpoint) IsName() bool { return e.pipe == "" && !e.IP.IsValid() }
 
 // replicated reports whether there may be more than one Bellhop: one name can stand for many addresses.
-func (p *processing) replicated() bool {
-	return len(p.bellhop) > 1 || slices.ContainsFunc(p.bellhop, endpoint.isName)
+func (p *Processing) replicated() bool {
+	return len(p.Bellhop) > 1 || slices.ContainsFunc(p.Bellhop, Endpoint.IsName)
 }
 
-func (p *processing) readIdentity(f *optionErrors, options FilterOptions) {
+func (p *Processing) readIdentity(f *OptionErrors, options FilterOptions) {
 	files := identity{ca: options.BellhopCA, cert: options.BellhopCert, key: options.BellhopKey}
 	if files == (identity{}) {
 		return
 	}
 	p.identity = &files
-	for _, file := range []flag{{"--bellhop-ca", files.ca}, {"--bellhop-cert", files.cert}, {"--bellhop-key", files.key}} {
-		if file.value == "" {
-			f.add(file.name, "", "is missing", "mutual TLS needs all three of --bellhop-ca, --bellhop-cert and --bellhop-key")
+	for _, file := range []Flag{{"--bellhop-ca", files.ca}, {"--bellhop-cert", files.cert}, {"--bellhop-key", files.key}} {
+		if file.Value == "" {
+			f.Add(file.Name, "", "is missing", "mutual TLS needs all three of --bellhop-ca, --bellhop-cert and --bellhop-key")
 		}
 	}
 }
 
 // openWithIdentity refuses to fail open where a backend has a discovery identity: a client's request that passes the
 // ingress unprocessed has no ticket, and at the egress would be taken for one that no client caused.
-func (p *processing) openWithIdentity(f *optionErrors, one *policy.Policy) {
+func (p *Processing) openWithIdentity(f *OptionErrors, one *policy.Policy) {
 	for _, declared := range one.Backends() {
-		if p.failOpen && len(declared.Discovery) > 0 {
-			f.add("--fail-open", "", "backend "+declared.Name+" has a discovery identity, which clients' requests would be given while Bellhop is slow or down",
+		if p.FailOpen && len(declared.Discovery) > 0 {
+			f.Add("--fail-open", "", "backend "+declared.Name+" has a discovery identity, which clients' requests would be given while Bellhop is slow or down",
 				"leave --fail-open out, or take the discovery identity out of the policy")
 		}
 	}

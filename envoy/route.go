@@ -14,7 +14,7 @@ import (
 func (w *bootstrapWriter) ingressRoutes(path string) *routev3.RouteConfiguration {
 	route := forward(fanoutCluster, w.fanout)
 	w.noteRoute(path+".virtual_hosts[0].routes[0]", "The path and the query go through as they are.")
-	return routeTable(ingress, &routev3.VirtualHost{Routes: []*routev3.Route{{
+	return routeTable(Ingress, &routev3.VirtualHost{Routes: []*routev3.Route{{
 		Name:   fanoutCluster,
 		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 		Action: &routev3.Route_Route{Route: route},
@@ -25,45 +25,45 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 	path += ".virtual_hosts[0]"
 	// Envoy sets it on every request that has none: "http", also towards an https backend, which may then redirect.
 	const invented = "x-forwarded-proto"
-	w.note(path+".request_headers_to_remove", "Envoy adds it by itself; a backend would take it for the scheme that clients use.")
+	w.Note(path+".request_headers_to_remove", "Envoy adds it by itself; a backend would take it for the scheme that clients use.")
 	host := &routev3.VirtualHost{RequestHeadersToRemove: []string{invented}}
 	for _, b := range w.backends {
 		at := fmt.Sprintf("%s.routes[%d]", path, len(host.Routes))
-		w.noteRoute(at, fmt.Sprintf("Backend %s: /%s/… becomes /…, the query stays.", b.name, b.name))
-		w.note(at+".typed_per_filter_config", "Tells Bellhop which backend this is. A client cannot set it: it is not a header.")
+		w.noteRoute(at, fmt.Sprintf("Backend %s: /%s/… becomes /…, the query stays.", b.Name, b.Name))
+		w.Note(at+".typed_per_filter_config", "Tells Bellhop which backend this is. A client cannot set it: it is not a header.")
 		host.Routes = append(host.Routes, w.backendRoutes(b)...)
 	}
-	w.note(fmt.Sprintf("%s.routes[%d]", path, len(host.Routes)), "No such backend. Bellhop is not asked, so no ticket is redeemed.")
+	w.Note(fmt.Sprintf("%s.routes[%d]", path, len(host.Routes)), "No such backend. Bellhop is not asked, so no ticket is redeemed.")
 	host.Routes = append(host.Routes, w.noBackend())
-	return routeTable(egress, host)
+	return routeTable(Egress, host)
 }
 
 // noteRoute explains a route to a server.
 func (w *bootstrapWriter) noteRoute(path string, what string) {
-	w.note(path, what)
-	w.note(path+".route.host_rewrite_literal", "MCP servers refuse a foreign Host, so that no web page can reach them by DNS rebinding.")
-	w.note(path+".route.timeout", "The default would cut event streams and long calls after 15 s.")
+	w.Note(path, what)
+	w.Note(path+".route.host_rewrite_literal", "MCP servers refuse a foreign Host, so that no web page can reach them by DNS rebinding.")
+	w.Note(path+".route.timeout", "The default would cut event streams and long calls after 15 s.")
 }
 
 // backendRoutes strips the backend's name off the path. The match ends in a slash and is replaced by a slash: without
 // it /a would match /ab too, and /a/mcp would become //mcp.
-func (w *bootstrapWriter) backendRoutes(b backend) []*routev3.Route {
-	routes := []*routev3.Route{w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + b.name + "/"}})}
-	if b.path == "" {
-		routes = append(routes, w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + b.name}}))
+func (w *bootstrapWriter) backendRoutes(b Backend) []*routev3.Route {
+	routes := []*routev3.Route{w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + b.Name + "/"}})}
+	if b.Path == "" {
+		routes = append(routes, w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + b.Name}}))
 	}
 	return routes
 }
 
-func (w *bootstrapWriter) backendRoute(b backend, match *routev3.RouteMatch) *routev3.Route {
-	route := forward(b.cluster, b.target)
+func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch) *routev3.Route {
+	route := forward(b.cluster, b.Target)
 	route.PrefixRewrite = "/"
 	return &routev3.Route{
-		Name:   b.name,
+		Name:   b.Name,
 		Match:  match,
 		Action: &routev3.Route_Route{Route: route},
 		TypedPerFilterConfig: w.perRoute(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
-			Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: metadata(backendKey, b.name)},
+			Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: Metadata(BackendKey, b.Name)},
 		}}),
 	}
 }
@@ -81,15 +81,15 @@ func (w *bootstrapWriter) noBackend() *routev3.Route {
 	}
 }
 
-func (w *writer) perRoute(config *extprocv3.ExtProcPerRoute) map[string]*anypb.Any {
-	return map[string]*anypb.Any{egress.filterName(): w.pack(config)}
+func (w *Writer) perRoute(config *extprocv3.ExtProcPerRoute) map[string]*anypb.Any {
+	return map[string]*anypb.Any{Egress.FilterName(): w.Pack(config)}
 }
 
 // forward sends requests to a server for as long as they last.
-func forward(cluster string, t target) *routev3.RouteAction {
+func forward(cluster string, t Target) *routev3.RouteAction {
 	return &routev3.RouteAction{
 		ClusterSpecifier:     &routev3.RouteAction_Cluster{Cluster: cluster},
-		HostRewriteSpecifier: &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: t.authority()},
+		HostRewriteSpecifier: &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: t.Authority()},
 		Timeout:              durationpb.New(0),
 		IdleTimeout:          durationpb.New(0),
 	}

@@ -8,28 +8,28 @@ import (
 )
 
 // serverTLS verifies the server by the host of its URL.
-func (w *bootstrapWriter) serverTLS(path string, t target) *corev3.TransportSocket {
-	w.note(path, "The server has to prove that it is "+t.host+". Envoy by itself would check nothing.")
+func (w *bootstrapWriter) serverTLS(path string, t Target) *corev3.TransportSocket {
+	w.Note(path, "The server has to prove that it is "+t.Host+". Envoy by itself would check nothing.")
 	return w.tls(&tlsv3.UpstreamTlsContext{
 		CommonTlsContext: &tlsv3.CommonTlsContext{
 			TlsParams:             versions(tlsv3.TlsParameters_TLSv1_2),
-			ValidationContextType: verify(w.trustedCA, t.place),
+			ValidationContextType: verify(w.trustedCA, t.Place),
 		},
-		Sni: sni(t.place),
+		Sni: sni(t.Place),
 	})
 }
 
 // bellhopTLS is nil where Bellhop is on this machine and nothing was asked for.
-func (w *writer) bellhopTLS(path string) *corev3.TransportSocket {
+func (w *Writer) bellhopTLS(path string) *corev3.TransportSocket {
 	if w.identity == nil {
 		return nil
 	}
-	w.note(path, "Both sides prove who they are. Envoy reads these files at its start only.")
-	var places []place
+	w.Note(path, "Both sides prove who they are. Envoy reads these files at its start only.")
+	var places []Place
 	name := ""
-	for _, e := range w.bellhop {
-		places = append(places, e.place)
-		name = cmp.Or(name, sni(e.place))
+	for _, e := range w.Bellhop {
+		places = append(places, e.Place)
+		name = cmp.Or(name, sni(e.Place))
 	}
 	return w.tls(&tlsv3.UpstreamTlsContext{
 		CommonTlsContext: &tlsv3.CommonTlsContext{
@@ -42,10 +42,10 @@ func (w *writer) bellhopTLS(path string) *corev3.TransportSocket {
 	})
 }
 
-func (w *writer) tls(context *tlsv3.UpstreamTlsContext) *corev3.TransportSocket {
+func (w *Writer) tls(context *tlsv3.UpstreamTlsContext) *corev3.TransportSocket {
 	return &corev3.TransportSocket{
 		Name:       "envoy.transport_sockets.tls",
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: w.pack(context)},
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: w.Pack(context)},
 	}
 }
 
@@ -55,24 +55,24 @@ func versions(least tlsv3.TlsParameters_TlsProtocol) *tlsv3.TlsParameters {
 }
 
 // verify trusts a certificate of the CA that is made out to one of the places.
-func verify(ca string, places ...place) *tlsv3.CommonTlsContext_ValidationContext {
+func verify(ca string, places ...Place) *tlsv3.CommonTlsContext_ValidationContext {
 	context := &tlsv3.CertificateValidationContext{TrustedCa: file(ca)}
 	for _, p := range places {
 		kind := tlsv3.SubjectAltNameMatcher_DNS
-		if p.ip.IsValid() {
+		if p.IP.IsValid() {
 			kind = tlsv3.SubjectAltNameMatcher_IP_ADDRESS
 		}
-		context.MatchTypedSubjectAltNames = append(context.MatchTypedSubjectAltNames, &tlsv3.SubjectAltNameMatcher{SanType: kind, Matcher: exactly(p.host)})
+		context.MatchTypedSubjectAltNames = append(context.MatchTypedSubjectAltNames, &tlsv3.SubjectAltNameMatcher{SanType: kind, Matcher: exactly(p.Host)})
 	}
 	return &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: context}
 }
 
 // sni is the name that the server is asked for. An IP address must not stand there (RFC 6066, 3).
-func sni(p place) string {
-	if p.ip.IsValid() {
+func sni(p Place) string {
+	if p.IP.IsValid() {
 		return ""
 	}
-	return p.host
+	return p.Host
 }
 
 func file(name string) *corev3.DataSource {

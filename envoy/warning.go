@@ -20,7 +20,7 @@ func Warnings(p *policy.Policy, options BootstrapOptions) []string {
 func (p *plan) forgotten() []string {
 	var warnings []string
 	for _, declared := range p.policy.Backends() {
-		if !slices.ContainsFunc(p.backends, func(b backend) bool { return b.name == declared.Name }) {
+		if !slices.ContainsFunc(p.backends, func(b Backend) bool { return b.Name == declared.Name }) {
 			warnings = append(warnings, fmt.Sprintf("backend %s: declared in the policy, but not reachable through this Envoy; add --backend %s=URL", declared.Name, declared.Name))
 		}
 	}
@@ -29,7 +29,7 @@ func (p *plan) forgotten() []string {
 
 func (p *plan) exposed() []string {
 	var warnings []string
-	if p.failOpen {
+	if p.FailOpen {
 		warnings = append(warnings, "--fail-open: while Bellhop is down, the fan-out sees the clients' headers and backends see tickets; leave it out to answer 503 instead")
 	}
 	if !p.egress.Addr().IsLoopback() {
@@ -45,8 +45,8 @@ func (p *plan) exposed() []string {
 func (p *plan) inTheClear() []string {
 	var warnings []string
 	for _, b := range p.backends {
-		if !b.secure && !b.loopback() {
-			warnings = append(warnings, fmt.Sprintf("--backend %s: the clients' headers go to %s unencrypted; use https where the network is not yours alone", b.name, b.place))
+		if !b.Secure && !b.loopback() {
+			warnings = append(warnings, fmt.Sprintf("--backend %s: the clients' headers go to %s unencrypted; use https where the network is not yours alone", b.Name, b.Place))
 		}
 	}
 	return warnings

@@ -12,11 +12,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// notes are comments by the YAML path of the field that they stand above.
-type notes yaml.CommentMap
+// Notes are comments by the YAML path of the field that they stand above.
+type Notes yaml.CommentMap
 
-// note puts a comment above a field. What was said of one field is not said again of the next of its kind.
-func (n notes) note(path string, lines ...string) {
+// Note puts a comment above a field. What was said of one field is not said again of the next of its kind.
+func (n Notes) Note(path string, lines ...string) {
 	comment := yaml.HeadComment(indent(lines)...)
 	for _, earlier := range n {
 		if slices.Equal(earlier[0].Texts, comment.Texts) {
@@ -35,25 +35,25 @@ func indent(lines []string) []string {
 }
 
 // render writes a message as YAML with a title and comments. The fields keep the order of Envoy's API.
-func render(m proto.Message, title string, comments notes) ([]byte, error) {
-	document, err := tree(m)
+func render(m proto.Message, title string, comments Notes) ([]byte, error) {
+	document, err := Tree(m)
 	if err != nil {
 		return nil, err
 	}
-	body, err := write(document, comments)
+	body, err := Write(document, comments)
 	if err != nil {
 		return nil, err
 	}
-	return append(headed(title), body...), nil
+	return append(Headed(title), body...), nil
 }
 
-// write writes a document with its comments.
-func write(document any, comments notes) ([]byte, error) {
+// Write writes a document with its comments.
+func Write(document any, comments Notes) ([]byte, error) {
 	return yaml.MarshalWithOptions(document, yaml.IndentSequence(true), yaml.WithComment(yaml.CommentMap(comments)))
 }
 
-// tree is a message as the values that YAML knows, in the order of Envoy's API.
-func tree(m proto.Message) (any, error) {
+// Tree is a message as the values that YAML knows, in the order of Envoy's API.
+func Tree(m proto.Message) (any, error) {
 	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 	if err != nil {
 		return nil, err
@@ -64,8 +64,8 @@ func tree(m proto.Message) (any, error) {
 	return ordered(decoder)
 }
 
-// headed writes the title as a comment.
-func headed(title string) []byte {
+// Headed writes the title as a comment.
+func Headed(title string) []byte {
 	var out bytes.Buffer
 	for line := range strings.Lines(title) {
 		out.WriteString(strings.TrimRight("# "+line, " \n") + "\n")
@@ -89,7 +89,7 @@ func ordered(decoder *json.Decoder) (any, error) {
 	case json.Number:
 		return value.Int64()
 	case string:
-		return scalar(value), nil
+		return Scalar(value), nil
 	default:
 		return value, nil
 	}
@@ -125,21 +125,21 @@ func array(decoder *json.Decoder) (any, error) {
 	return items, err
 }
 
-// scalar is a text as it can be written. The library quotes what YAML 1.1 and 1.2 take for a number or a truth
+// Scalar is a text as it can be written. The library quotes what YAML 1.1 and 1.2 take for a number or a truth
 // value, as Envoy does with a backend that is called "on" or "1e3"; it overlooks ".inf".
-func scalar(text string) any {
+func Scalar(text string) any {
 	const word = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-"
 	if strings.Trim(text, word) != "" || strings.HasPrefix(text, ".") {
-		return quoted(text)
+		return Quoted(text)
 	}
 	return text
 }
 
-// quoted is a text that has to stand in quotation marks.
-type quoted string
+// Quoted is a text that has to stand in quotation marks.
+type Quoted string
 
 // MarshalYAML writes the text as a JSON string, which is a double-quoted scalar in YAML too.
-func (q quoted) MarshalYAML() ([]byte, error) {
+func (q Quoted) MarshalYAML() ([]byte, error) {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)

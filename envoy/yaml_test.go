@@ -47,13 +47,13 @@ func everything(t *testing.T) *bootstrapWriter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &bootstrapWriter{writer: newWriter(plan.processing), plan: plan}
+	return &bootstrapWriter{Writer: NewWriter(plan.Processing), plan: plan}
 }
 
 func TestYAMLSaysTheSameAsTheMessage(t *testing.T) {
 	w := everything(t)
 	want := w.bootstrap()
-	text, err := render(want, "title", w.notes)
+	text, err := render(want, "title", w.Notes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,57 +67,15 @@ func TestYAMLSaysTheSameAsTheMessage(t *testing.T) {
 // A comment whose path is wrong would be left out without a word.
 func TestEveryCommentIsWritten(t *testing.T) {
 	w := everything(t)
-	text, err := render(w.bootstrap(), "title", w.notes)
+	text, err := render(w.bootstrap(), "title", w.Notes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, comments := range w.notes {
+	for path, comments := range w.Notes {
 		for _, line := range comments[0].Texts {
 			if !strings.Contains(string(text), "#"+line+"\n") {
 				t.Errorf("the comment %q on %s is not written", line, path)
 			}
-		}
-	}
-}
-
-func TestEveryCommentOfAManifestIsWritten(t *testing.T) {
-	p, findings := policy.Load("", []byte("version: 1\nforward: [{name: x-a, tools: [a]}]\n"))
-	if p == nil {
-		t.Fatal(findings)
-	}
-	for _, setUp := range SetUps() {
-		options := IstioOptions{SetUp: setUp, Backends: []string{"a=https://a.example.com", "b=https://b.example.com"}, FailOpen: true}
-		switch setUp {
-		case SetUpGateway:
-			options.Hosts, options.Accounts = []string{"fanout.example.com"}, []string{"default/vmcp"}
-		case SetUpCentral:
-			options.Accounts = []string{"default/vmcp"}
-		case SetUpMesh:
-			if p, findings = policy.Load("", []byte("version: 1\nfanout: search\nforward: [x-a]\n")); p == nil {
-				t.Fatal(findings)
-			}
-		case SetUpSidecar:
-		}
-		plan, err := newMeshPlan([]*policy.Policy{p}, options.withDefaults())
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := &meshWriter{meshPlan: plan}
-		for _, m := range w.manifests() {
-			text, err := write(m.document(), m.notes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for path, comments := range m.notes {
-				for _, line := range comments[0].Texts {
-					if !strings.Contains(string(text), "#"+line+"\n") {
-						t.Errorf("%s %s: the comment %q on %s is not written", setUp, m.kind, line, path)
-					}
-				}
-			}
-		}
-		if err := w.errs.join(); err != nil {
-			t.Error(err)
 		}
 	}
 }

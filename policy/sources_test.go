@@ -1,8 +1,8 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -117,7 +117,7 @@ func TestWhatASessionAddsAgreesWithOneNameAtATime(t *testing.T) {
 			for i := range rapid.IntRange(0, 12).Draw(t, label) {
 				name := strings.TrimSuffix(rapid.SampledFrom(rules).Draw(t, "rule").Name, "*")
 				name += rapid.SampledFrom([]string{"", "-1", "-2"}).Draw(t, "member")
-				request = append(request, Header{Name: name, Value: NewValue(fmt.Sprint(i % 3))})
+				request = append(request, Header{Name: name, Value: NewValue(strconv.Itoa(i % 3))})
 			}
 			captured, rejection := p.Capture(request)
 			if rejection != nil {

@@ -7,13 +7,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"bellhop/envoy"
+	"bellhop/envoy/istio"
 	"bellhop/policy"
 )
 
 func newIstio() *cobra.Command {
-	var options envoy.IstioOptions
-	names := make([]string, 0, len(envoy.SetUps()))
-	for _, one := range envoy.SetUps() {
+	var options istio.Options
+	names := make([]string, 0, len(istio.SetUps()))
+	for _, one := range istio.SetUps() {
 		names = append(names, string(one))
 	}
 	cmd := &cobra.Command{
@@ -41,19 +42,19 @@ clients are not captured.`,
 					strings.Join(names, "|"),
 				)
 			}
-			options.SetUp = envoy.SetUp(args[0])
-			return istio(cmd, options)
+			options.SetUp = istio.SetUp(args[0])
+			return writeIstio(cmd, options)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVar(&options.PolicyFiles, "policy", nil, "the policy document; mesh: repeat it for each fan-out")
 	flags.StringVar(&options.CeilingFile, "ceiling", "", ceilingUsage)
-	flags.StringVar(&options.Namespace, "namespace", envoy.DefaultNamespace, "the namespace of the fan-out")
+	flags.StringVar(&options.Namespace, "namespace", istio.DefaultNamespace, "the namespace of the fan-out")
 	flags.StringArrayVar(
 		&options.Workload,
 		"workload",
 		nil,
-		"KEY=VALUE, a label of the fan-out's pods (default: "+envoy.DefaultWorkload+"; mesh: "+envoy.MeshLabel+")",
+		"KEY=VALUE, a label of the fan-out's pods (default: "+istio.DefaultWorkload+"; mesh: "+istio.MeshLabel+")",
 	)
 	flags.StringVar(
 		&options.Port,
@@ -83,31 +84,31 @@ clients are not captured.`,
 		&options.Bellhop,
 		"bellhop",
 		"",
-		"unix:///PATH beside the fan-out, else HOST:PORT of the service (default: "+envoy.DefaultBellhop+" or "+envoy.DefaultBellhopService+")",
+		"unix:///PATH beside the fan-out, else HOST:PORT of the service (default: "+envoy.DefaultBellhop+" or "+istio.DefaultBellhopService+")",
 	)
 	flags.StringVar(
 		&options.RootNamespace,
 		"root-namespace",
-		envoy.DefaultRootNamespace,
+		istio.DefaultRootNamespace,
 		"the namespace of Istio and its gateways",
 	)
 	flags.StringVar(
 		&options.IngressAccount,
 		"ingress-account",
 		"",
-		"gateway: NAMESPACE/NAME, the service account of the ingress gateway (default: ROOT-NAMESPACE/"+envoy.DefaultIngressAccount+")",
+		"gateway: NAMESPACE/NAME, the service account of the ingress gateway (default: ROOT-NAMESPACE/"+istio.DefaultIngressAccount+")",
 	)
 	flags.StringVar(
 		&options.EgressAccount,
 		"egress-account",
 		"",
-		"gateway: the same of the egress gateway (default: ROOT-NAMESPACE/"+envoy.DefaultEgressAccount+")",
+		"gateway: the same of the egress gateway (default: ROOT-NAMESPACE/"+istio.DefaultEgressAccount+")",
 	)
-	flags.StringVar(&options.TrustDomain, "trust-domain", envoy.DefaultTrustDomain, "the trust domain of the mesh")
+	flags.StringVar(&options.TrustDomain, "trust-domain", istio.DefaultTrustDomain, "the trust domain of the mesh")
 	flags.StringVar(
 		&options.ProxyVersion,
 		"proxy-version",
-		envoy.DefaultProxyVersion,
+		istio.DefaultProxyVersion,
 		"the oldest Istio of the proxies, 1.29, 1.30 or 1.31: newer ones can read the tool from a body, and fail closed without Bellhop's service",
 	)
 	addReading(cmd, &options.ReadMCP)
@@ -115,14 +116,14 @@ clients are not captured.`,
 	return cmd
 }
 
-func istio(cmd *cobra.Command, options envoy.IstioOptions) error {
+func writeIstio(cmd *cobra.Command, options istio.Options) error {
 	if len(options.PolicyFiles) == 0 {
 		return fmt.Errorf(
 			"envoy istio needs a policy: bellhop envoy istio %s --policy policy.yaml --backend NAME=URL",
 			options.SetUp,
 		)
 	}
-	if len(options.PolicyFiles) > 1 && options.SetUp != envoy.SetUpMesh {
+	if len(options.PolicyFiles) > 1 && options.SetUp != istio.Mesh {
 		return fmt.Errorf(
 			"envoy istio %s takes one policy: run it once for each fan-out, or use the mesh set-up",
 			options.SetUp,
@@ -137,12 +138,12 @@ func istio(cmd *cobra.Command, options envoy.IstioOptions) error {
 		}
 		policies, all = append(policies, loaded), append(all, findings...)
 	}
-	manifests, err := envoy.Istio(policies, options)
+	manifests, err := istio.Manifests(policies, options)
 	if err != nil {
 		return err
 	}
 	tell(cmd, withoutClusters(all)) // the manifests name the backends
-	warn(cmd, envoy.IstioWarnings(policies, options))
+	warn(cmd, istio.Warnings(policies, options))
 	_, err = cmd.OutOrStdout().Write(manifests)
 	return err
 }

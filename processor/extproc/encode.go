@@ -56,8 +56,8 @@ func mutationSize(answer processor.Answer) int {
 	return size
 }
 
-// appendTrue is a BoolValue that is true, as the field of an option.
-func appendTrue() [4]byte { return [4]byte{optionAppendField<<3 | 2, 2, boolValueField << 3, 1} }
+// trueField is a BoolValue that is true, as the field of an option, on the wire.
+const trueField = string(rune(optionAppendField<<3|2)) + "\x02" + string(rune(boolValueField<<3)) + "\x01"
 
 // lineSize is the size of an option, and of the HeaderValue in it.
 func lineSize(line *policy.Header, another bool) (option, header int) {
@@ -69,7 +69,7 @@ func lineSize(line *policy.Header, another bool) (option, header int) {
 	}
 	option = protowire.SizeTag(optionHeaderField) + protowire.SizeBytes(header)
 	if another {
-		option += len(appendTrue())
+		option += len(trueField)
 	}
 	return option, header
 }
@@ -87,8 +87,7 @@ func appendLine(out []byte, line *policy.Header, another bool) []byte {
 		out = protowire.AppendString(out, line.Value.Reveal())
 	}
 	if another {
-		field := appendTrue()
-		out = append(out, field[:]...)
+		out = append(out, trueField...)
 	}
 	return out
 }

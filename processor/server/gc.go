@@ -34,5 +34,5 @@ func memoryLimit(storeBytes uint64) int64 {
 	if storeBytes > math.MaxInt64/2 {
 		return math.MaxInt64
 	}
-	return int64(storeBytes + storeBytes/4 + baseMemory) //nolint:gosec // checked above
+	return int64(storeBytes + storeBytes/4 + baseMemory)
 }

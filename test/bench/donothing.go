@@ -51,7 +51,7 @@ func serveNothing(ctx context.Context, args []string) error {
 	}
 	var settings []grpc.ServerOption
 	if *tuned {
-		settings = append(settings, grpc.NumStreamWorkers(uint32(workersPerCPU*runtime.GOMAXPROCS(0)))) //nolint:gosec // few
+		settings = append(settings, grpc.NumStreamWorkers(uint32(workersPerCPU*runtime.GOMAXPROCS(0))))
 	}
 	server := grpc.NewServer(settings...)
 	extprocv3.RegisterExternalProcessorServer(server, nothing{returns: *tuned})

@@ -3,10 +3,12 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -54,43 +56,40 @@ func (r report) ratios(server, kind string) []float64 {
 
 // table writes a report for people.
 func table(to io.Writer, r report) error {
-	fmt.Fprintf(
-		to,
-		"CPU of the server for one call: %d rounds of %d calls, %d streams at once over a Unix socket; %s, %s/%s, GOMAXPROCS %d\n\n",
-		r.options.rounds,
-		r.options.calls,
-		streams,
-		runtime.Version(),
-		runtime.GOOS,
-		runtime.GOARCH,
-		runtime.GOMAXPROCS(0),
-	)
-	w := tabwriter.NewWriter(to, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "request\tserver\tCPU/call\tmin–max\tratio to default\tmin–max\tcalls/s\tRSS\t")
-	for _, k := range kinds() {
-		for _, name := range []string{"default", "tuned", "bellhop"} {
-			var cpu []time.Duration
-			var rate []float64
-			var rss int64
-			for _, s := range r.of(name, k.name) {
-				cpu, rate, rss = append(cpu, s.perCall()), append(rate, float64(s.Calls)/s.Took.Seconds()), max(rss, s.RSS)
-			}
-			c, ratio := spreadOf(cpu), spreadOf(r.ratios(name, k.name))
-			fmt.Fprintf(w, "%s\t%s\t%.1f µs\t%.1f–%.1f\t%.2f\t%.2f–%.2f\t%.0f\t%d MiB\t\n", k.name, name,
-				micro(c.median), micro(c.min), micro(c.max), ratio.median, ratio.min, ratio.max, spreadOf(rate).median, rss>>20)
-		}
-	}
-	if err := w.Flush(); err != nil || r.options.captures == 0 {
+	text := fmt.Sprintf("CPU of the server for one call: %d rounds of %d calls, %d streams at once over a Unix socket; "+
+		"%s, %s/%s, GOMAXPROCS %d\n\n", r.options.rounds, r.options.calls, streams,
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0))
+	if _, err := io.WriteString(to, text); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(
-		to,
-		"\n%d clients with a key of 40 bytes: %d bytes of RSS each, over the %d MiB of a Bellhop that has served none\n",
-		r.options.captures,
-		r.perCapture(),
-		r.emptyRSS>>20,
-	)
+	var rows strings.Builder
+	rows.WriteString("request\tserver\tCPU/call\tmin–max\tratio to default\tmin–max\tcalls/s\tRSS\t\n")
+	for _, k := range kinds() {
+		for _, name := range []string{"default", "tuned", "bellhop"} {
+			rows.WriteString(r.row(name, k.name))
+		}
+	}
+	w := tabwriter.NewWriter(to, 0, 0, 3, ' ', tabwriter.AlignRight)
+	_, err := io.WriteString(w, rows.String())
+	if err = errors.Join(err, w.Flush()); err != nil || r.options.captures == 0 {
+		return err
+	}
+	_, err = fmt.Fprintf(to, "\n%d clients with a key of 40 bytes: %d bytes of RSS each, over the %d MiB of a Bellhop that "+
+		"has served none\n", r.options.captures, r.perCapture(), r.emptyRSS>>20)
 	return err
+}
+
+// row is one server with one kind of request.
+func (r report) row(server, kind string) string {
+	var cpu []time.Duration
+	var rate []float64
+	var rss int64
+	for _, s := range r.of(server, kind) {
+		cpu, rate, rss = append(cpu, s.perCall()), append(rate, float64(s.Calls)/s.Took.Seconds()), max(rss, s.RSS)
+	}
+	c, ratio := spreadOf(cpu), spreadOf(r.ratios(server, kind))
+	return fmt.Sprintf("%s\t%s\t%.1f µs\t%.1f–%.1f\t%.2f\t%.2f–%.2f\t%.0f\t%d MiB\t\n", kind, server,
+		micro(c.median), micro(c.min), micro(c.max), ratio.median, ratio.min, ratio.max, spreadOf(rate).median, rss>>20)
 }
 
 // perCapture is how much RSS grew for each capture, by the server of the first kind.

@@ -69,14 +69,14 @@ func (s *scripted) requests() []*extprocv3.ProcessingRequest {
 	return slices.Clone(s.asked)
 }
 
-// real is a running Envoy between raw HTTP/1.1 connections, so that exact lines are seen, with a scripted processor.
-type real struct {
+// realEnvoy is a running Envoy between raw HTTP/1.1 connections, so that exact lines are seen, with a scripted processor.
+type realEnvoy struct {
 	*scripted
 	address string
 	lines   chan []string // of each request that reached the upstream
 }
 
-func startReal(t *testing.T) *real {
+func startReal(t *testing.T) *realEnvoy {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs Envoy; run make test")
@@ -90,7 +90,7 @@ func startReal(t *testing.T) *real {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	r := &real{scripted: &scripted{}, lines: make(chan []string, 1)}
+	r := &realEnvoy{scripted: &scripted{}, lines: make(chan []string, 1)}
 	ports, err := process.FreePorts(2)
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ static_resources:
       endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]
 `
 
-func (r *real) serve(t *testing.T, socket string) {
+func (r *realEnvoy) serve(t *testing.T, socket string) {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
 	if err != nil {
@@ -168,7 +168,7 @@ func (r *real) serve(t *testing.T, socket string) {
 }
 
 // upstream answers 200 to each request, and hands on its header lines; it returns its port.
-func (r *real) upstream(t *testing.T) int {
+func (r *realEnvoy) upstream(t *testing.T) int {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -204,7 +204,7 @@ func readHead(from *bufio.Reader) (lines []string, err error) {
 }
 
 // send sends a request with exactly these lines, and returns the status and the lines that reached the upstream.
-func (r *real) send(t *testing.T, method string, lines ...string) (status int, reached []string) {
+func (r *realEnvoy) send(t *testing.T, method string, lines ...string) (status int, reached []string) {
 	t.Helper()
 	connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.address)
 	if err != nil {

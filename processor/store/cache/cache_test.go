@@ -1,8 +1,8 @@
 package cache_test
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,14 +33,14 @@ func open(t testing.TB, limit uint64) (*cache.Cache[int], *[]left) {
 func TestNewcomersEvictOnlyWhatIsOnProbation(t *testing.T) {
 	c, gone := open(t, 8)
 	for i := range 6 { // 6 of 8 are protected
-		c.Set(fmt.Sprint(i), i, time.Hour)
-		_, _ = c.Get(fmt.Sprint(i))
+		c.Set(strconv.Itoa(i), i, time.Hour)
+		_, _ = c.Get(strconv.Itoa(i))
 	}
 	for i := 10; i < 100; i++ {
-		c.Set(fmt.Sprint(i), i, time.Hour)
+		c.Set(strconv.Itoa(i), i, time.Hour)
 	}
 	for i := range 6 {
-		if _, ok := c.Peek(fmt.Sprint(i)); !ok {
+		if _, ok := c.Peek(strconv.Itoa(i)); !ok {
 			t.Errorf("%d was in use, and is gone", i)
 		}
 	}
@@ -52,8 +52,8 @@ func TestNewcomersEvictOnlyWhatIsOnProbation(t *testing.T) {
 func TestAFullProtectedSegmentDemotesItsOldest(t *testing.T) {
 	c, gone := open(t, 4)
 	for i := range 4 {
-		c.Set(fmt.Sprint(i), i, time.Hour)
-		_, _ = c.Get(fmt.Sprint(i))
+		c.Set(strconv.Itoa(i), i, time.Hour)
+		_, _ = c.Get(strconv.Itoa(i))
 	}
 	// 0 was demoted, not evicted: it is the first to go now.
 	if _, ok := c.Peek("0"); !ok || len(*gone) != 0 {
@@ -142,7 +142,7 @@ func TestCacheAgreesWithTheModel(t *testing.T) {
 		c, _ := open(t, uint64(limit))
 		m := &model{limit: limit}
 		for range rapid.IntRange(1, 80).Draw(rt, "steps") {
-			key := fmt.Sprint(rapid.IntRange(0, 20).Draw(rt, "key"))
+			key := strconv.Itoa(rapid.IntRange(0, 20).Draw(rt, "key"))
 			switch rapid.IntRange(0, 3).Draw(rt, "step") {
 			case 0:
 				c.Delete(key)

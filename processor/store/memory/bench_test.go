@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -43,7 +44,7 @@ func use(b *testing.B, s *memory.Store, tickets []string, i int) {
 // captures.
 func BenchmarkCaptures(b *testing.B) {
 	for _, captures := range []int{1000, 1_000_000} {
-		b.Run(fmt.Sprint(captures), func(b *testing.B) {
+		b.Run(strconv.Itoa(captures), func(b *testing.B) {
 			before := heap()
 			s, tickets := fill(b, captures)
 			perCapture := float64(heap()-before)/float64(captures) - 48 - 16 // less the benchmark's own tickets

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"bellhop/envoy"
+	"bellhop/envoy/istio"
 	"bellhop/test/istio/pilot"
 )
 
@@ -47,7 +47,7 @@ func TestTheHostIsCapturedWhereverItStands(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			mesh := strings.NewReplacer(virtualService+" #", test.virtualService+" #", gateway, test.gateway,
 				"hosts: [gateway.example.com]", fmt.Sprintf("hosts: [%q]", test.flag)).Replace(around(t))
-			made := run(t, envoy.SetUpGateway, "vmcp", "mcp.example.com", test.flag)
+			made := run(t, istio.Gateway, "vmcp", "mcp.example.com", test.flag)
 			tables := 0
 			for _, table := range pilot.Render(t, mesh+"\n---\n"+made, proxies["gateway-ingress"].proxy()).Routes {
 				for _, host := range table.GetVirtualHosts() {

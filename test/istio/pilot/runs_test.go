@@ -9,23 +9,23 @@ import (
 
 	"istio.io/istio/pilot/pkg/model"
 
-	"bellhop/envoy"
+	"bellhop/envoy/istio"
 	"bellhop/policy"
 	"bellhop/test/istio/pilot"
 )
 
 // run is one run of the command for a fan-out of its own.
-func run(t *testing.T, setUp envoy.SetUp, name, server string, hosts ...string) string {
+func run(t *testing.T, setUp istio.SetUp, name, server string, hosts ...string) string {
 	t.Helper()
 	loaded, findings := policy.Load("policy.yaml", []byte("version: 1\nfanout: "+name+"\nforward: [x-mcp-api-key]\n"))
 	if loaded == nil {
 		t.Fatal(findings)
 	}
-	options := envoy.IstioOptions{
+	options := istio.Options{
 		SetUp: setUp, Workload: []string{"app=" + name}, Accounts: []string{"default/" + name}, Backends: []string{"server=https://" + server},
 	}
 	options.Hosts = hosts
-	made, err := envoy.Istio([]*policy.Policy{loaded}, options)
+	made, err := istio.Manifests([]*policy.Policy{loaded}, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +55,8 @@ func apply(manifests ...string) string {
 // The command is run once for each fan-out. A later run takes nothing from an earlier one.
 func TestASecondRunTakesNothingFromTheFirst(t *testing.T) {
 	manifests := apply(
-		run(t, envoy.SetUpCentral, "one", "one.example.net"), run(t, envoy.SetUpCentral, "two", "two.example.net"),
-		run(t, envoy.SetUpGateway, "three", "three.example.net", "three.example.com"), run(t, envoy.SetUpGateway, "four", "four.example.net", "four.example.com"))
+		run(t, istio.Central, "one", "one.example.net"), run(t, istio.Central, "two", "two.example.net"),
+		run(t, istio.Gateway, "three", "three.example.net", "three.example.com"), run(t, istio.Gateway, "four", "four.example.net", "four.example.com"))
 	made := func(proxy *model.Proxy) pilot.Rendered { return pilot.Render(t, around(t)+"\n---\n"+manifests, proxy) }
 
 	for _, chain := range bellhops(t, made(pilot.Sidecar("bellhop", "10.0.2.1", map[string]string{"app": "bellhop"}))) {

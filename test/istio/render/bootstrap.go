@@ -24,7 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"bellhop/envoy"
+	"bellhop/envoy/istio"
 	"bellhop/test/istio/pilot"
 )
 
@@ -51,7 +51,7 @@ func (p path) bootstrap(in, out pilot.Rendered) ([]byte, error) {
 		return nil, err
 	}
 	resources := &bootstrapv3.Bootstrap_StaticResources{Listeners: []*listenerv3.Listener{inbound, outbound, p.capture()}}
-	if p.setUp == envoy.SetUpGateway {
+	if p.setUp == istio.Gateway {
 		resources.Listeners = append(resources.Listeners, p.clients())
 		resources.Clusters = append(resources.Clusters, static("clients", p.socket("inbound")))
 	}
@@ -94,7 +94,7 @@ func (p path) servers() map[string]*url.URL {
 
 // inbound is the listener by which the fan-out is reached.
 func (p path) inbound(rendered pilot.Rendered) (*listenerv3.Listener, error) {
-	if p.setUp == envoy.SetUpGateway {
+	if p.setUp == istio.Gateway {
 		return p.find(rendered, "inbound", p.socket("inbound"), "0.0.0.0_80")
 	}
 	for _, listener := range rendered.Listeners {
@@ -111,7 +111,7 @@ func (p path) inbound(rendered pilot.Rendered) (*listenerv3.Listener, error) {
 // outbound is the listener by which the fan-out reaches the backends.
 func (p path) outbound(rendered pilot.Rendered) (*listenerv3.Listener, error) {
 	name := "0.0.0.0_" + strconv.Itoa(servicePort)
-	if p.setUp == envoy.SetUpGateway {
+	if p.setUp == istio.Gateway {
 		name = "0.0.0.0_80"
 	}
 	return p.find(rendered, "outbound", p.socket("outbound"), name)
@@ -144,7 +144,7 @@ func (p path) opened(name string, at *corev3.Address, chain *listenerv3.FilterCh
 	}
 	var filters []*hcmv3.HttpFilter
 	for _, filter := range manager.GetHttpFilters() {
-		nobody := p.setUp == envoy.SetUpGateway && filter.GetName() == "envoy.filters.http.rbac" // it asks for names in certificates
+		nobody := p.setUp == istio.Gateway && filter.GetName() == "envoy.filters.http.rbac" // it asks for names in certificates
 		if !strings.HasPrefix(filter.GetName(), "istio.") && !nobody {
 			filters = append(filters, p.named(filter))
 		}
@@ -216,7 +216,7 @@ func (p path) cluster(cluster *clusterv3.Cluster) *clusterv3.Cluster {
 // capture leads what the fan-out asks of a backend to the outbound listener, as if it had asked for the backend's host.
 func (p path) capture() *listenerv3.Listener {
 	port := strconv.Itoa(servicePort)
-	if p.setUp == envoy.SetUpGateway {
+	if p.setUp == istio.Gateway {
 		port = "80"
 	}
 	host := &routev3.VirtualHost{Name: "capture", Domains: []string{"*"}}

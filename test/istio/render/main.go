@@ -17,7 +17,7 @@ import (
 	"istio.io/istio/pkg/log"
 	"istio.io/istio/pkg/test"
 
-	"bellhop/envoy"
+	"bellhop/envoy/istio"
 	"bellhop/policy"
 	"bellhop/test/istio/pilot"
 )
@@ -37,7 +37,7 @@ func (m *many) Set(value string) error { *m = append(*m, value); return nil }
 
 // path is the flags: where everything is.
 type path struct {
-	setUp                                           envoy.SetUp
+	setUp                                           istio.SetUp
 	policy, ingress, fanout, egress, bellhop, admin string
 	readMCP                                         bool
 	name                                            string // of the fan-out, as the policy has it
@@ -87,7 +87,7 @@ func run(args []string) error {
 
 // proxies are those on both sides of the fan-out, which may be one and the same.
 func (p path) proxies() (in, out *model.Proxy) {
-	if p.setUp == envoy.SetUpGateway {
+	if p.setUp == istio.Gateway {
 		return pilot.Gateway("istio-system", "10.0.0.3", map[string]string{"istio": "ingressgateway"}),
 			pilot.Gateway("istio-system", "10.0.0.4", map[string]string{"istio": "egressgateway"})
 	}
@@ -101,7 +101,7 @@ func parse(args []string) (path, error) {
 	if len(args) == 0 {
 		return path{}, errors.New("name a set-up: sidecar, central, mesh or gateway")
 	}
-	p := path{setUp: envoy.SetUp(args[0])}
+	p := path{setUp: istio.SetUp(args[0])}
 	var backends many
 	flags := flag.NewFlagSet("render", flag.ContinueOnError)
 	flags.StringVar(&p.policy, "policy", "", "")
@@ -122,7 +122,7 @@ func parse(args []string) (path, error) {
 			return p, err
 		}
 		host := name + ".default.svc.cluster.local"
-		if p.setUp == envoy.SetUpGateway {
+		if p.setUp == istio.Gateway {
 			host = name + ".example.com"
 		}
 		p.backends = append(p.backends, backend{name: name, host: host, url: read})
@@ -141,7 +141,7 @@ func (p *path) read() (*policy.Policy, error) {
 		return nil, findings
 	}
 	p.name = loaded.Fanout()
-	if p.setUp != envoy.SetUpMesh {
+	if p.setUp != istio.Mesh {
 		return loaded, nil
 	}
 	text = regexp.MustCompile(`(?m)^fanout:.*$`).ReplaceAll(text, nil)
@@ -157,15 +157,15 @@ func (p *path) manifests() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	options := envoy.IstioOptions{SetUp: p.setUp, ReadMCP: p.readMCP, ProxyVersion: "1.31"}
+	options := istio.Options{SetUp: p.setUp, ReadMCP: p.readMCP, ProxyVersion: "1.31"}
 	target := fmt.Sprintf("http://%%s:%d%%s", servicePort)
 	switch p.setUp {
-	case envoy.SetUpSidecar:
+	case istio.Sidecar:
 		options.Bellhop, options.Port = p.bellhop, portOf(p.ingress)
-	case envoy.SetUpCentral:
+	case istio.Central:
 		options.Accounts, options.Port = []string{"default/vmcp"}, portOf(p.ingress)
-	case envoy.SetUpMesh: // all ports of all pods with the label
-	case envoy.SetUpGateway:
+	case istio.Mesh: // all ports of all pods with the label
+	case istio.Gateway:
 		options.Accounts, options.Hosts = []string{"default/vmcp"}, []string{fanoutHost}
 		target = "https://%s%s"
 	default:
@@ -174,7 +174,7 @@ func (p *path) manifests() (string, error) {
 	for _, b := range p.backends {
 		options.Backends = append(options.Backends, b.name+"="+fmt.Sprintf(target, b.host, b.url.Path))
 	}
-	manifests, err := envoy.Istio([]*policy.Policy{loaded}, options)
+	manifests, err := istio.Manifests([]*policy.Policy{loaded}, options)
 	return string(manifests), err
 }
 
@@ -183,7 +183,7 @@ func (p *path) manifests() (string, error) {
 func (p path) mesh() string {
 	text := service("vmcp.default.svc.cluster.local", "HTTP", portOf(p.ingress), "{address: 127.0.0.1, labels: {app: vmcp}}") +
 		service(bellhopHost, "GRPC", strconv.Itoa(bellhopPort), "{address: 127.0.0.1}")
-	if p.setUp == envoy.SetUpGateway {
+	if p.setUp == istio.Gateway {
 		return text + service("istio-egressgateway.istio-system.svc.cluster.local", "HTTP", "80", "{address: 10.0.0.4, labels: {istio: egressgateway}}") +
 			service("istio-ingressgateway.istio-system.svc.cluster.local", "HTTP", "80", "{address: 10.0.0.3, labels: {istio: ingressgateway}}") +
 			fmt.Sprintf(clients, fanoutHost, portOf(p.ingress))

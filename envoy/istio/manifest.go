@@ -1,7 +1,9 @@
-package envoy
+package istio
 
 import (
 	"bytes"
+
+	"bellhop/envoy"
 
 	"github.com/goccy/go-yaml"
 )
@@ -13,7 +15,7 @@ type manifest struct {
 	namespace     string
 	annotations   yaml.MapSlice
 	spec          any
-	notes         notes
+	notes         envoy.Notes
 }
 
 // fields makes an object of keys and values in turn, which keeps their order. What is nil is left out.
@@ -31,7 +33,7 @@ func fields(pairs ...any) yaml.MapSlice {
 func list(values ...any) []any { return values }
 
 func (m manifest) document() yaml.MapSlice {
-	metadata := fields("name", scalar(m.name), "namespace", scalar(m.namespace))
+	metadata := fields("name", envoy.Scalar(m.name), "namespace", envoy.Scalar(m.namespace))
 	if m.annotations != nil {
 		metadata = append(metadata, yaml.MapItem{Key: "annotations", Value: m.annotations})
 	}
@@ -40,12 +42,12 @@ func (m manifest) document() yaml.MapSlice {
 
 // renderAll writes manifests one after the other, as kubectl takes them.
 func renderAll(title string, manifests []manifest) ([]byte, error) {
-	out := bytes.NewBuffer(headed(title))
+	out := bytes.NewBuffer(envoy.Headed(title))
 	for i, m := range manifests {
 		if i > 0 {
 			out.WriteString("---\n")
 		}
-		body, err := write(m.document(), m.notes)
+		body, err := envoy.Write(m.document(), m.notes)
 		if err != nil {
 			return nil, err
 		}

@@ -1,44 +1,46 @@
-package envoy
+package istio
 
 import (
 	"slices"
 	"strings"
+
+	"bellhop/envoy"
 
 	"github.com/goccy/go-yaml"
 )
 
 // outside makes the servers outside the mesh reachable: the fan-out speaks plain HTTP to its proxy, for only then can the
 // proxy's filters see the headers, and the proxy speaks TLS to the server.
-func (w *meshWriter) outside(namespace string) []manifest {
+func (w *writer) outside(namespace string) []manifest {
 	var all []manifest
 	for _, b := range w.backends {
-		if !b.secure {
+		if !b.Secure {
 			continue
 		}
 		entry := manifest{
-			kind: "ServiceEntry", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(notes),
-			spec: fields("exportTo", w.users(), "hosts", list(scalar(b.host)), "location", "MESH_EXTERNAL", "resolution", "DNS",
-				"ports", list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.port)))),
+			kind: "ServiceEntry", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(envoy.Notes),
+			spec: fields("exportTo", w.users(), "hosts", list(envoy.Scalar(b.Host)), "location", "MESH_EXTERNAL", "resolution", "DNS",
+				"ports", list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.Port)))),
 		}
 		entry.note("$.spec.exportTo", "For nobody else in the mesh. The other pods of the namespace are led to the server in the same way: Istio knows nothing smaller.")
 		entry.note("$.spec.ports", "The fan-out asks for "+asked(b)+". With https of its own no filter could see the headers.")
 		rule := manifest{
-			kind: "DestinationRule", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(notes),
-			spec: fields("exportTo", w.users(), "host", scalar(b.host), "trafficPolicy", fields("portLevelSettings", list(originate(80, b)))),
+			kind: "DestinationRule", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(envoy.Notes),
+			spec: fields("exportTo", w.users(), "host", envoy.Scalar(b.Host), "trafficPolicy", fields("portLevelSettings", list(originate(80, b)))),
 		}
-		rule.note("$.spec.trafficPolicy", "From the proxy on it is TLS. The server has to prove that it is "+b.host+".")
+		rule.note("$.spec.trafficPolicy", "From the proxy on it is TLS. The server has to prove that it is "+b.Host+".")
 		all = append(all, entry, rule)
 	}
 	return all
 }
 
 // users are the namespaces in which what is made for the fan-outs holds: it leads nobody else's traffic.
-func (w *meshWriter) users() []any {
+func (w *writer) users() []any {
 	var names []string
 	switch w.options.SetUp {
-	case SetUpMesh:
+	case Mesh:
 		names = slices.Clone(w.fanouts)
-	case SetUpGateway:
+	case Gateway:
 		// The egress gateway's by its name: of a rule in the root namespace for "." and others Istio forgets the ".".
 		names = []string{w.options.RootNamespace, w.options.Namespace}
 		for _, one := range w.accounts {
@@ -50,25 +52,25 @@ func (w *meshWriter) users() []any {
 	slices.Sort(names)
 	var all []any
 	for _, name := range slices.Compact(names) {
-		all = append(all, scalar(name))
+		all = append(all, envoy.Scalar(name))
 	}
 	return all
 }
 
-func (m manifest) note(path string, lines ...string) { m.notes.note(path, lines...) }
+func (m manifest) note(path string, lines ...string) { m.notes.Note(path, lines...) }
 
 // originate makes a port of a host TLS.
-func originate(port int, b backend) yaml.MapSlice {
+func originate(port int, b envoy.Backend) yaml.MapSlice {
 	return fields("port", fields("number", port),
-		"tls", fields("mode", "SIMPLE", "sni", scalar(b.host), "subjectAltNames", list(scalar(b.host))))
+		"tls", fields("mode", "SIMPLE", "sni", envoy.Scalar(b.Host), "subjectAltNames", list(envoy.Scalar(b.Host))))
 }
 
 // resourceName names what is about a server outside the mesh. It follows from the host, of which all else follows too: fan-outs
 // that have the server in common have these resources in common, whatever they call it.
-func resourceName(b backend) string { return "bellhop-to-" + dashed(b.host) }
+func resourceName(b envoy.Backend) string { return "bellhop-to-" + dashed(b.Host) }
 
 // subsetName is the same where Istio takes no more than 63 letters.
-func subsetName(b backend) string { return dashed(b.host) }
+func subsetName(b envoy.Backend) string { return dashed(b.Host) }
 
 // dashed is a text as Kubernetes takes it for a part of a name.
 func dashed(text string) string {

@@ -1,28 +1,30 @@
-package envoy
+package istio
+
+import "bellhop/envoy"
 
 // The egress gateway of Istio, as its chart names it.
 const egressGatewayName = "istio-egressgateway"
 
 // egressGateway leads the fan-out's requests for the backends through the egress gateway, which speaks TLS to them.
-func (w *meshWriter) egressGateway() []manifest {
+func (w *writer) egressGateway() []manifest {
 	namespace := w.options.RootNamespace
 	gateway := egressGatewayName + "." + namespace + ".svc.cluster.local"
 	hosts := make([]any, len(w.backends))
 	subsets := make([]any, len(w.backends))
 	for i, b := range w.backends {
-		hosts[i] = scalar(b.host)
-		subsets[i] = fields("name", scalar(subsetName(b)), "trafficPolicy", fields("portLevelSettings", list(
-			fields("port", fields("number", 80), "tls", fields("mode", "ISTIO_MUTUAL", "sni", scalar(b.host))))))
+		hosts[i] = envoy.Scalar(b.Host)
+		subsets[i] = fields("name", envoy.Scalar(subsetName(b)), "trafficPolicy", fields("portLevelSettings", list(
+			fields("port", fields("number", 80), "tls", fields("mode", "ISTIO_MUTUAL", "sni", envoy.Scalar(b.Host))))))
 	}
 	server := manifest{
-		kind: "Gateway", version: trafficVersion, name: w.egressName(), namespace: namespace, notes: make(notes),
+		kind: "Gateway", version: trafficVersion, name: w.egressName(), namespace: namespace, notes: make(envoy.Notes),
 		spec: fields("selector", fields("istio", "egressgateway"), "servers", list(fields(
 			"port", fields("number", 80, "name", "https-bellhop", "protocol", "HTTPS"), "hosts", hosts, "tls", fields("mode", "ISTIO_MUTUAL")))),
 	}
 	server.note("$.spec.servers", "From the fan-out's proxy to the gateway it is the mesh's mutual TLS. Without a proxy nobody gets in.")
 	all := []manifest{server, {
 		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,
-		spec: fields("exportTo", w.users(), "host", scalar(gateway), "subsets", subsets),
+		spec: fields("exportTo", w.users(), "host", envoy.Scalar(gateway), "subsets", subsets),
 	}, w.egressCallers(namespace)}
 	for _, b := range w.backends {
 		all = append(all, w.throughGateway(b, namespace, gateway)...)
@@ -31,16 +33,16 @@ func (w *meshWriter) egressGateway() []manifest {
 }
 
 // egressName names what one fan-out has at the egress gateway.
-func (w *meshWriter) egressName() string { return "bellhop-egress-" + w.fanout() }
+func (w *writer) egressName() string { return "bellhop-egress-" + w.fanout() }
 
 // egressCallers lets only the fan-out use the backends' hosts at the gateway.
-func (w *meshWriter) egressCallers(namespace string) manifest {
+func (w *writer) egressCallers(namespace string) manifest {
 	hosts := make([]any, 0, 2*len(w.backends))
 	for _, b := range w.backends {
-		hosts = append(hosts, scalar(b.host), scalar(b.host+":*"))
+		hosts = append(hosts, envoy.Scalar(b.Host), envoy.Scalar(b.Host+":*"))
 	}
 	deny := manifest{
-		kind: "AuthorizationPolicy", version: securityVersion, name: w.egressName(), namespace: namespace, notes: make(notes),
+		kind: "AuthorizationPolicy", version: securityVersion, name: w.egressName(), namespace: namespace, notes: make(envoy.Notes),
 		spec: fields("selector", fields("matchLabels", fields("istio", "egressgateway")), "action", "DENY", "rules", list(
 			fields("from", list(fields("source", fields("notPrincipals", w.principals()))), "to", list(fields("operation", fields("hosts", hosts)))))),
 	}
@@ -49,13 +51,13 @@ func (w *meshWriter) egressCallers(namespace string) manifest {
 }
 
 // fanoutCallers lets nobody but the ingress gateway use the fan-out: what comes another way comes past Bellhop.
-func (w *meshWriter) fanoutCallers() manifest {
+func (w *writer) fanoutCallers() manifest {
 	rule := fields("from", list(fields("source", fields("notPrincipals", list(w.principal(w.ingress))))))
 	if w.port != 0 {
 		rule = append(rule, fields("to", atPort(int(w.port)))...)
 	}
 	deny := manifest{
-		kind: "AuthorizationPolicy", version: securityVersion, name: "bellhop-" + w.workload(), namespace: w.options.Namespace, notes: make(notes),
+		kind: "AuthorizationPolicy", version: securityVersion, name: "bellhop-" + w.workload(), namespace: w.options.Namespace, notes: make(envoy.Notes),
 		spec: fields("selector", fields("matchLabels", labelsOf(w.labels)), "action", "DENY", "rules", list(rule)),
 	}
 	deny.note("$.spec.rules", "Who asks the fan-out past the ingress gateway shows it all headers, and could send tickets: nobody may.")
@@ -63,26 +65,26 @@ func (w *meshWriter) fanoutCallers() manifest {
 }
 
 // throughGateway is what one backend needs.
-func (w *meshWriter) throughGateway(b backend, namespace, gateway string) []manifest {
+func (w *writer) throughGateway(b envoy.Backend, namespace, gateway string) []manifest {
 	name := resourceName(b)
 	entry := manifest{
 		kind: "ServiceEntry", version: trafficVersion, name: name, namespace: namespace,
-		spec: fields("exportTo", w.users(), "hosts", list(scalar(b.host)), "location", "MESH_EXTERNAL", "resolution", "DNS", "ports", list(
+		spec: fields("exportTo", w.users(), "hosts", list(envoy.Scalar(b.Host)), "location", "MESH_EXTERNAL", "resolution", "DNS", "ports", list(
 			fields("number", 80, "name", "http", "protocol", "HTTP"),
-			fields("number", int(b.port), "name", "https", "protocol", "HTTPS"))),
+			fields("number", int(b.Port), "name", "https", "protocol", "HTTPS"))),
 	}
 	rule := manifest{
 		kind: "DestinationRule", version: trafficVersion, name: name, namespace: namespace,
-		spec: fields("exportTo", w.users(), "host", scalar(b.host), "trafficPolicy", fields("portLevelSettings", list(originate(int(b.port), b)))),
+		spec: fields("exportTo", w.users(), "host", envoy.Scalar(b.Host), "trafficPolicy", fields("portLevelSettings", list(originate(int(b.Port), b)))),
 	}
 	to := func(host string, port int, subset any) []any {
-		return list(fields("destination", fields("host", scalar(host), "subset", subset, "port", fields("number", port))))
+		return list(fields("destination", fields("host", envoy.Scalar(host), "subset", subset, "port", fields("number", port))))
 	}
 	route := manifest{
-		kind: "VirtualService", version: trafficVersion, name: name, namespace: namespace, notes: make(notes),
-		spec: fields("exportTo", w.users(), "hosts", list(scalar(b.host)), "gateways", list("mesh", w.egressName()), "http", list(
-			fields("match", list(fields("gateways", list("mesh"), "port", 80)), "route", to(gateway, 80, scalar(subsetName(b)))),
-			fields("match", list(fields("gateways", list(w.egressName()), "port", 80)), "route", to(b.host, int(b.port), nil)))),
+		kind: "VirtualService", version: trafficVersion, name: name, namespace: namespace, notes: make(envoy.Notes),
+		spec: fields("exportTo", w.users(), "hosts", list(envoy.Scalar(b.Host)), "gateways", list("mesh", w.egressName()), "http", list(
+			fields("match", list(fields("gateways", list("mesh"), "port", 80)), "route", to(gateway, 80, envoy.Scalar(subsetName(b)))),
+			fields("match", list(fields("gateways", list(w.egressName()), "port", 80)), "route", to(b.Host, int(b.Port), nil)))),
 	}
 	route.note("$.spec.http", "From the fan-out to the gateway, and from the gateway to the server.")
 	return []manifest{entry, rule, route}

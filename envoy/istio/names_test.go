@@ -1,4 +1,4 @@
-package envoy_test
+package istio_test
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"bellhop/envoy"
+	"bellhop/envoy/istio"
 	"bellhop/policy"
 )
 
@@ -41,10 +41,10 @@ func resources(t *testing.T, manifests []byte) []resource {
 // No backend's name makes two resources one, or a name that Kubernetes does not take.
 func TestIstioNamesAreDistinct(t *testing.T) {
 	backends := []string{"a.b=https://one.example", "a_b=https://two.example", "egress=https://three.example", strings.Repeat("x", 63) + "=https://four.example"}
-	for _, setUp := range []envoy.SetUp{envoy.SetUpSidecar, envoy.SetUpGateway} {
+	for _, setUp := range []istio.SetUp{istio.Sidecar, istio.Gateway} {
 		options := setUps()[setUp]
 		options.Backends = backends
-		made, err := envoy.Istio([]*policy.Policy{load(t, openPolicy)}, options)
+		made, err := istio.Manifests([]*policy.Policy{load(t, openPolicy)}, options)
 		if err != nil {
 			t.Fatal(err)
 		}

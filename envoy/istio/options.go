@@ -1,26 +1,28 @@
-package envoy
+package istio
 
 import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"bellhop/envoy"
 )
 
 // SetUp is one way to run Bellhop in an Istio mesh.
 type SetUp string
 
-// The set-ups of [Istio].
+// The set-ups of [Manifests].
 const (
-	SetUpSidecar SetUp = "sidecar" // one Bellhop in each pod of the fan-out, on a Unix socket
-	SetUpCentral SetUp = "central" // one Bellhop service, used by the proxies of one fan-out
-	SetUpMesh    SetUp = "mesh"    // one Bellhop service and one configuration for all fan-outs of the mesh
-	SetUpGateway SetUp = "gateway" // Bellhop at the ingress gateway and the egress gateway
+	Sidecar SetUp = "sidecar" // one Bellhop in each pod of the fan-out, on a Unix socket
+	Central SetUp = "central" // one Bellhop service, used by the proxies of one fan-out
+	Mesh    SetUp = "mesh"    // one Bellhop service and one configuration for all fan-outs of the mesh
+	Gateway SetUp = "gateway" // Bellhop at the ingress gateway and the egress gateway
 )
 
 // SetUps are all set-ups.
-func SetUps() []SetUp { return []SetUp{SetUpSidecar, SetUpCentral, SetUpMesh, SetUpGateway} }
+func SetUps() []SetUp { return []SetUp{Sidecar, Central, Mesh, Gateway} }
 
-// The defaults of [IstioOptions].
+// The defaults of [Options].
 const (
 	DefaultNamespace      = "default"
 	DefaultWorkload       = "app=vmcp"
@@ -32,11 +34,11 @@ const (
 	DefaultTrustDomain    = "cluster.local"
 )
 
-// MeshLabel marks the pods that the configuration of [SetUpMesh] is for.
+// MeshLabel marks the pods that the configuration of [Mesh] is for.
 const MeshLabel = "bellhop=enabled"
 
-// IstioOptions are the flags of "bellhop envoy istio", as they are written on its command line.
-type IstioOptions struct {
+// Options are the flags of "bellhop envoy istio", as they are written on its command line.
+type Options struct {
 	SetUp       SetUp    // the argument
 	PolicyFiles []string // --policy: where the policies were read from; only for the comment at the top
 	CeilingFile string   // --ceiling: the same
@@ -57,7 +59,7 @@ type IstioOptions struct {
 	FailOpen       bool   // --fail-open: as in BootstrapOptions
 }
 
-func (o IstioOptions) withDefaults() IstioOptions {
+func (o Options) withDefaults() Options {
 	or := func(value *string, other string) {
 		if *value == "" {
 			*value = other
@@ -65,16 +67,16 @@ func (o IstioOptions) withDefaults() IstioOptions {
 	}
 	or(&o.Namespace, DefaultNamespace)
 	or(&o.RootNamespace, DefaultRootNamespace)
-	if o.SetUp == SetUpGateway {
+	if o.SetUp == Gateway {
 		or(&o.IngressAccount, o.RootNamespace+"/"+DefaultIngressAccount)
 		or(&o.EgressAccount, o.RootNamespace+"/"+DefaultEgressAccount)
 	}
 	or(&o.TrustDomain, DefaultTrustDomain)
 	or(&o.ProxyVersion, DefaultProxyVersion)
-	or(&o.Bellhop, map[bool]string{true: DefaultBellhop, false: DefaultBellhopService}[o.SetUp == SetUpSidecar])
+	or(&o.Bellhop, map[bool]string{true: envoy.DefaultBellhop, false: DefaultBellhopService}[o.SetUp == Sidecar])
 	if len(o.Workload) == 0 {
 		o.Workload = []string{DefaultWorkload}
-		if o.SetUp == SetUpMesh {
+		if o.SetUp == Mesh {
 			o.Workload = []string{MeshLabel}
 		}
 	}
@@ -82,30 +84,30 @@ func (o IstioOptions) withDefaults() IstioOptions {
 }
 
 // flags lists what was given and, of the rest, what the set-up uses.
-func (o IstioOptions) flags() []flag {
-	var all flags
-	all.add("--policy", o.PolicyFiles...)
-	all.add("--ceiling", o.CeilingFile)
-	if o.SetUp != SetUpMesh {
-		all.add("--namespace", o.Namespace)
+func (o Options) flags() []envoy.Flag {
+	var all envoy.Flags
+	all.Add("--policy", o.PolicyFiles...)
+	all.Add("--ceiling", o.CeilingFile)
+	if o.SetUp != Mesh {
+		all.Add("--namespace", o.Namespace)
 	}
-	all.add("--workload", o.Workload...)
-	all.add("--port", o.Port)
-	all.add("--host", o.Hosts...)
-	all.add("--backend", o.Backends...)
-	all.add("--account", o.Accounts...)
-	all.add("--ingress-account", o.IngressAccount)
-	all.add("--egress-account", o.EgressAccount)
-	all.add("--bellhop", o.Bellhop)
+	all.Add("--workload", o.Workload...)
+	all.Add("--port", o.Port)
+	all.Add("--host", o.Hosts...)
+	all.Add("--backend", o.Backends...)
+	all.Add("--account", o.Accounts...)
+	all.Add("--ingress-account", o.IngressAccount)
+	all.Add("--egress-account", o.EgressAccount)
+	all.Add("--bellhop", o.Bellhop)
 	if o.RootNamespace != DefaultRootNamespace {
-		all.add("--root-namespace", o.RootNamespace)
+		all.Add("--root-namespace", o.RootNamespace)
 	}
 	if o.TrustDomain != DefaultTrustDomain {
-		all.add("--trust-domain", o.TrustDomain)
+		all.Add("--trust-domain", o.TrustDomain)
 	}
-	all.add("--proxy-version", o.ProxyVersion)
-	all.addIf(o.ReadMCP, "--read-mcp")
-	all.addIf(o.FailOpen, "--fail-open")
+	all.Add("--proxy-version", o.ProxyVersion)
+	all.AddIf(o.ReadMCP, "--read-mcp")
+	all.AddIf(o.FailOpen, "--fail-open")
 	return all
 }
 
@@ -121,27 +123,27 @@ const (
 	closingRelease release = 31
 )
 
-func parseRelease(text string) (release, *problem) {
+func parseRelease(text string) (release, *envoy.Problem) {
 	minor, ok := strings.CutPrefix(text, "1.")
 	minor, _, _ = strings.Cut(minor, ".")
 	number, err := strconv.Atoi(minor)
 	if !ok || err != nil {
-		return 0, &problem{"is no release of Istio", "write it like 1.31"}
+		return 0, &envoy.Problem{Wrong: "is no release of Istio", Hint: "write it like 1.31"}
 	}
 	if r := release(number); r >= oldestRelease && r <= newestRelease {
 		return r, nil
 	}
-	return 0, &problem{"is not supported", "Bellhop knows the proxies of Istio 1.29 to 1.31; name the oldest that you have"}
+	return 0, &envoy.Problem{Wrong: "is not supported", Hint: "Bellhop knows the proxies of Istio 1.29 to 1.31; name the oldest that you have"}
 }
 
 // label is a label of a pod.
 type label struct{ key, value string }
 
-func parseLabel(text string) (label, *problem) {
+func parseLabel(text string) (label, *envoy.Problem) {
 	key, value, ok := strings.Cut(text, "=")
 	plain := strings.Trim(strings.ToLower(key+value), "abcdefghijklmnopqrstuvwxyz0123456789./_-") == ""
 	if !ok || key == "" || value == "" || len(value) > longestLabel || !plain || strings.Trim(value, "._-") != value {
-		return label{}, &problem{"is no label", "write it like " + DefaultWorkload}
+		return label{}, &envoy.Problem{Wrong: "is no label", Hint: "write it like " + DefaultWorkload}
 	}
 	return label{key, value}, nil
 }

@@ -1,8 +1,10 @@
-package envoy
+package istio
 
 import (
 	"strconv"
 	"strings"
+
+	"bellhop/envoy"
 
 	"github.com/goccy/go-yaml"
 )
@@ -12,20 +14,20 @@ const pagesPort = 9902
 
 // mutualTLS is what a Bellhop that is a service needs of the mesh: only the proxies of fan-outs reach it, and only with
 // the mesh's own mutual TLS.
-func (w *meshWriter) mutualTLS() []manifest {
-	labels := strings.Split(w.service.host, ".")
+func (w *writer) mutualTLS() []manifest {
+	labels := strings.Split(w.service.Host, ".")
 	name, namespace := labels[0], labels[1]
-	selector := fields("matchLabels", fields("app", scalar(name)))
-	port := int(w.service.port)
+	selector := fields("matchLabels", fields("app", envoy.Scalar(name)))
+	port := int(w.service.Port)
 
 	sidecar := manifest{
-		kind: "Sidecar", version: trafficVersion, name: name, namespace: namespace, notes: make(notes),
-		spec: fields("workloadSelector", fields("labels", fields("app", scalar(name))),
+		kind: "Sidecar", version: trafficVersion, name: name, namespace: namespace, notes: make(envoy.Notes),
+		spec: fields("workloadSelector", fields("labels", fields("app", envoy.Scalar(name))),
 			"ingress", list(fields("port", fields("number", port, "protocol", "GRPC", "name", "grpc"), "defaultEndpoint", "127.0.0.1:"+strconv.Itoa(port)))),
 	}
 	sidecar.note("$.spec.ingress", "Bellhop listens on loopback, where only its proxy reaches it: nobody gets past the mesh's mutual TLS.")
 	strict := manifest{
-		kind: "PeerAuthentication", version: securityVersion, name: name, namespace: namespace, notes: make(notes),
+		kind: "PeerAuthentication", version: securityVersion, name: name, namespace: namespace, notes: make(envoy.Notes),
 		spec: fields("selector", selector, "mtls", fields("mode", "STRICT"),
 			"portLevelMtls", yaml.MapSlice{{Key: strconv.Itoa(pagesPort), Value: fields("mode", "PERMISSIVE")}}),
 	}
@@ -34,9 +36,9 @@ func (w *meshWriter) mutualTLS() []manifest {
 }
 
 // callers lets only the proxies of fan-outs ask Bellhop, and each only in the name of its own fan-out.
-func (w *meshWriter) callers(name, namespace string, selector yaml.MapSlice) manifest {
+func (w *writer) callers(name, namespace string, selector yaml.MapSlice) manifest {
 	allow := manifest{
-		kind: "AuthorizationPolicy", version: securityVersion, name: name + "-" + w.asker(), namespace: namespace, notes: make(notes),
+		kind: "AuthorizationPolicy", version: securityVersion, name: name + "-" + w.asker(), namespace: namespace, notes: make(envoy.Notes),
 		spec: fields("selector", selector, "action", "ALLOW", "rules", append(w.mayAsk(),
 			fields("to", atPort(pagesPort)))),
 	}
@@ -45,11 +47,11 @@ func (w *meshWriter) callers(name, namespace string, selector yaml.MapSlice) man
 }
 
 // asker names whom the rules are for. Policies that allow add up, if they have names of their own.
-func (w *meshWriter) asker() string {
+func (w *writer) asker() string {
 	switch w.options.SetUp {
-	case SetUpMesh:
+	case Mesh:
 		return "mesh"
-	case SetUpGateway:
+	case Gateway:
 		return "gateways-" + w.fanout()
 	default:
 		return w.fanout()
@@ -57,44 +59,44 @@ func (w *meshWriter) asker() string {
 }
 
 // mayAsk are the rules of who may ask Bellhop for which fan-out.
-func (w *meshWriter) mayAsk() []any {
+func (w *writer) mayAsk() []any {
 	switch w.options.SetUp {
-	case SetUpMesh:
+	case Mesh:
 		rules := make([]any, len(w.fanouts))
 		for i, one := range w.fanouts {
-			rules[i] = w.mayAskFor(one, fields("namespaces", list(scalar(one))))
+			rules[i] = w.mayAskFor(one, fields("namespaces", list(envoy.Scalar(one))))
 		}
 		return rules
-	case SetUpGateway:
+	case Gateway:
 		return list(
-			w.mayAskFor(w.fanoutName, fields("principals", list(w.principal(w.ingress))), saying(roleKey, string(ingress))),
-			w.mayAskFor(w.fanoutName, fields("principals", list(w.principal(w.egress))), saying(roleKey, string(egress))))
+			w.mayAskFor(w.FanoutName, fields("principals", list(w.principal(w.ingress))), saying(envoy.RoleKey, string(envoy.Ingress))),
+			w.mayAskFor(w.FanoutName, fields("principals", list(w.principal(w.egress))), saying(envoy.RoleKey, string(envoy.Egress))))
 	default:
-		return list(w.mayAskFor(w.fanoutName, fields("principals", w.principals())))
+		return list(w.mayAskFor(w.FanoutName, fields("principals", w.principals())))
 	}
 }
 
 // mayAskFor lets a source ask for a fan-out. What a filter says of itself Bellhop believes, and anybody with a certificate of
 // the mesh could say it too: so the name is held against the certificate.
-func (w *meshWriter) mayAskFor(fanout string, source yaml.MapSlice, more ...any) yaml.MapSlice {
-	return fields("from", list(fields("source", source)), "to", atPort(int(w.service.port)), "when", append(list(saying(fanoutKey, fanout)), more...))
+func (w *writer) mayAskFor(fanout string, source yaml.MapSlice, more ...any) yaml.MapSlice {
+	return fields("from", list(fields("source", source)), "to", atPort(int(w.service.Port)), "when", append(list(saying(envoy.FanoutKey, fanout)), more...))
 }
 
 // saying is the condition that a filter says something of itself, or with an empty value that it does not.
 func saying(key, value string) yaml.MapSlice {
-	header := quoted("request.headers[" + key + "]")
+	header := envoy.Quoted("request.headers[" + key + "]")
 	if value == "" {
-		return fields("key", header, "notValues", list(quoted("*")))
+		return fields("key", header, "notValues", list(envoy.Quoted("*")))
 	}
-	return fields("key", header, "values", list(scalar(value)))
+	return fields("key", header, "values", list(envoy.Scalar(value)))
 }
 
 func atPort(port int) []any {
-	return list(fields("operation", fields("ports", list(quoted(strconv.Itoa(port))))))
+	return list(fields("operation", fields("ports", list(envoy.Quoted(strconv.Itoa(port))))))
 }
 
 // principals are the fan-out's.
-func (w *meshWriter) principals() []any {
+func (w *writer) principals() []any {
 	all := make([]any, len(w.accounts))
 	for i, one := range w.accounts {
 		all[i] = w.principal(one)
@@ -103,14 +105,14 @@ func (w *meshWriter) principals() []any {
 }
 
 // connections are the settings of the connections to Bellhop, as those of the cluster that other forms write.
-func (w *meshWriter) connections(name, namespace string) manifest {
+func (w *writer) connections(name, namespace string) manifest {
 	rule := manifest{
-		kind: "DestinationRule", version: trafficVersion, name: name, namespace: namespace, notes: make(notes),
-		spec: fields("host", scalar(w.service.host), "trafficPolicy", fields(
+		kind: "DestinationRule", version: trafficVersion, name: name, namespace: namespace, notes: make(envoy.Notes),
+		spec: fields("host", envoy.Scalar(w.service.Host), "trafficPolicy", fields(
 			"tls", fields("mode", "ISTIO_MUTUAL"),
 			"connectionPool", fields(
-				"tcp", fields("maxConnections", maxBellhopRequests, "connectTimeout", "250ms"),
-				"http", fields("http2MaxRequests", maxBellhopRequests, "http1MaxPendingRequests", maxBellhopRequests, "maxRetries", maxBellhopRequests)),
+				"tcp", fields("maxConnections", envoy.MaxBellhopRequests, "connectTimeout", "250ms"),
+				"http", fields("http2MaxRequests", envoy.MaxBellhopRequests, "http1MaxPendingRequests", envoy.MaxBellhopRequests, "maxRetries", envoy.MaxBellhopRequests)),
 			"outlierDetection", fields("consecutiveGatewayErrors", 1, "consecutive5xxErrors", 1, "splitExternalLocalOriginErrors", false,
 				"interval", "1s", "baseEjectionTime", "1s", "maxEjectionPercent", 50))),
 	}
