@@ -17,46 +17,59 @@ const (
 	sessionField      = "session"
 )
 
-// AccessLogs tell Bellhop at ingress which sessions the fan-out has forgotten: those whose requests it answers with 404.
-// ext_proc could tell it too, and would fail a call if a Bellhop died while the fan-out is busy with it.
+// AccessLogs tell Bellhop at ingress which sessions the fan-out has forgotten: those whose requests it answers with
+// 404. ext_proc could tell it too, and would fail a call if a Bellhop died while the fan-out is busy with it.
 func (w *Writer) AccessLogs(path func(i int) string, r Role) []*accesslogv3.AccessLog {
 	if r != Ingress || !w.sessions {
 		return nil
 	}
-	w.Note(path(0), "A 404 to a request of a session: the fan-out has forgotten it, and Bellhop does too. Bellhop hears of it when the",
-		"response has gone, and no response waits for it. Nothing else is logged.")
+	w.Note(
+		path(0),
+		"A 404 to a request of a session: the fan-out has forgotten it, and Bellhop does too. Bellhop hears of it when the",
+		"response has gone, and no response waits for it. Nothing else is logged.",
+	)
 	return []*accesslogv3.AccessLog{{
 		Name:   "bellhop.forgotten",
 		Filter: w.forgotten(),
-		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: w.Pack(&grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
-			LogName:             "bellhop",
-			TransportApiVersion: corev3.ApiVersion_V3,
-			GrpcService: &corev3.GrpcService{
-				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: w.Cluster, Authority: w.Authority}},
-				InitialMetadata: w.who(r),
-			},
-			BufferSizeBytes: wrapperspb.UInt32(0), // each at once: there are few
-		}})},
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{
+			TypedConfig: w.Pack(&grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
+				LogName:             "bellhop",
+				TransportApiVersion: corev3.ApiVersion_V3,
+				GrpcService: &corev3.GrpcService{
+					TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+						EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: w.Cluster, Authority: w.Authority},
+					},
+					InitialMetadata: w.who(r),
+				},
+				BufferSizeBytes: wrapperspb.UInt32(0), // each at once: there are few
+			}}),
+		},
 	}}
 }
 
 // forgotten matches the 404 to a request of a session that Bellhop knows.
 func (w *Writer) forgotten() *accesslogv3.AccessLogFilter {
-	status := &accesslogv3.AccessLogFilter_StatusCodeFilter{StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
-		Op:    accesslogv3.ComparisonFilter_EQ,
-		Value: &corev3.RuntimeUInt32{DefaultValue: http.StatusNotFound, RuntimeKey: "bellhop.forgotten"},
-	}}}
+	status := &accesslogv3.AccessLogFilter_StatusCodeFilter{
+		StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
+			Op:    accesslogv3.ComparisonFilter_EQ,
+			Value: &corev3.RuntimeUInt32{DefaultValue: http.StatusNotFound, RuntimeKey: "bellhop.forgotten"},
+		}},
+	}
 	known := &accesslogv3.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslogv3.MetadataFilter{
 		Matcher: &matcherv3.MetadataMatcher{
 			Filter: metadataNamespace,
-			Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: sessionField}}},
-			Value:  &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}},
+			Path: []*matcherv3.MetadataMatcher_PathSegment{
+				{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: sessionField}},
+			},
+			Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}},
 		},
 		MatchIfKeyNotFound: wrapperspb.Bool(false),
 	}}
-	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{
-		Filters: []*accesslogv3.AccessLogFilter{{FilterSpecifier: status}, {FilterSpecifier: known}},
-	}}}
+	return &accesslogv3.AccessLogFilter{
+		FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{
+			Filters: []*accesslogv3.AccessLogFilter{{FilterSpecifier: status}, {FilterSpecifier: known}},
+		}},
+	}
 }
 
 // metadataOptions let the filters tell one another what they read.
@@ -69,7 +82,10 @@ func (w *Writer) metadataOptions(path string, r Role) *extprocv3.MetadataOptions
 		options.ForwardingNamespaces = names(McpFilterName)
 	}
 	if r == Ingress && w.sessions {
-		w.Note(path+".receiving_namespaces", "Bellhop says which session a request is of, by a name of its own, for the access log.")
+		w.Note(
+			path+".receiving_namespaces",
+			"Bellhop says which session a request is of, by a name of its own, for the access log.",
+		)
 		options.ReceivingNamespaces = names(metadataNamespace)
 	}
 	if options.ForwardingNamespaces == nil && options.ReceivingNamespaces == nil {

@@ -69,7 +69,10 @@ func ParseTarget(text string) (Target, *Problem) {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return Target{}, &Problem{"has no scheme that is known", "begin it with http:// or https://"}
 	case u.User != nil:
-		return Target{}, &Problem{"holds a user or a password", "take it out; a credential belongs into the policy, as a header or a discovery identity"}
+		return Target{}, &Problem{
+			"holds a user or a password",
+			"take it out; a credential belongs into the policy, as a header or a discovery identity",
+		}
 	case u.RawQuery != "" || u.ForceQuery:
 		return Target{}, &Problem{"has a query", "take out all from the ? on; each request brings its own query"}
 	case strings.Contains(text, "#"):
@@ -100,7 +103,10 @@ func ParseEndpoint(text string) (Endpoint, *Problem) {
 		case !rooted || !strings.HasPrefix(path, "/"):
 			return Endpoint{}, &Problem{"is not an absolute path", "write it like " + DefaultBellhop + ", with three slashes"}
 		case len(path) > longest:
-			return Endpoint{}, &Problem{"is too long for a Unix socket", "choose a path of at most " + strconv.Itoa(longest) + " bytes"}
+			return Endpoint{}, &Problem{
+				"is too long for a Unix socket",
+				"choose a path of at most " + strconv.Itoa(longest) + " bytes",
+			}
 		}
 		return Endpoint{pipe: path}, nil
 	}
@@ -122,7 +128,10 @@ func parsePlace(host, port string) (Place, *Problem) {
 	where := Place{Host: strings.ToLower(host), Port: uint16(number)}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if ip.Zone() != "" || ip.IsUnspecified() {
-			return Place{}, &Problem{"is not an address that can be connected to", "write the server's own address, without a zone"}
+			return Place{}, &Problem{
+				"is not an address that can be connected to",
+				"write the server's own address, without a zone",
+			}
 		}
 		where.IP = ip.Unmap()
 		where.Host = where.IP.String()

@@ -95,7 +95,10 @@ func (w *bootstrapWriter) overload(path string) *overloadv3.OverloadManager {
 // runtime raises Envoy's limit for regular expressions: mutation_rules can only take the whole list of headers as one,
 // and with the default of 100 five ordinary names are too many, so that Envoy would not start.
 func (w *Writer) runtime(path string) *bootstrapv3.LayeredRuntime {
-	w.Note(path, "The list in mutation_rules is one regular expression. The default limit of 100 is too low for a handful of names.")
+	w.Note(
+		path,
+		"The list in mutation_rules is one regular expression. The default limit of 100 is too low for a handful of names.",
+	)
 	static := &structpb.Struct{Fields: map[string]*structpb.Value{
 		"re2.max_program_size.error_level": structpb.NewNumberValue(maxExpression),
 	}}
@@ -107,11 +110,14 @@ func (w *Writer) runtime(path string) *bootstrapv3.LayeredRuntime {
 // title is the comment at the top of the file.
 func (w *bootstrapWriter) title(options BootstrapOptions) string {
 	var text strings.Builder
-	text.WriteString("Envoy on both sides of an MCP fan-out, with Bellhop carrying the clients' headers from one side to the other.\n" +
-		"Made from policy " + w.policy.Digest() + " by the command below. The lists of headers follow the policy: after a change of\n" +
-		"the policy run it again.\n\n" + Command("bootstrap", options.flags()) + "\n\n" +
-		"Clients use         http://" + reachable(w.ingress) + "\n" +
-		"The fan-out uses, for its backends:\n")
+	text.WriteString(
+		"Envoy on both sides of an MCP fan-out, with Bellhop carrying the clients' headers from one side to the other.\n" +
+			"Made from policy " + w.policy.Digest() + " by the command below. The lists of headers follow the policy: after " +
+			"a change of\n" +
+			"the policy run it again.\n\n" + Command("bootstrap", options.flags()) + "\n\n" +
+			"Clients use         http://" + reachable(w.ingress) + "\n" +
+			"The fan-out uses, for its backends:\n",
+	)
 	for _, b := range w.backends {
 		fmt.Fprintf(&text, "  %-17s http://%s/%s%s\n", b.Name, reachable(w.egress), b.Name, b.Path)
 	}

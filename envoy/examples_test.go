@@ -36,7 +36,8 @@ func examples() map[string]envoy.BootstrapOptions {
 		"replicas": minimal(func(o *envoy.BootstrapOptions) {
 			o.Egress = "0.0.0.0:8081"
 			o.Bellhop = []string{"10.0.0.11:4484", "10.0.0.12:4484"}
-			o.BellhopCA, o.BellhopCert, o.BellhopKey = "/etc/envoy/bellhop/ca.pem", "/etc/envoy/bellhop/cert.pem", "/etc/envoy/bellhop/key.pem"
+			const folder = "/etc/envoy/bellhop/"
+			o.BellhopCA, o.BellhopCert, o.BellhopKey = folder+"ca.pem", folder+"cert.pem", folder+"key.pem"
 		}),
 		"https": minimal(func(o *envoy.BootstrapOptions) {
 			o.Fanout = "https://fanout.example.com"

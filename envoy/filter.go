@@ -86,8 +86,11 @@ func (w *Writer) filter(path string, r Role) *hcmv3.HttpFilter {
 		// Exactly this entry: Envoy compares it with what Bellhop asks for as a whole, and ignores silently what differs.
 		config.AllowModeOverride = true
 		config.AllowedOverrideModes = []*extprocv3.ProcessingMode{{ResponseHeaderMode: extprocv3.ProcessingMode_SEND}}
-		w.Note(path+".allow_mode_override", "Bellhop may ask for the headers of a response: that to the first request of a session names the session,",
-			"and that to its last one says that it has ended.")
+		w.Note(
+			path+".allow_mode_override",
+			"Bellhop may ask for the headers of a response: that to the first request of a session names the session,",
+			"and that to its last one says that it has ended.",
+		)
 	}
 	config.MetadataOptions = w.metadataOptions(path+".metadata_options", r)
 	config.ForwardRules = forwardRules(footprint)
@@ -102,17 +105,28 @@ func (w *Writer) noteFilter(path string, r Role) {
 	w.Note(path+".mutation_rules", "From the policy: Bellhop may change these headers and no others, whatever it answers.",
 		"content-type is that of its error messages to the client.")
 	w.Note(path+".forward_rules", "From the policy: Bellhop is shown these headers and no others, not even the path.")
-	w.Note(path+".route_cache_action", "The route, and with it the backend, was chosen before Bellhop: no header can change it.")
+	w.Note(
+		path+".route_cache_action",
+		"The route, and with it the backend, was chosen before Bellhop: no header can change it.",
+	)
 	if !w.FailOpen {
-		w.Note(path+".status_on_error", "Fail closed (failure_mode_allow is false by default): when Bellhop cannot answer, the client gets",
-			"this status, and nothing passes unprocessed.")
+		w.Note(
+			path+".status_on_error",
+			"Fail closed (failure_mode_allow is false by default): when Bellhop cannot answer, the client gets",
+			"this status, and nothing passes unprocessed.",
+		)
 		return
 	}
 	risk := "the clients' hidden headers reach the fan-out in the clear, and a ticket that a client made up gets through."
 	if r == Egress {
 		risk = "requests go out without the clients' headers, and the ticket reaches the backend."
 	}
-	w.Note(path+".failure_mode_allow", "WARNING, --fail-open: while Bellhop is down or slow,", risk, "Take it out to answer 503 instead.")
+	w.Note(
+		path+".failure_mode_allow",
+		"WARNING, --fail-open: while Bellhop is down or slow,",
+		risk,
+		"Take it out to answer 503 instead.",
+	)
 }
 
 // forwardRules lets Bellhop see the headers that it has to read.
@@ -123,7 +137,10 @@ func forwardRules(footprint policy.Footprint) *extprocv3.HeaderForwardingRules {
 	list := &matcherv3.ListStringMatcher{}
 	for _, name := range footprint.Reads {
 		if prefix, isFamily := strings.CutSuffix(name, "*"); isFamily {
-			list.Patterns = append(list.Patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
+			list.Patterns = append(
+				list.Patterns,
+				&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}},
+			)
 		} else {
 			list.Patterns = append(list.Patterns, exactly(name))
 		}
@@ -157,7 +174,15 @@ func outsideFamilies(writes []string) []string {
 	for _, row := range policy.Restrictions() {
 		switch row.Pattern {
 		case "content-*": // content-type is that of Bellhop's errors
-			patterns = append(patterns, "content-length", "content-encoding", "content-language", "content-location", "content-range", "content-disposition")
+			patterns = append(
+				patterns,
+				"content-length",
+				"content-encoding",
+				"content-language",
+				"content-location",
+				"content-range",
+				"content-disposition",
+			)
 		case "content-length", policy.BaggageHeader, "x-bellhop-*":
 		default:
 			patterns = append(patterns, row.Pattern)
@@ -209,7 +234,10 @@ func (w *Writer) who(r Role) []*corev3.HeaderValue {
 // retryPolicy bridges the restart of a Bellhop.
 func (w *Writer) retryPolicy(path string) *corev3.RetryPolicy {
 	const retries = 3
-	w.Note(path+".retry_back_off", "A restart of Bellhop is not noticed. The default of 1 s would outlast message_timeout.")
+	w.Note(
+		path+".retry_back_off",
+		"A restart of Bellhop is not noticed. The default of 1 s would outlast message_timeout.",
+	)
 	retry := &corev3.RetryPolicy{
 		RetryBackOff: &corev3.BackoffStrategy{
 			BaseInterval: durationpb.New(5 * time.Millisecond),
@@ -221,8 +249,10 @@ func (w *Writer) retryPolicy(path string) *corev3.RetryPolicy {
 	if w.replicated() {
 		w.Note(path+".retry_host_predicate", "Each retry goes to another Bellhop.")
 		retry.RetryHostPredicate = []*corev3.RetryPolicy_RetryHostPredicate{{
-			Name:       "envoy.retry_host_predicates.previous_hosts",
-			ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: w.Pack(&previoushostsv3.PreviousHostsPredicate{})},
+			Name: "envoy.retry_host_predicates.previous_hosts",
+			ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{
+				TypedConfig: w.Pack(&previoushostsv3.PreviousHostsPredicate{}),
+			},
 		}}
 		retry.HostSelectionRetryMaxAttempts = retries
 	}

@@ -9,10 +9,10 @@ import (
 	"bellhop/policy"
 )
 
-// Filters writes what an Envoy that exists already needs to have Bellhop on both sides of a fan-out: the HTTP filters of
-// each side, Bellhop's cluster and a setting of the runtime, each under a heading that says where it belongs. The result
-// is YAML with comments, and no complete configuration. The error holds everything that is wrong with the options, a
-// fault a line.
+// Filters writes what an Envoy that exists already needs to have Bellhop on both sides of a fan-out: the HTTP filters
+// of each side, Bellhop's cluster and a setting of the runtime, each under a heading that says where it belongs. The
+// result is YAML with comments, and no complete configuration. The error holds everything that is wrong with the
+// options, a fault a line.
 func Filters(p *policy.Policy, options FilterOptions) ([]byte, error) {
 	options = options.withDefaults()
 	var f OptionErrors
@@ -34,10 +34,16 @@ func Filters(p *policy.Policy, options FilterOptions) ([]byte, error) {
 
 func (w *Writer) pieces() yaml.MapSlice {
 	const ingressList, egressList = "ingress_http_filters", "egress_http_filters"
-	w.Note("$."+ingressList, "Into http_filters of the listener that clients use, in front of the router and behind what authenticates",
-		"and authorises clients. Its generate_request_id has to be false where the policy lists x-request-id.")
-	w.Note("$."+egressList, "Into http_filters of the listener through which the fan-out reaches its backends, in front of the router.",
-		"Bellhop takes the backend from the name of the cluster, as the policy's clusters: say it.")
+	w.Note(
+		"$."+ingressList,
+		"Into http_filters of the listener that clients use, in front of the router and behind what authenticates",
+		"and authorises clients. Its generate_request_id has to be false where the policy lists x-request-id.",
+	)
+	w.Note(
+		"$."+egressList,
+		"Into http_filters of the listener through which the fan-out reaches its backends, in front of the router.",
+		"Bellhop takes the backend from the name of the cluster, as the policy's clusters: say it.",
+	)
 	w.Note("$.clusters", "Into static_resources.")
 	pieces := yaml.MapSlice{
 		{Key: ingressList, Value: forest(w, w.Filters(Within("$."+ingressList), Ingress))},
@@ -75,6 +81,7 @@ func (w *Writer) Tree(m proto.Message) any {
 
 func (w *Writer) filtersTitle(p *policy.Policy, options FilterOptions) string {
 	return "What an Envoy that you have already needs for Bellhop. Paste each part where its comment says.\n" +
-		"Made from policy " + p.Digest() + " by the command below. The lists of headers follow the policy: after a change of\n" +
+		"Made from policy " + p.Digest() + " by the command below. The lists of headers follow the policy: after " +
+		"a change of\n" +
 		"the policy run it again.\n\n" + Command("filters", options.flags()) + "\n"
 }

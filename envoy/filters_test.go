@@ -14,7 +14,10 @@ import (
 )
 
 func TestFiltersExample(t *testing.T) {
-	got, err := envoy.Filters(load(t, read(t, policyFile("filters"))), envoy.FilterOptions{PolicyFile: "envoy/" + policyFile("filters")})
+	got, err := envoy.Filters(
+		load(t, read(t, policyFile("filters"))),
+		envoy.FilterOptions{PolicyFile: "envoy/" + policyFile("filters")},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +29,8 @@ func TestFiltersFaults(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"--bellhop-ca: holds a control character", "--bellhop-cert: is missing", "--bellhop-key: is missing"} {
+	for _, want := range []string{"--bellhop-ca: holds a " +
+		"control character", "--bellhop-cert: is missing", "--bellhop-key: is missing"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}
@@ -84,7 +88,8 @@ func TestFiltersInAnExistingEnvoy(t *testing.T) {
 	}
 }
 
-// The access log that "envoy filters" prints for sessions is one that an Envoy of somebody's own takes, beside its filters.
+// The access log that "envoy filters" prints for sessions is one that an Envoy of somebody's own takes, beside its
+// filters.
 func TestTheAccessLogInAnExistingEnvoy(t *testing.T) {
 	binary := envoyBinary(t)
 	bellhop, address := serve(t, "unix")
@@ -104,7 +109,8 @@ func TestTheAccessLogInAnExistingEnvoy(t *testing.T) {
 	}
 	run(t, binary, file, free[2])
 	bellhop.tell(set())
-	if got := get(t, "http://"+free[0]+"/mcp", "x-mcp-api-key", "k"); got.status != http.StatusOK || bellhop.last(t).headers["x-mcp-api-key"] != "k" {
+	if got := get(t, "http://"+free[0]+"/mcp", "x-mcp-api-key", "k"); got.status != http.StatusOK ||
+		bellhop.last(t).headers["x-mcp-api-key"] != "k" {
 		t.Errorf("status %d", got.status)
 	}
 }
@@ -122,7 +128,10 @@ func paste(t *testing.T, pieces []byte, free []string, server string) []byte {
 	if err := yaml.UnmarshalWithOptions(pieces, &piece, yaml.Strict()); err != nil {
 		t.Fatal(err)
 	}
-	router := map[string]any{"name": "router", "typed_config": map[string]any{"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}
+	router := map[string]any{
+		"name":         "router",
+		"typed_config": map[string]any{"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+	}
 	flow := func(value any) string {
 		out, err := yaml.MarshalWithOptions(value, yaml.JSON())
 		if err != nil {
@@ -134,15 +143,23 @@ func paste(t *testing.T, pieces []byte, free []string, server string) []byte {
 	Endpoint := func(name string) any {
 		var cluster any
 		host := `{socket_address: {address: 127.0.0.1, port_value: ` + port(server) + `}}`
-		text := `{name: ` + name + `, load_assignment: {cluster_name: ` + name + `, endpoints: [{lb_endpoints: [{Endpoint: {address: ` + host + `}}]}]}}`
+		text := `{name: ` + name + `, load_assignment: {cluster_name: ` + name + `, endpoints: [{lb_endpoints: [{endpoint: {address: ` + host + `}}]}]}}`
 		if err := yaml.Unmarshal([]byte(text), &cluster); err != nil {
 			t.Fatal(err)
 		}
 		return cluster
 	}
 	text := strings.NewReplacer(
-		"INGRESS-LOG", flow(append([]any{}, piece.Log...)), "INGRESS-FILTERS", flow(append(piece.Ingress, router)), "EGRESS-FILTERS", flow(append(piece.Egress, router)),
-		"INGRESS", port(free[0]), "EGRESS", port(free[1]),
+		"INGRESS-LOG",
+		flow(append([]any{}, piece.Log...)),
+		"INGRESS-FILTERS",
+		flow(append(piece.Ingress, router)),
+		"EGRESS-FILTERS",
+		flow(append(piece.Egress, router)),
+		"INGRESS",
+		port(free[0]),
+		"EGRESS",
+		port(free[1]),
 	).Replace(existing)
 	text += "  clusters: " + flow(append(piece.Clusters, Endpoint("my-fanout"), Endpoint("mcp-a"))) + "\n"
 	text += `overload_manager: {resource_monitors: [{name: envoy.resource_monitors.global_downstream_max_connections, typed_config: {` +
@@ -164,8 +181,8 @@ func golden(t *testing.T, file string, got []byte) {
 	}
 }
 
-// Mesh-wide, a fan-out is named by the namespace of its proxy: Envoy takes it from its own environment, and no header of a
-// client's has a say.
+// Mesh-wide, a fan-out is named by the namespace of its proxy: Envoy takes it from its own environment, and no header
+// of a client's has a say.
 func TestTheNamespaceNamesTheFanout(t *testing.T) {
 	binary := envoyBinary(t)
 	t.Setenv("POD_NAMESPACE", "team-a")
@@ -182,7 +199,8 @@ func TestTheNamespaceNamesTheFanout(t *testing.T) {
 	}
 	free := freeAddresses(t)
 	file := filepath.Join(t.TempDir(), "envoy.yaml")
-	if err := os.WriteFile(file, paste(t, []byte(strings.ReplaceAll(string(text), "value: search", value)), free, server.host()), 0o600); err != nil {
+	if err := os.WriteFile(file, paste(t, []byte(strings.ReplaceAll(string(text), "value: search", value)), free,
+		server.host()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	run(t, binary, file, free[2])

@@ -16,11 +16,25 @@ func TestEnvoyTakesTheLongestPolicy(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("version: 1\nforward:\n")
 	for i := range 48 {
-		fmt.Fprintf(&text, "  - {name: x-header-that-clients-send-with-a-long-name-%02d, as: x-header-that-the-backend-reads-with-a-long-name-%02d}\n", i, i)
+		fmt.Fprintf(
+			&text,
+			"  - {name: x-header-that-clients-send-with-a-long-name-%02d, as: "+
+				"x-header-that-the-backend-reads-with-a-long-name-%02d}\n",
+			i,
+			i,
+		)
 	}
 	bellhop, address := serve(t, "unix")
 	upstream := newUpstream(t, nil)
-	options := start(t, load(t, text.String()), envoy.BootstrapOptions{Fanout: upstream.URL, Backends: []string{"a=" + upstream.URL + "/mcp"}, FilterOptions: envoy.FilterOptions{Bellhop: []string{address}}})
+	options := start(
+		t,
+		load(t, text.String()),
+		envoy.BootstrapOptions{
+			Fanout:        upstream.URL,
+			Backends:      []string{"a=" + upstream.URL + "/mcp"},
+			FilterOptions: envoy.FilterOptions{Bellhop: []string{address}},
+		},
+	)
 	bellhop.tell(set("x-header-that-the-backend-reads-with-a-long-name-47", "v"))
 	if got := get(t, "http://"+options.Egress+"/a/mcp"); got.status != http.StatusOK {
 		t.Fatalf("got %d", got.status)
@@ -31,7 +45,15 @@ func TestEnvoyTakesTheLongestPolicy(t *testing.T) {
 func TestEnvoyHasRoomForAFullRequest(t *testing.T) {
 	bellhop, address := serve(t, "unix")
 	upstream := newUpstream(t, nil)
-	options := start(t, load(t, "version: 1\nforward: [x-k]\n"), envoy.BootstrapOptions{Fanout: upstream.URL, Backends: []string{"a=" + upstream.URL + "/mcp"}, FilterOptions: envoy.FilterOptions{Bellhop: []string{address}}})
+	options := start(
+		t,
+		load(t, "version: 1\nforward: [x-k]\n"),
+		envoy.BootstrapOptions{
+			Fanout:        upstream.URL,
+			Backends:      []string{"a=" + upstream.URL + "/mcp"},
+			FilterOptions: envoy.FilterOptions{Bellhop: []string{address}},
+		},
+	)
 	var pairs []string
 	for i := range 80 {
 		pairs = append(pairs, fmt.Sprintf("x-filler-%d", i), strings.Repeat("f", 600))

@@ -29,8 +29,14 @@ func (w *bootstrapWriter) ingressListener(path string) *listenerv3.Listener {
 	manager := w.manager(path, Ingress)
 	manager.UseRemoteAddress = wrapperspb.Bool(true)
 	manager.PreserveExternalRequestId = true
-	w.Note(path+".use_remote_address", "Clients are not trusted: what they say about where they come from is not passed on as it is.")
-	w.Note(path+".preserve_external_request_id", "A client's x-request-id stays the client's, also when you switch generate_request_id on for tracing.")
+	w.Note(
+		path+".use_remote_address",
+		"Clients are not trusted: what they say about where they come from is not passed on as it is.",
+	)
+	w.Note(
+		path+".preserve_external_request_id",
+		"A client's x-request-id stays the client's, also when you switch generate_request_id on for tracing.",
+	)
 	manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: w.ingressRoutes(path + ".route_config")}
 	return w.listener(Ingress, w.ingress, manager)
 }
@@ -38,24 +44,40 @@ func (w *bootstrapWriter) ingressListener(path string) *listenerv3.Listener {
 func (w *bootstrapWriter) egressListener(path string) *listenerv3.Listener {
 	lines := []string{"Fan-out → backends. Bellhop redeems the ticket for the headers that this backend may have."}
 	if !w.egress.Addr().IsLoopback() {
-		lines = append(lines, "WARNING: this listens beyond this machine, and "+egressRisk+".", "Let only the fan-out reach it.")
+		lines = append(
+			lines,
+			"WARNING: this listens beyond this machine, and "+egressRisk+".",
+			"Let only the fan-out reach it.",
+		)
 	}
 	w.Note(path, lines...)
 	path += managerPath
 	manager := w.manager(path, Egress)
 	manager.UseRemoteAddress = wrapperspb.Bool(false)
 	manager.SkipXffAppend = true
-	w.Note(path+".use_remote_address", "Nothing is added on the way: a backend sees the fan-out's request and the headers that Bellhop sets.")
+	w.Note(
+		path+".use_remote_address",
+		"Nothing is added on the way: a backend sees the fan-out's request and the headers that Bellhop sets.",
+	)
 	manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: w.egressRoutes(path + ".route_config")}
 	return w.listener(Egress, w.egress, manager)
 }
 
 // manager is what both sides have in common.
 func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionManager {
-	w.Note(path+".common_http_protocol_options", "Room for the headers that Bellhop adds: the default of 100 would refuse a request that comes near it on its own.")
+	w.Note(
+		path+".common_http_protocol_options",
+		"Room for the headers that Bellhop adds: the default of 100 would refuse a request that comes near it on its own.",
+	)
 	w.Note(path+".stream_idle_timeout", "An MCP event stream may be silent for hours.")
-	w.Note(path+".generate_request_id", "An ID made here would look like one that the client sent, and be new for every request.")
-	w.Note(path+".scheme_header_transformation", "A server behind https is told https, although Envoy was spoken to over http.")
+	w.Note(
+		path+".generate_request_id",
+		"An ID made here would look like one that the client sent, and be new for every request.",
+	)
+	w.Note(
+		path+".scheme_header_transformation",
+		"A server behind https is told https, although Envoy was spoken to over http.",
+	)
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:                 string(r),
 		HttpFilters:                append(w.Filters(Within(path+".http_filters"), r), w.router()),
@@ -77,7 +99,11 @@ func (w *bootstrapWriter) router() *hcmv3.HttpFilter {
 	}
 }
 
-func (w *bootstrapWriter) listener(r Role, address netip.AddrPort, manager *hcmv3.HttpConnectionManager) *listenerv3.Listener {
+func (w *bootstrapWriter) listener(
+	r Role,
+	address netip.AddrPort,
+	manager *hcmv3.HttpConnectionManager,
+) *listenerv3.Listener {
 	return &listenerv3.Listener{
 		Name:    string(r),
 		Address: socketAddress(address.Addr().String(), address.Port()),

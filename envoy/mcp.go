@@ -15,8 +15,12 @@ const MaxParsedBody = 64 << 10
 
 // mcpFilter lets Envoy read what a request asks for, so that Bellhop knows it without ever seeing a body.
 func (w *Writer) mcpFilter(path string) *hcmv3.HttpFilter {
-	w.Note(path, "Envoy reads the MCP method and the tool's name from the body, and tells Bellhop these two. The body itself",
-		"never reaches Bellhop. In a body of more than 64 KiB they may not be found: rules for tools then do not apply, nor does a discovery identity.")
+	w.Note(
+		path,
+		"Envoy reads the MCP method and the tool's name from the body, and tells Bellhop these two. The body itself",
+		"never reaches Bellhop. In a body of more than 64 KiB they may not be found: rules for tools then do not apply, "+
+			"nor does a discovery identity.",
+	)
 	return &hcmv3.HttpFilter{Name: McpFilterName, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.Pack(&mcpv3.Mcp{
 		TrafficMode:        mcpv3.Mcp_PASS_THROUGH,
 		MaxRequestBodySize: wrapperspb.UInt32(MaxParsedBody),

@@ -10,8 +10,10 @@ const (
 type FilterOptions struct {
 	PolicyFile string   // --policy: where the policy was read from; only for the comment at the top
 	Bellhop    []string // --bellhop: unix:///PATH or HOST:PORT, one for each replica; none: DefaultBellhop
-	ReadMCP    bool     // --read-mcp: Envoy reads the method and the tool from the body; always where the policy has rules for tools or discovery identities
-	FailOpen   bool     // --fail-open: requests pass unprocessed while Bellhop is down
+	// --read-mcp: Envoy reads the method and the tool from the body. It always does where the policy has rules for tools
+	// or discovery identities.
+	ReadMCP  bool
+	FailOpen bool // --fail-open: requests pass unprocessed while Bellhop is down
 
 	// Mutual TLS towards Bellhop, files on Envoy's machine: all three or none. Needed beyond loopback.
 	BellhopCA   string // --bellhop-ca

@@ -28,7 +28,12 @@ type identity struct{ ca, cert, key string }
 
 // NewProcessing reads what all forms have in common. The filters allow what any of the policies needs.
 func NewProcessing(f *OptionErrors, options FilterOptions, policies ...*policy.Policy) Processing {
-	made := Processing{Cluster: bellhopCluster, Authority: bellhopCluster, FailOpen: options.FailOpen, ReadMCP: options.ReadMCP}
+	made := Processing{
+		Cluster:   bellhopCluster,
+		Authority: bellhopCluster,
+		FailOpen:  options.FailOpen,
+		ReadMCP:   options.ReadMCP,
+	}
 	made.readBellhop(f, options)
 	for _, p := range policies {
 		made.allow(p)
@@ -50,7 +55,11 @@ func (p *Processing) allow(one *policy.Policy) {
 }
 
 func union(a, b policy.Footprint) policy.Footprint {
-	return policy.Footprint{Reads: appendNew(a.Reads, b.Reads), ReadsAll: a.ReadsAll || b.ReadsAll, Writes: appendNew(a.Writes, b.Writes)}
+	return policy.Footprint{
+		Reads:    appendNew(a.Reads, b.Reads),
+		ReadsAll: a.ReadsAll || b.ReadsAll,
+		Writes:   appendNew(a.Writes, b.Writes),
+	}
 }
 
 func appendNew(names, more []string) []string {
@@ -73,7 +82,12 @@ func (p *Processing) readBellhop(f *OptionErrors, options FilterOptions) {
 		case slices.Contains(options.Bellhop[:i], value):
 			f.Add("--bellhop", value, "stands twice", "keep one of the two")
 		case read.pipe != "" && p.identity != nil:
-			f.Add("--bellhop", value, "is a Unix socket, which has no TLS", "take out the --bellhop-ca, --bellhop-cert and --bellhop-key, or give HOST:PORT")
+			f.Add(
+				"--bellhop",
+				value,
+				"is a Unix socket, which has no TLS",
+				"take out the --bellhop-ca, --bellhop-cert and --bellhop-key, or give HOST:PORT",
+			)
 		case read.pipe == "" && !read.loopback() && p.identity == nil:
 			f.Add("--bellhop", value, "is beyond this machine, where Bellhop demands mutual TLS",
 				"add --bellhop-ca, --bellhop-cert and --bellhop-key, or use a Unix socket")
@@ -81,7 +95,12 @@ func (p *Processing) readBellhop(f *OptionErrors, options FilterOptions) {
 		p.Bellhop = append(p.Bellhop, read)
 	}
 	if slices.ContainsFunc(p.Bellhop, Endpoint.IsPipe) && slices.ContainsFunc(p.Bellhop, Endpoint.IsName) {
-		f.Add("--bellhop", strings.Join(options.Bellhop, " "), "mixes a Unix socket and a DNS name, which no Envoy cluster can", "use only one kind, or write the IP address")
+		f.Add(
+			"--bellhop",
+			strings.Join(options.Bellhop, " "),
+			"mixes a Unix socket and a DNS name, which no Envoy cluster can",
+			"use only one kind, or write the IP address",
+		)
 	}
 }
 
@@ -114,8 +133,13 @@ func (p *Processing) readIdentity(f *OptionErrors, options FilterOptions) {
 func (p *Processing) openWithIdentity(f *OptionErrors, one *policy.Policy) {
 	for _, declared := range one.Backends() {
 		if p.FailOpen && len(declared.Discovery) > 0 {
-			f.Add("--fail-open", "", "backend "+declared.Name+" has a discovery identity, which clients' requests would be given while Bellhop is slow or down",
-				"leave --fail-open out, or take the discovery identity out of the policy")
+			f.Add(
+				"--fail-open",
+				"",
+				"backend "+declared.Name+" has a discovery identity, which clients' requests would be given while Bellhop is "+
+					"slow or down",
+				"leave --fail-open out, or take the discovery identity out of the policy",
+			)
 		}
 	}
 }

@@ -45,19 +45,51 @@ func TestEnvoyServes(t *testing.T) {
 
 	t.Run("ingress tells its role and shows only the policy's headers", func(t *testing.T) {
 		bellhop.tell(set())
-		get(t, ingress+"/mcp", "x-mcp-api-key", "k", "x-other", "o", "baggage", "b=1", "bellhop-role", "egress", "bellhop-backend", "a")
+		get(
+			t,
+			ingress+"/mcp",
+			"x-mcp-api-key",
+			"k",
+			"x-other",
+			"o",
+			"baggage",
+			"b=1",
+			"bellhop-role",
+			"egress",
+			"bellhop-backend",
+			"a",
+		)
 		asked := bellhop.last(t)
 		wantMetadata(t, asked.metadata, map[string]string{"bellhop-role": "ingress", "bellhop-fanout": "search"})
-		if diff := cmp.Diff(map[string]string{":method": "GET", "x-mcp-api-key": "k", "baggage": "b=1"}, asked.headers); diff != "" {
+		if diff := cmp.Diff(map[string]string{":method": "GET", "x-mcp-api-key": "k", "baggage": "b=1"},
+			asked.headers); diff != "" {
 			t.Errorf("headers shown (-want +got):\n%s", diff)
 		}
 	})
 	t.Run("egress tells its role and the backend and shows only the policy's headers", func(t *testing.T) {
 		bellhop.tell(set())
-		get(t, egress+"/a/mcp", "x-bellhop-ticket", "t", "authorization", "z", "x-other", "o", "mcp-method", "ping", "bellhop-backend", "root")
+		get(
+			t,
+			egress+"/a/mcp",
+			"x-bellhop-ticket",
+			"t",
+			"authorization",
+			"z",
+			"x-other",
+			"o",
+			"mcp-method",
+			"ping",
+			"bellhop-backend",
+			"root",
+		)
 		asked := bellhop.last(t)
-		wantMetadata(t, asked.metadata, map[string]string{"bellhop-role": "egress", "bellhop-fanout": "search", "bellhop-backend": "a"})
-		if diff := cmp.Diff(map[string]string{"x-bellhop-ticket": "t", "authorization": "z", "mcp-method": "ping"}, asked.headers); diff != "" {
+		wantMetadata(
+			t,
+			asked.metadata,
+			map[string]string{"bellhop-role": "egress", "bellhop-fanout": "search", "bellhop-backend": "a"},
+		)
+		if diff := cmp.Diff(map[string]string{"x-bellhop-ticket": "t", "authorization": "z", "mcp-method": "ping"},
+			asked.headers); diff != "" {
 			t.Errorf("headers shown (-want +got):\n%s", diff)
 		}
 	})
@@ -119,7 +151,8 @@ func TestEnvoyServes(t *testing.T) {
 		if diff := cmp.Diff(want, withoutConnection(a.take().Header)); diff != "" {
 			t.Errorf("headers at the backend (-want +got):\n%s", diff)
 		}
-		if got := names(response.header); !slices.Equal(got, []string{"Content-Length", "Content-Type", "Date", "Server"}) || response.header.Get("Server") != "upstream" {
+		if got := names(response.header); !slices.Equal(got, []string{"Content-Length", "Content-Type", "Date", "Server"}) ||
+			response.header.Get("Server") != "upstream" {
 			t.Errorf("headers of the response: %v", response.header)
 		}
 	})
@@ -155,11 +188,14 @@ func TestEnvoyServes(t *testing.T) {
 		for _, url := range []string{ingress + "/mcp", egress + "/a/mcp"} {
 			bellhop.tell(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ImmediateResponse{
 				ImmediateResponse: &extprocv3.ImmediateResponse{
-					Status: &typev3.HttpStatus{Code: typev3.StatusCode_BadRequest}, Headers: mutation("content-type", "application/json"), Body: []byte(`{"jsonrpc":"2.0"}`),
+					Status: &typev3.HttpStatus{
+						Code: typev3.StatusCode_BadRequest,
+					}, Headers: mutation("content-type", "application/json"), Body: []byte(`{"jsonrpc":"2.0"}`),
 				},
 			}})
 			got := get(t, url)
-			if got.status != http.StatusBadRequest || got.header.Get("Content-Type") != "application/json" || got.body != `{"jsonrpc":"2.0"}` {
+			if got.status != http.StatusBadRequest || got.header.Get("Content-Type") != "application/json" ||
+				got.body != `{"jsonrpc":"2.0"}` {
 				t.Errorf("%s: %d %v %q", url, got.status, got.header, got.body)
 			}
 		}
@@ -243,11 +279,23 @@ func TestEnvoyVerifiesServers(t *testing.T) {
 		protocol string
 		sni      string
 	}{
-		"ip":         {server(ca.issue(t, "127.0.0.1"), 0, "h2", "http/1.1"), "127.0.0.1", true, "HTTP/2.0", ""},
-		"name":       {server(ca.issue(t, "localhost"), 0, "h2", "http/1.1"), "localhost", true, "HTTP/2.0", "localhost"},
-		"http1":      {server(ca.issue(t, "localhost"), 0, "http/1.1"), "localhost", true, "HTTP/1.1", "localhost"},
-		"tls12":      {server(ca.issue(t, "localhost"), tls.VersionTLS12, "http/1.1"), "localhost", true, "HTTP/1.1", "localhost"},
-		"wildcard":   {server(ca.issue(t, "*.test.localhost"), 0, "h2"), "a.test.localhost", true, "HTTP/2.0", "a.test.localhost"},
+		"ip":    {server(ca.issue(t, "127.0.0.1"), 0, "h2", "http/1.1"), "127.0.0.1", true, "HTTP/2.0", ""},
+		"name":  {server(ca.issue(t, "localhost"), 0, "h2", "http/1.1"), "localhost", true, "HTTP/2.0", "localhost"},
+		"http1": {server(ca.issue(t, "localhost"), 0, "http/1.1"), "localhost", true, "HTTP/1.1", "localhost"},
+		"tls12": {
+			server(ca.issue(t, "localhost"), tls.VersionTLS12, "http/1.1"),
+			"localhost",
+			true,
+			"HTTP/1.1",
+			"localhost",
+		},
+		"wildcard": {
+			server(ca.issue(t, "*.test.localhost"), 0, "h2"),
+			"a.test.localhost",
+			true,
+			"HTTP/2.0",
+			"a.test.localhost",
+		},
 		"wrong-name": {server(ca.issue(t, "other.example", "127.0.0.1"), 0, "h2"), "localhost", false, "", "localhost"},
 		"wrong-ip":   {server(ca.issue(t, "127.0.0.2", "localhost"), 0, "h2"), "127.0.0.1", false, "", ""},
 		"ip-as-name": {server(ca.sign(t, []string{"127.0.0.1"}, nil), 0, "h2"), "127.0.0.1", false, "", ""},
@@ -258,7 +306,8 @@ func TestEnvoyVerifiesServers(t *testing.T) {
 		backends = append(backends, name+"=https://"+s.host+":"+s.port()+"/mcp")
 	}
 	options := start(t, load(t, openPolicy), envoy.BootstrapOptions{
-		Fanout: "https://localhost:" + servers["name"].port(), Backends: backends, FilterOptions: envoy.FilterOptions{Bellhop: []string{address}}, TrustedCA: ca.file,
+		Fanout: "https://localhost:" + servers["name"].port(), Backends: backends,
+		FilterOptions: envoy.FilterOptions{Bellhop: []string{address}}, TrustedCA: ca.file,
 	})
 	for name, s := range servers {
 		t.Run(name, func(t *testing.T) {
@@ -312,7 +361,8 @@ func TestEnvoyTellsTheScheme(t *testing.T) {
 	}()
 	_, address := serve(t, "unix")
 	options := start(t, load(t, openPolicy), envoy.BootstrapOptions{
-		Fanout: "http://localhost:1", Backends: []string{"a=https://" + listener.Addr().String()}, FilterOptions: envoy.FilterOptions{Bellhop: []string{address}}, TrustedCA: ca.file,
+		Fanout: "http://localhost:1", Backends: []string{"a=https://" + listener.Addr().String()},
+		FilterOptions: envoy.FilterOptions{Bellhop: []string{address}}, TrustedCA: ca.file,
 	})
 	get(t, "http://"+options.Egress+"/a/mcp")
 	if got := <-scheme; got != "https" {
@@ -356,7 +406,12 @@ func TestEnvoyAndBellhopKnowEachOther(t *testing.T) {
 			server := newUpstream(t, nil)
 			options := start(t, load(t, openPolicy), envoy.BootstrapOptions{
 				Fanout: server.URL, Backends: []string{"a=" + server.URL},
-				FilterOptions: envoy.FilterOptions{Bellhop: []string{address}, BellhopCA: ca.file, BellhopCert: cert, BellhopKey: key},
+				FilterOptions: envoy.FilterOptions{
+					Bellhop:     []string{address},
+					BellhopCA:   ca.file,
+					BellhopCert: cert,
+					BellhopKey:  key,
+				},
 			})
 			if got := get(t, "http://"+options.Ingress+"/mcp"); got.status != test.want {
 				t.Errorf("status %d, want %d", got.status, test.want)
@@ -370,7 +425,8 @@ func TestEnvoyUsesTheOtherBellhop(t *testing.T) {
 	_, address := serve(t, "unix")
 	server := newUpstream(t, nil)
 	options := start(t, load(t, openPolicy), envoy.BootstrapOptions{
-		Fanout: server.URL, Backends: []string{"a=" + server.URL}, FilterOptions: envoy.FilterOptions{Bellhop: []string{"unix:///nonexistent/bellhop.sock", address}},
+		Fanout: server.URL, Backends: []string{"a=" + server.URL},
+		FilterOptions: envoy.FilterOptions{Bellhop: []string{"unix:///nonexistent/bellhop.sock", address}},
 	})
 	for range 50 {
 		if got := get(t, "http://"+options.Ingress+"/mcp"); got.status != http.StatusOK {

@@ -25,15 +25,24 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 	path += ".virtual_hosts[0]"
 	// Envoy sets it on every request that has none: "http", also towards an https backend, which may then redirect.
 	const invented = "x-forwarded-proto"
-	w.Note(path+".request_headers_to_remove", "Envoy adds it by itself; a backend would take it for the scheme that clients use.")
+	w.Note(
+		path+".request_headers_to_remove",
+		"Envoy adds it by itself; a backend would take it for the scheme that clients use.",
+	)
 	host := &routev3.VirtualHost{RequestHeadersToRemove: []string{invented}}
 	for _, b := range w.backends {
 		at := fmt.Sprintf("%s.routes[%d]", path, len(host.Routes))
 		w.noteRoute(at, fmt.Sprintf("Backend %s: /%s/… becomes /…, the query stays.", b.Name, b.Name))
-		w.Note(at+".typed_per_filter_config", "Tells Bellhop which backend this is. A client cannot set it: it is not a header.")
+		w.Note(
+			at+".typed_per_filter_config",
+			"Tells Bellhop which backend this is. A client cannot set it: it is not a header.",
+		)
 		host.Routes = append(host.Routes, w.backendRoutes(b)...)
 	}
-	w.Note(fmt.Sprintf("%s.routes[%d]", path, len(host.Routes)), "No such backend. Bellhop is not asked, so no ticket is redeemed.")
+	w.Note(
+		fmt.Sprintf("%s.routes[%d]", path, len(host.Routes)),
+		"No such backend. Bellhop is not asked, so no ticket is redeemed.",
+	)
 	host.Routes = append(host.Routes, w.noBackend())
 	return routeTable(Egress, host)
 }
@@ -41,16 +50,24 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 // noteRoute explains a route to a server.
 func (w *bootstrapWriter) noteRoute(path string, what string) {
 	w.Note(path, what)
-	w.Note(path+".route.host_rewrite_literal", "MCP servers refuse a foreign Host, so that no web page can reach them by DNS rebinding.")
+	w.Note(
+		path+".route.host_rewrite_literal",
+		"MCP servers refuse a foreign Host, so that no web page can reach them by DNS rebinding.",
+	)
 	w.Note(path+".route.timeout", "The default would cut event streams and long calls after 15 s.")
 }
 
 // backendRoutes strips the backend's name off the path. The match ends in a slash and is replaced by a slash: without
 // it /a would match /ab too, and /a/mcp would become //mcp.
 func (w *bootstrapWriter) backendRoutes(b Backend) []*routev3.Route {
-	routes := []*routev3.Route{w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + b.Name + "/"}})}
+	routes := []*routev3.Route{
+		w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + b.Name + "/"}}),
+	}
 	if b.Path == "" {
-		routes = append(routes, w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + b.Name}}))
+		routes = append(
+			routes,
+			w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + b.Name}}),
+		)
 	}
 	return routes
 }
@@ -77,7 +94,9 @@ func (w *bootstrapWriter) noBackend() *routev3.Route {
 			Status: http.StatusNotFound,
 			Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
 		}},
-		TypedPerFilterConfig: w.perRoute(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}}),
+		TypedPerFilterConfig: w.perRoute(
+			&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}},
+		),
 	}
 }
 

@@ -33,8 +33,10 @@ func (w *Writer) bellhopTLS(path string) *corev3.TransportSocket {
 	}
 	return w.tls(&tlsv3.UpstreamTlsContext{
 		CommonTlsContext: &tlsv3.CommonTlsContext{
-			TlsParams:             versions(tlsv3.TlsParameters_TLSv1_3),
-			TlsCertificates:       []*tlsv3.TlsCertificate{{CertificateChain: file(w.identity.cert), PrivateKey: file(w.identity.key)}},
+			TlsParams: versions(tlsv3.TlsParameters_TLSv1_3),
+			TlsCertificates: []*tlsv3.TlsCertificate{
+				{CertificateChain: file(w.identity.cert), PrivateKey: file(w.identity.key)},
+			},
 			ValidationContextType: verify(w.identity.ca, places...),
 			AlpnProtocols:         []string{"h2"},
 		},
@@ -62,7 +64,10 @@ func verify(ca string, places ...Place) *tlsv3.CommonTlsContext_ValidationContex
 		if p.IP.IsValid() {
 			kind = tlsv3.SubjectAltNameMatcher_IP_ADDRESS
 		}
-		context.MatchTypedSubjectAltNames = append(context.MatchTypedSubjectAltNames, &tlsv3.SubjectAltNameMatcher{SanType: kind, Matcher: exactly(p.Host)})
+		context.MatchTypedSubjectAltNames = append(
+			context.MatchTypedSubjectAltNames,
+			&tlsv3.SubjectAltNameMatcher{SanType: kind, Matcher: exactly(p.Host)},
+		)
 	}
 	return &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: context}
 }

@@ -16,7 +16,9 @@ func accepts(t *testing.T, config string) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), envoyBinary(t), "--mode", "validate", "-c", file, "--log-level", "warning").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), envoyBinary(t), "--mode", "validate", "-c", file, "--log-level",
+		"warning").
+		CombinedOutput()
 	if err != nil {
 		t.Errorf("Envoy refuses it: %v\n%s\nin:\n%s", err, out, config)
 	}
@@ -52,7 +54,8 @@ func TestEnvoyAcceptsExamples(t *testing.T) {
 func TestEnvoyAcceptsOddNames(t *testing.T) {
 	options := sound()
 	options.Backends = nil
-	for _, name := range []string{"on", "y", "No", "true", "null", "0", "12", "1e3", "0x1F", "1_000", "0o7", "017", "1.5", "inf", "nan", "1-2", "2020-01-01"} {
+	for _, name := range []string{"on", "y", "No", "true", "null", "0", "12", "1e3", "0x1F", "1_000", "0o7", "017", "1.5",
+		"inf", "nan", "1-2", "2020-01-01"} {
 		options.Backends = append(options.Backends, name+"=http://127.0.0.1:9001")
 	}
 	options.Ingress, options.Fanout, options.Bellhop = "[::1]:8080", "https://[::1]", []string{"unix:///tmp/a: #b"}

@@ -21,7 +21,14 @@ func (p *plan) forgotten() []string {
 	var warnings []string
 	for _, declared := range p.policy.Backends() {
 		if !slices.ContainsFunc(p.backends, func(b Backend) bool { return b.Name == declared.Name }) {
-			warnings = append(warnings, fmt.Sprintf("backend %s: declared in the policy, but not reachable through this Envoy; add --backend %s=URL", declared.Name, declared.Name))
+			warnings = append(
+				warnings,
+				fmt.Sprintf(
+					"backend %s: declared in the policy, but not reachable through this Envoy; add --backend %s=URL",
+					declared.Name,
+					declared.Name,
+				),
+			)
 		}
 	}
 	return warnings
@@ -30,13 +37,23 @@ func (p *plan) forgotten() []string {
 func (p *plan) exposed() []string {
 	var warnings []string
 	if p.FailOpen {
-		warnings = append(warnings, "--fail-open: while Bellhop is down, the fan-out sees the clients' headers and backends see tickets; leave it out to answer 503 instead")
+		warnings = append(
+			warnings,
+			"--fail-open: while Bellhop is down, the fan-out sees the clients' headers and backends see tickets; leave it out "+
+				"to answer 503 instead",
+		)
 	}
 	if !p.egress.Addr().IsLoopback() {
-		warnings = append(warnings, fmt.Sprintf("--egress %s: %s; listen on loopback, or let only the fan-out reach it", p.egress, egressRisk))
+		warnings = append(
+			warnings,
+			fmt.Sprintf("--egress %s: %s; listen on loopback, or let only the fan-out reach it", p.egress, egressRisk),
+		)
 	}
 	if p.admin.IsValid() && !p.admin.Addr().IsLoopback() {
-		warnings = append(warnings, fmt.Sprintf("--envoy-admin %s: whoever reaches it can read and stop this Envoy; listen on loopback", p.admin))
+		warnings = append(
+			warnings,
+			fmt.Sprintf("--envoy-admin %s: whoever reaches it can read and stop this Envoy; listen on loopback", p.admin),
+		)
 	}
 	return warnings
 }
@@ -46,7 +63,14 @@ func (p *plan) inTheClear() []string {
 	var warnings []string
 	for _, b := range p.backends {
 		if !b.Secure && !b.loopback() {
-			warnings = append(warnings, fmt.Sprintf("--backend %s: the clients' headers go to %s unencrypted; use https where the network is not yours alone", b.Name, b.Place))
+			warnings = append(
+				warnings,
+				fmt.Sprintf(
+					"--backend %s: the clients' headers go to %s unencrypted; use https where the network is not yours alone",
+					b.Name,
+					b.Place,
+				),
+			)
 		}
 	}
 	return warnings

@@ -32,7 +32,8 @@ func parse(t *testing.T, text []byte, into proto.Message) {
 
 func everything(t *testing.T) *bootstrapWriter {
 	t.Helper()
-	text := "version: 1\nfanout: search\nforward: [{name: x-a, as: x-b}]\nbackends:\n  on: {clusters: [\"outbound|443||x #:{}\\\"\"]}\n  1e3: {}\n"
+	text := "version: 1\nfanout: search\nforward: [{name: x-a, as: x-b}]\nbackends:\n  on: {clusters: " +
+		"[\"outbound|443||x #:{}\\\"\"]}\n  1e3: {}\n"
 	p, findings := policy.Load("", []byte(text))
 	if p == nil {
 		t.Fatal(findings)
@@ -41,7 +42,10 @@ func everything(t *testing.T) *bootstrapWriter {
 		Ingress: "127.0.0.1:1", Egress: "0.0.0.0:2", Admin: "[::1]:3", Fanout: "https://fanout.example.com",
 		Backends:  []string{"on=https://192.0.2.1/mcp", "1e3=http://[::1]:80"},
 		TrustedCA: "yes", FilterOptions: FilterOptions{
-			Bellhop: []string{"localhost:4", "10.0.0.1:4"}, BellhopCA: "#ca", BellhopCert: "&c: d", BellhopKey: "0x1F", FailOpen: true,
+			Bellhop: []string{
+				"localhost:4",
+				"10.0.0.1:4",
+			}, BellhopCA: "#ca", BellhopCert: "&c: d", BellhopKey: "0x1F", FailOpen: true,
 		},
 	})
 	if err != nil {
@@ -81,7 +85,9 @@ func TestEveryCommentIsWritten(t *testing.T) {
 }
 
 func FuzzScalar(f *testing.F) {
-	for _, seed := range []string{"", "on", "Y", "1e3", "0x1F", "1_000", ".inf", "-", "~", "null", "0s", "127.0.0.1", "a: b", "#", "a #", "'", "\"", "\\", "\u2028", "<&>", "é", "@", "%", "outbound|443||x", "- a", "?", "2001:db8::1", "12:30", "2020-01-01"} {
+	for _, seed := range []string{"", "on", "Y", "1e3", "0x1F", "1_000", ".inf", "-", "~", "null", "0s", "127.0.0.1",
+		"a: b", "#", "a #", "'", "\"", "\\", "\u2028", "<&>", "é", "@", "%", "outbound|443||x", "- a", "?", "2001:db8::1",
+		"12:30", "2020-01-01"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

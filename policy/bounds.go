@@ -102,7 +102,8 @@ func (c *checker) grant(path string, grant Grant) {
 	if _, ok := c.places[path+".name"]; !ok {
 		c.fault(c.at("%s", path), "add name: authorization or name: cookie", "the grant has no name")
 	} else if !sensitive(grant.Name) {
-		c.fault(c.at("%s.name", path), "grants are for authorization and cookie; list other names under allow:", "name: %q is not a sensitive header", grant.Name)
+		c.fault(c.at("%s.name", path), "grants are for authorization and cookie; list other names "+
+			"under allow:", "name: %q is not a sensitive header", grant.Name)
 	}
 	if len(grant.To) == 0 {
 		c.fault(c.at("%s", path), "add to: with the backends that may have it", "the grant is for no backend")
@@ -169,7 +170,10 @@ func (c *checker) permitted(ceiling *Ceiling, at Position, name, ask string) {
 	if name == "" {
 		return
 	}
-	if i := slices.IndexFunc(ceiling.bounds.Deny, func(denied string) bool { return meets(plain(denied), plain(name)) }); i >= 0 {
+	if i := slices.IndexFunc(ceiling.bounds.Deny, func(denied string) bool {
+		return meets(plain(denied),
+			plain(name))
+	}); i >= 0 {
 		what := "%q is denied"
 		if denied, isFamily := ceiling.bounds.Deny[i], strings.HasSuffix(name, "*"); isFamily &&
 			!includes(plain(denied), plain(name)) {

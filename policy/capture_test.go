@@ -98,8 +98,10 @@ func TestLimitsRejectAndNameTheHeaderButNotItsValue(t *testing.T) {
 func TestValueCannotPrintItself(t *testing.T) {
 	value := policy.NewValue("canary")
 	header := policy.Header{Name: "x-a", Value: value}
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%b", "%o", "%t", "%e", "%p", "%U", "%T", "%10.3s"} {
-		for _, printed := range []any{value, &value, header, &header, []policy.Header{header}, policy.Capture{header}, map[string]policy.Value{"a": value}} {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%b", "%o", "%t", "%e", "%p", "%U",
+		"%T", "%10.3s"} {
+		for _, printed := range []any{value, &value, header, &header, []policy.Header{header}, policy.Capture{header},
+			map[string]policy.Value{"a": value}} {
 			if text := fmt.Sprintf(verb, printed); strings.Contains(text, "canary") || strings.Contains(text, "63616e617279") ||
 				strings.Contains(text, "99 97 110") {
 				t.Errorf("%s of %T prints the value: %s", verb, printed, text)

@@ -48,7 +48,8 @@ func LoadCeiling(file string, text []byte) (*Ceiling, Findings) {
 	places := make(map[string]Position)
 	decoder := decoder{recorder: recorder, places: places}
 	var doc CeilingDocument
-	if root := decoder.root(text, "the ceiling", "the smallest ceiling is: version: 1, and ceiling: with deny: and the name of a header"); root != nil {
+	if root := decoder.root(text, "the ceiling", "the smallest ceiling is: version: 1, and ceiling: with deny: and the "+
+		"name of a header"); root != nil {
 		doc = decoder.ceiling(root)
 		checker := checker{recorder: recorder, places: places}
 		checker.ceiling(doc)

@@ -66,7 +66,8 @@ func TestAPolicyBelowItsCeiling(t *testing.T) {
 	other, _ := policy.LoadUnder(
 		loadCeiling(
 			t,
-			"version: 1\nceiling: {allow: [\"*\"], sensitive: [{name: authorization, to: [github]}, {name: cookie, to: [billing]}], discovery: [/run]}\n",
+			"version: 1\nceiling: {allow: [\"*\"], sensitive: [{name: authorization, to: [github]}, {name: cookie, to: "+
+				"[billing]}], discovery: [/run]}\n",
 		),
 		"team.yaml",
 		text,

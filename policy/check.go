@@ -328,7 +328,8 @@ func (c *checker) backends(backends []Backend) {
 
 // reach warns of backends that no cluster leads to, and of rules that are for such backends only.
 func (c *checker) reach(doc *Document) {
-	const hint = "list under clusters: the names that Envoy has for it (or leave it, where each filter or route says bellhop-backend, as bellhop envoy writes it)"
+	const hint = "list under clusters: the names that Envoy has for it (or leave it, where each filter or route says " +
+		"bellhop-backend, as bellhop envoy writes it)"
 	var lost []string
 	for _, backend := range doc.Backends {
 		if len(backend.Clusters) == 0 {

@@ -42,14 +42,16 @@ func (c *checker) ticket(doc *Document) {
 	c.warn(
 		c.at("ticket.carriers"),
 		"use carriers: [header] where the fan-out can pass on one header",
-		"baggage is the weaker carrier: a client's _meta.baggage can replace the ticket, and vMCP shows the ticket to backends and one user another's tool list",
+		"baggage is the weaker carrier: a client's _meta.baggage can replace the ticket, and vMCP shows the ticket to "+
+			"backends and one user another's tool list",
 	)
 	for _, backend := range doc.Backends {
 		if len(backend.Discovery) > 0 {
 			c.fault(
 				c.at("backends.%s.discovery", backend.Name),
 				"carry tickets in the header, or take the discovery identity out",
-				"a discovery identity cannot be used with baggage: a client can take the ticket off its own request and would then be given it",
+				"a discovery identity cannot be used with baggage: a client can take the ticket off its own request and would "+
+					"then be given it",
 			)
 		}
 	}
@@ -65,10 +67,12 @@ func (c *checker) sealed(doc *Document) {
 		c.warn(
 			c.firstOf("limits.total_bytes", "ticket.mode"),
 			fmt.Sprintf(
-				"write limits: {total_bytes: %d}; or mode: stored where clients send more, with --store redis://… if there are several Bellhops",
+				"write limits: {total_bytes: %d}; or mode: stored where clients send more, with --store redis://… if there are "+
+					"several Bellhops",
 				fits,
 			),
-			"a sealed ticket crosses the fan-out with about %d bytes of names and values; a client that sends more, up to the %d of limits.total_bytes, is refused",
+			"a sealed ticket crosses the fan-out with about %d bytes of names and values; a client that sends more, up to the "+
+				"%d of limits.total_bytes, is refused",
 			fits,
 			doc.Limits.TotalBytes,
 		)
@@ -84,7 +88,8 @@ func (c *checker) sealed(doc *Document) {
 		if rule.Keep == KeepSession {
 			c.warn(
 				c.at("forward[%d]", i),
-				"run one Bellhop, or give all of them one store (--store redis://…); with a store, stored tickets cost nothing more",
+				"run one Bellhop, or give all of them one store (--store redis://…); with a store, stored tickets cost "+
+					"nothing more",
 				"keep: session needs a store, also with sealed tickets: what a session sent is known only where it is kept",
 			)
 			return
@@ -99,7 +104,8 @@ func (c *checker) session(doc *Document) {
 		c.warn(
 			c.firstOf("ticket.lifetime", "session.idle"),
 			fmt.Sprintf("write session: {idle: %s} or more, or a shorter ticket.lifetime", doc.Ticket.Lifetime),
-			"ticket.lifetime is longer than session.idle: a session that is forgotten takes with it which tickets it had replaced, and a fan-out that froze one can go on using it",
+			"ticket.lifetime is longer than session.idle: a session that is forgotten takes with it which tickets it had "+
+				"replaced, and a fan-out that froze one can go on using it",
 		)
 	}
 	for i, name := range doc.Session.Bind {

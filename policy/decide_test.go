@@ -238,7 +238,8 @@ func TestFootprints(t *testing.T) {
 		"x-github-token",
 		"x-shown",
 	}
-	if diff := cmp.Diff(policy.Footprint{Reads: append(names[:len(names):len(names)], "mcp-method", "mcp-name", "x-envoy-original-url", ":method"), Writes: names}, p.EgressFootprint()); diff != "" {
+	if diff := cmp.Diff(policy.Footprint{Reads: append(names[:len(names):len(names)], "mcp-method", "mcp-name",
+		"x-envoy-original-url", ":method"), Writes: names}, p.EgressFootprint()); diff != "" {
 		t.Errorf("egress: %s", diff)
 	}
 }

@@ -76,8 +76,10 @@ type Rule struct {
 	Conflict Conflict `json:"conflict" jsonschema:"enum=replace,enum=keep,enum=reject,default=replace" jsonschema_description:"What happens where the fan-out itself sends that name to the backend"`
 	Hide     bool     `json:"hide" jsonschema:"default=true" jsonschema_description:"The fan-out does not see the header"`
 	MaxBytes int      `json:"max_bytes" jsonschema_description:"The most bytes of one value; not above limits.value_bytes"` // 0: only the limits of the policy
-	Line     int      `json:"-"`                                                                                            // of the document
-	Number   int      `json:"-"`                                                                                            // in the policy, from 1
+	// of the document
+	Line int `json:"-"`
+	// in the policy, from 1
+	Number int `json:"-"`
 }
 
 // Backend is one MCP server behind the fan-out.

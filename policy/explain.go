@@ -161,7 +161,8 @@ func (e *explainer) egress(status TicketStatus) {
 		return
 	}
 	e.decision = e.policy.Decide(Call{
-		Backend: e.Backend, Ticket: status, Capture: e.capture, Identity: e.identity(), Operation: e.question.Operation, Request: e.question.Fanout,
+		Backend: e.Backend, Ticket: status, Capture: e.capture, Identity: e.identity(), Operation: e.question.Operation,
+		Request: e.question.Fanout,
 	})
 }
 
@@ -375,7 +376,8 @@ func (e *explainer) notes() {
 	note(e.NoTicket, "no ticket: no client caused the request, so that no client's header can be meant")
 	note(
 		e.nameless,
-		"keep: session: what an earlier request of the session sent is not given to this one, which says nothing of its principal: it has none of "+
+		"keep: session: what an earlier request of the session sent is not given to this one, which says nothing of its "+
+			"principal: it has none of "+
 			strings.Join(
 				e.policy.doc.Session.Bind,
 				", ",
@@ -390,7 +392,8 @@ func (e *explainer) notes() {
 	)
 	note(
 		keeps,
-		"keep: session: a later request of the same MCP session that lacks the header gets the session's last value, where the principal ("+
+		"keep: session: a later request of the same MCP session that lacks the header gets the session's last value, where "+
+			"the principal ("+
 			principal(
 				e.policy.doc.Session.Bind,
 			)+") is the same; clients of MCP 2026-07-28 have no session, so for them it acts as request",

@@ -216,7 +216,8 @@ func TestExplainHeader(t *testing.T) {
 				Fate:   policy.FateRestricted,
 				Fanout: policy.SightShown,
 				Lines:  []int{},
-				Why:    "no policy can carry it (mcp-*): it belongs to the MCP exchange between fan-out and backend; a foreign one breaks every backend",
+				Why: "no policy can carry it (mcp-*): it belongs to the MCP exchange between fan-out and backend; a foreign " +
+					"one breaks every backend",
 			}},
 		{
 			"a ticket of the client's",
@@ -415,7 +416,8 @@ func TestExplainSummary(t *testing.T) {
 			policy.Question{Backend: "billing", Client: headers("x-billing: 1", "x-acme-a: 1")}},
 		{
 			"renamed, and taken off",
-			"The fan-out sees a ticket. github gets authorization (from x-token). Of what the fan-out sends, x-all does not reach it.",
+			"The fan-out sees a ticket. github gets authorization (from x-token). Of what the fan-out sends, x-all does " +
+				"not reach it.",
 			policy.Question{
 				Backend:   "github",
 				Client:    headers("x-token: 1", "x-billing: 1"),
@@ -430,7 +432,8 @@ func TestExplainSummary(t *testing.T) {
 		},
 		{
 			"refused at the backend",
-			"The fan-out sees a ticket. The request to github is refused: header x-conflict is sent by the gateway too, with another value; only one of them can be right.",
+			"The fan-out sees a ticket. The request to github is refused: header x-conflict is sent by the gateway too, with " +
+				"another value; only one of them can be right.",
 			policy.Question{
 				Backend: "github",
 				Client:  headers("x-billing: 1", "x-conflict: 1"),
@@ -459,11 +462,14 @@ func TestExplainSummary(t *testing.T) {
 
 func TestExplainNotes(t *testing.T) {
 	for document, want := range map[string]string{
-		"version: 1\nmode: observe\nforward: [x-a]\n":                                     "mode: observe: all of this is computed",
-		"version: 1\nforward: [x-a]\n":                                                    "the policy declares no backends",
-		"version: 1\nkeep: session\nforward: [x-a]\n":                                     "clients of MCP 2026-07-28 have no session, so for them it acts as request",
-		"version: 1\nkeep: session\nforward: [x-a]\nsession: {bind: []}\n":                "the principal (none is bound)",
-		"version: 1\nkeep: session\nforward: [x-a]\nsession: {bind: [x-user, x-realm]}\n": "the principal (the client's x-user, x-realm)",
+		"version: 1\nmode: observe\nforward: [x-a]\n": "mode: observe: all of " +
+			"this is computed",
+		"version: 1\nforward: [x-a]\n": "the policy declares no backends",
+		"version: 1\nkeep: session\nforward: [x-a]\n": "clients of MCP 2026-07-28 have " +
+			"no session, so for them it acts as request",
+		"version: 1\nkeep: session\nforward: [x-a]\nsession: {bind: []}\n": "the principal (none is bound)",
+		"version: 1\nkeep: session\nforward: [x-a]\nsession: {bind: [x-user, x-realm]}\n": "the principal (the client's " +
+			"x-user, x-realm)",
 	} {
 		explained := load(t, document).Explain(policy.Question{Backend: "a"})
 		if notes := strings.Join(explained.Notes, "\n"); !strings.Contains(notes, want) {

@@ -55,13 +55,15 @@ func TestFamilies(t *testing.T) {
 func TestAFamilyDoesNotSpeakOfSensitiveNames(t *testing.T) {
 	p := load(
 		t,
-		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: authorization, to: [a], hide: false}, {name: auth*, to: [b], hide: false}]\n",
+		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: authorization, to: [a], hide: false}, {name: auth*, to: "+
+			"[b], hide: false}]\n",
 	)
 	sent := headers("authorization: secret")
 	taken, _ := p.Capture(sent)
 	for status, want := range map[policy.TicketStatus][]policy.Verdict{
-		policy.StatusRedeemed: {{Header: "auth*", Outcome: policy.OutcomeAbsent, Line: 3, Rule: 2}, {Header: "authorization", Outcome: policy.OutcomeNotAllowed}},
-		policy.StatusNone:     nil,
+		policy.StatusRedeemed: {{Header: "auth*", Outcome: policy.OutcomeAbsent, Line: 3, Rule: 2},
+			{Header: "authorization", Outcome: policy.OutcomeNotAllowed}},
+		policy.StatusNone: nil,
 	} {
 		got := p.Decide(policy.Call{Backend: "b", Ticket: status, Capture: taken.Capture, Request: sent})
 		if diff := cmp.Diff([]string{"authorization"}, got.Remove); diff != "" || len(got.Set) > 0 {
@@ -90,7 +92,8 @@ func TestRepeat(t *testing.T) {
 func TestMaxBytes(t *testing.T) {
 	p := load(
 		t,
-		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], max_bytes: 10}, {name: x-a, to: [b], max_bytes: 5}]\n",
+		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], max_bytes: 10}, {name: x-a, to: [b], "+
+			"max_bytes: 5}]\n",
 	)
 	if _, rejection := p.Capture(headers("x-a: 12345")); rejection != nil {
 		t.Error(rejection)
@@ -165,7 +168,8 @@ func TestConflict(t *testing.T) {
 func TestRequired(t *testing.T) {
 	p := load(
 		t,
-		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], required: true}, {name: x-t, to: [a], required: true, tools: [pay_*]}]\n",
+		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], required: true}, {name: x-t, to: [a], "+
+			"required: true, tools: [pay_*]}]\n",
 	)
 	if got := p.Missing(nil); got == nil || got.Header != "x-a" {
 		t.Errorf("missing: %v", got)
@@ -186,7 +190,8 @@ func TestRequired(t *testing.T) {
 			t.Errorf("%s: %v", tool, got)
 		}
 	}
-	for status, want := range map[policy.TicketStatus]bool{policy.StatusUnknown: true, policy.StatusSuperseded: true, policy.StatusRedeemed: true, policy.StatusNone: false} {
+	for status, want := range map[policy.TicketStatus]bool{policy.StatusUnknown: true, policy.StatusSuperseded: true,
+		policy.StatusRedeemed: true, policy.StatusNone: false} {
 		if got := p.Decide(policy.Call{Backend: "a", Ticket: status}).Rejection; (got != nil) != want {
 			t.Errorf("status %d: %v", status, got)
 		}
@@ -232,11 +237,15 @@ func TestActs(t *testing.T) {
 		want  policy.Operation
 	}{
 		"nothing known": {nil, policy.Operation{}, policy.Operation{}},
-		"headers":       {headers("mcp-method: tools/call", "mcp-name: t"), policy.Operation{}, policy.Operation{Method: "tools/call", Tool: "t"}},
-		"both agree":    {headers("mcp-method: tools/call"), policy.Operation{Method: "tools/call", Tool: "t"}, policy.Operation{Method: "tools/call", Tool: "t"}},
-		"they differ":   {headers("mcp-method: tools/list"), policy.Operation{Method: "tools/call"}, policy.Operation{Method: "tools/list", Ambiguous: true}},
-		"two lines":     {headers("mcp-method: tools/list", "mcp-method: tools/call"), policy.Operation{}, policy.Operation{Method: "tools/list", Ambiguous: true}},
-		"names differ":  {headers("mcp-name: a"), policy.Operation{Tool: "b"}, policy.Operation{Tool: "a", Ambiguous: true}},
+		"headers": {headers("mcp-method: tools/call", "mcp-name: t"), policy.Operation{},
+			policy.Operation{Method: "tools/call", Tool: "t"}},
+		"both agree": {headers("mcp-method: tools/call"), policy.Operation{Method: "tools/call", Tool: "t"},
+			policy.Operation{Method: "tools/call", Tool: "t"}},
+		"they differ": {headers("mcp-method: tools/list"), policy.Operation{Method: "tools/call"},
+			policy.Operation{Method: "tools/list", Ambiguous: true}},
+		"two lines": {headers("mcp-method: tools/list", "mcp-method: tools/call"), policy.Operation{},
+			policy.Operation{Method: "tools/list", Ambiguous: true}},
+		"names differ": {headers("mcp-name: a"), policy.Operation{Tool: "b"}, policy.Operation{Tool: "a", Ambiguous: true}},
 	} {
 		if got := policy.OperationFromHeaders(test.sent).Merge(test.other); got != test.want {
 			t.Errorf("%s: got %+v, want %+v", name, got, test.want)
@@ -278,7 +287,8 @@ forward:
 		headers("authorization: billing", "x-github-token: github", "x-key: k", "x-first: one", "x-first: two"),
 	)
 	sent := headers("authorization: billing", "x-key: k", "x-first: one, two")
-	for _, status := range []policy.TicketStatus{policy.StatusRedeemed, policy.StatusUnknown, policy.StatusSuperseded, policy.StatusNone} {
+	for _, status := range []policy.TicketStatus{policy.StatusRedeemed, policy.StatusUnknown, policy.StatusSuperseded,
+		policy.StatusNone} {
 		got := apply(
 			sent,
 			p.Decide(
@@ -303,8 +313,10 @@ forward:
 
 func TestNoTextMakesAToolPatternSlow(t *testing.T) {
 	p := load(t, "version: 1\nforward: [{name: x-a, tools: [\"*a*a*b*\"]}]\n")
-	for tool, want := range map[string]int{"xaxaxbx": 1, "aab": 1, "ab": 0, strings.Repeat("a", 1<<20): 0, "aa" + strings.Repeat("x", 300) + "b": 0} {
-		if got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: headers("x-a: 1"), Operation: policy.Operation{Method: "tools/call", Tool: tool}}); len(
+	for tool, want := range map[string]int{"xaxaxbx": 1, "aab": 1, "ab": 0, strings.Repeat("a", 1<<20): 0,
+		"aa" + strings.Repeat("x", 300) + "b": 0} {
+		if got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: headers("x-a: 1"),
+			Operation: policy.Operation{Method: "tools/call", Tool: tool}}); len(
 			got.Set,
 		) != want {
 			t.Errorf("%.20s: %d", tool, len(got.Set))

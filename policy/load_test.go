@@ -94,7 +94,8 @@ func TestWarnings(t *testing.T) {
 		},
 		{
 			"sealed in baggage and long",
-			"version: 1\nforward: [x-a]\nlimits: {value_bytes: 6000, total_bytes: 6000}\nticket: {mode: sealed, carriers: [baggage]}\n",
+			"version: 1\nforward: [x-a]\nlimits: {value_bytes: 6000, total_bytes: 6000}\nticket: {mode: sealed, carriers: " +
+				"[baggage]}\n",
 			"with about 5120 bytes",
 		},
 		{
@@ -145,7 +146,8 @@ func TestDefaults(t *testing.T) {
 	if got := p.Limits(); got != (policy.Limits{Headers: 64, ValueBytes: 8192, TotalBytes: 16384}) {
 		t.Errorf("limits %+v", got)
 	}
-	if got := fmt.Sprintln(p.Carriers(), p.Lifetime(), p.Rotate(), p.Grace(), p.Open(), p.Mode()); got != "[header] 30m0s 24h0m0s 30s true enforce\n" {
+	if got := fmt.Sprintln(p.Carriers(), p.Lifetime(), p.Rotate(), p.Grace(), p.Open(),
+		p.Mode()); got != "[header] 30m0s 24h0m0s 30s true enforce\n" {
 		t.Errorf("got %s", got)
 	}
 }

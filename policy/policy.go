@@ -48,7 +48,8 @@ func LoadUnder(ceiling *Ceiling, file string, text []byte) (*Policy, Findings) {
 	places := make(map[string]Position)
 	decoder := decoder{recorder: recorder, places: places}
 	var doc *Document
-	if root := decoder.root(text, "the policy", "the smallest policy is: version: 1, and forward: with the name of a header"); root != nil {
+	if root := decoder.root(text, "the policy", "the smallest policy is: version: 1, and forward: with the "+
+		"name of a header"); root != nil {
 		doc = decoder.document(root)
 		checker := checker{recorder: recorder, places: places}
 		if ceiling != nil {

@@ -229,7 +229,8 @@ func TestNoFamilyCarriesARestrictedName(t *testing.T) {
 			t.Fatal(findings.Error())
 		}
 		var request []policy.Header
-		for _, name := range rapid.SliceOfN(rapid.SampledFrom(append([]string{"x-fine", "color", "app"}, restricted...)), 0, 12).Draw(t, "names") {
+		for _, name := range rapid.SliceOfN(rapid.SampledFrom(append([]string{"x-fine", "color", "app"}, restricted...)), 0,
+			12).Draw(t, "names") {
 			request = append(request, policy.Header{Name: name, Value: policy.NewValue("v")})
 		}
 		taken, rejection := p.Capture(request)

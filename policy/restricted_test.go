@@ -29,14 +29,16 @@ func TestRestrictedNames(t *testing.T) {
 		if loaded, _ := policy.Load("p.yaml", []byte("version: 1\nforward: [\""+name+"\"]\n")); loaded != nil {
 			t.Errorf("%s was accepted as name", name)
 		}
-		if loaded, _ := policy.Load("p.yaml", []byte("version: 1\nforward: [{name: x-a, as: \""+name+"\"}]\n")); loaded != nil {
+		if loaded, _ := policy.Load("p.yaml", []byte("version: 1\nforward: "+
+			"[{name: x-a, as: \""+name+"\"}]\n")); loaded != nil {
 			t.Errorf("%s was accepted as destination", name)
 		}
 	}
 }
 
 func TestNamesThatPeopleDoWant(t *testing.T) {
-	for _, name := range []string{"accept-language", "user-agent", "x-request-id", "x-correlation-id", "x-api-key", "hostname", "contentful", "viatoll"} {
+	for _, name := range []string{"accept-language", "user-agent", "x-request-id", "x-correlation-id", "x-api-key",
+		"hostname", "contentful", "viatoll"} {
 		load(t, "version: 1\nforward: ["+name+"]\n")
 	}
 }

@@ -21,7 +21,8 @@ import (
 var update = flag.Bool("update", false, "write schema.json anew")
 
 func TestSchemaFilesAreFresh(t *testing.T) {
-	for file, schema := range map[string]func() ([]byte, error){"schema.json": policy.Schema, "ceiling.schema.json": policy.CeilingSchema} {
+	for file, schema := range map[string]func() ([]byte, error){"schema.json": policy.Schema,
+		"ceiling.schema.json": policy.CeilingSchema} {
 		got, err := schema()
 		if err != nil {
 			t.Fatal(err)
@@ -60,10 +61,12 @@ func TestSchemaTellsTheDefaultsThatThePolicyHas(t *testing.T) {
 		t.Fatal(findings.Error())
 	}
 	defaults := map[string]any{
-		"Limits.headers": p.Limits().Headers, "Limits.value_bytes": p.Limits().ValueBytes, "Limits.total_bytes": p.Limits().TotalBytes,
-		"Ticket.lifetime": "30m", "Ticket.rotate": "24h", "Ticket.grace": "30s", "Session.idle": "30m",
+		"Limits.headers": p.Limits().Headers, "Limits.value_bytes": p.Limits().ValueBytes,
+		"Limits.total_bytes": p.Limits().TotalBytes,
+		"Ticket.lifetime":    "30m", "Ticket.rotate": "24h", "Ticket.grace": "30s", "Session.idle": "30m",
 	}
-	for path, want := range map[string]time.Duration{"Ticket.lifetime": p.Lifetime(), "Ticket.rotate": p.Rotate(), "Ticket.grace": p.Grace(), "Session.idle": p.Session().Idle} {
+	for path, want := range map[string]time.Duration{"Ticket.lifetime": p.Lifetime(), "Ticket.rotate": p.Rotate(),
+		"Ticket.grace": p.Grace(), "Session.idle": p.Session().Idle} {
 		if got, err := time.ParseDuration(defaults[path].(string)); err != nil || got != want {
 			t.Errorf("%s is %s", path, want)
 		}
@@ -111,10 +114,11 @@ func TestSchemaTakesEveryGoodPolicy(t *testing.T) {
 // The faults that a schema cannot see, with the reason.
 func unseen() map[string]string {
 	const (
-		restricted = "the table of restricted names is long, and blind to case and to _ for -; its reasons are worth more than a pattern"
-		relation   = "it is a relation of two places of the document"
-		reader     = "a YAML reader refuses it, or hides it, before any schema sees it"
-		unit       = "a bound of a duration is no pattern of its text"
+		restricted = "the table of restricted names is long, and blind to case and to _ for -; its reasons are worth more " +
+			"than a pattern"
+		relation = "it is a relation of two places of the document"
+		reader   = "a YAML reader refuses it, or hides it, before any schema sees it"
+		unit     = "a bound of a duration is no pattern of its text"
 	)
 	return map[string]string{
 		"name_restricted": restricted, "name_restricted_underscore": restricted, "as_restricted": restricted,
@@ -126,8 +130,9 @@ func unseen() map[string]string {
 		"rotate_with_baggage": relation, "same_name_twice": relation, "sensitive_as_no_to": relation,
 		"sensitive_no_hide": relation, "sensitive_short": relation, "session_bind_twice": "header names differ in case only",
 		"to_undeclared": relation,
-		"alias":         reader, "duplicate_backend": reader, "duplicate_key": reader, "not_yaml": reader, "second_document": reader,
-		"lifetime_zero": unit, "session_idle_zero": unit,
+		"alias":         reader, "duplicate_backend": reader, "duplicate_key": reader, "not_yaml": reader,
+		"second_document": reader,
+		"lifetime_zero":   unit, "session_idle_zero": unit,
 	}
 }
 

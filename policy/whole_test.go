@@ -53,12 +53,15 @@ func drawWhole(t *rapid.T, narrow bool) whole {
 		w.limits.ValueBytes,
 		w.limits.TotalBytes,
 	)
-	for i, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"x-one", "x-two", "x-three", "c*"}), 1, 4, rapid.ID).Draw(t, "names") {
+	for i, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"x-one", "x-two", "x-three", "c*"}), 1, 4,
+		rapid.ID).Draw(t, "names") {
 		rule := policy.Rule{
-			Name: name, As: name, To: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b"}), 1, 2, rapid.ID).Draw(t, "to"),
+			Name: name, As: name, To: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b"}), 1, 2, rapid.ID).Draw(t,
+				"to"),
 			Hide: rapid.Bool().Draw(t, "hide"),
 			Keep: rapid.SampledFrom([]policy.Keep{policy.KeepRequest, policy.KeepSession}).Draw(t, "keep"),
-			Repeat: rapid.SampledFrom([]policy.Repeat{policy.RepeatAll, policy.RepeatAll, policy.RepeatFirst, policy.RepeatReject}).
+			Repeat: rapid.SampledFrom([]policy.Repeat{policy.RepeatAll, policy.RepeatAll, policy.RepeatFirst,
+				policy.RepeatReject}).
 				Draw(t, "repeat"),
 			Conflict: rapid.SampledFrom([]policy.Conflict{policy.ConflictReplace, policy.ConflictKeep, policy.ConflictReject}).
 				Draw(t, "conflict"),
@@ -189,7 +192,8 @@ func TestWhateverABackendGetsARuleAllows(t *testing.T) {
 			return
 		}
 		status := rapid.SampledFrom([]policy.TicketStatus{
-			policy.StatusRedeemed, policy.StatusRedeemed, policy.StatusRedeemed, policy.StatusNone, policy.StatusUnknown, policy.StatusSuperseded, policy.StatusRedirected,
+			policy.StatusRedeemed, policy.StatusRedeemed, policy.StatusRedeemed, policy.StatusNone, policy.StatusUnknown,
+			policy.StatusSuperseded, policy.StatusRedirected,
 		}).Draw(t, "status")
 		for _, backend := range []string{"a", "b", "undeclared"} {
 			for _, act := range wholeActs {
@@ -209,7 +213,8 @@ func TestWhateverABackendGetsARuleAllows(t *testing.T) {
 
 // wholeActs are what requests ask for.
 var wholeActs = []policy.Operation{
-	{}, {Method: "tools/call", Tool: "search_x"}, {Method: "tools/call", Tool: "other"}, {Method: "tools/call", Tool: "search_x", Ambiguous: true}, {Method: "tools/list"},
+	{}, {Method: "tools/call", Tool: "search_x"}, {Method: "tools/call", Tool: "other"}, {Method: "tools/call",
+		Tool: "search_x", Ambiguous: true}, {Method: "tools/list"},
 }
 
 // gives decides on a call, holds that against the rules, and returns how many headers the backend is given.

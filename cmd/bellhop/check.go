@@ -74,9 +74,11 @@ func explainTickets(out io.Writer, policies []*policy.Policy) {
 			continue
 		}
 		said = append(said, one.Sealed())
-		text := "tickets are stored: right for one Bellhop, and for several that have one store (--store redis://…); for several without, write ticket: {mode: sealed}"
+		text := "tickets are stored: right for one Bellhop, and for several that have one store (--store redis://…); for " +
+			"several without, write ticket: {mode: sealed}"
 		if one.Sealed() {
-			text = "tickets are sealed: right for several Bellhops that have one key file (--key-file) and no store; with a store, stored ones are shorter, and end when a session replaces them"
+			text = "tickets are sealed: right for several Bellhops that have one key file (--key-file) and no store; with a " +
+				"store, stored ones are shorter, and end when a session replaces them"
 		}
 		_, _ = fmt.Fprintln(out, text)
 	}

@@ -84,7 +84,8 @@ clients are not captured.`,
 		&options.Bellhop,
 		"bellhop",
 		"",
-		"unix:///PATH beside the fan-out, else HOST:PORT of the service (default: "+envoy.DefaultBellhop+" or "+istio.DefaultBellhopService+")",
+		"unix:///PATH beside the fan-out, else HOST:PORT of the "+
+			"service (default: "+envoy.DefaultBellhop+" or "+istio.DefaultBellhopService+")",
 	)
 	flags.StringVar(
 		&options.RootNamespace,
@@ -96,7 +97,8 @@ clients are not captured.`,
 		&options.IngressAccount,
 		"ingress-account",
 		"",
-		"gateway: NAMESPACE/NAME, the service account of the ingress gateway (default: ROOT-NAMESPACE/"+istio.DefaultIngressAccount+")",
+		"gateway: NAMESPACE/NAME, the service account of the ingress gateway (default: "+
+			"ROOT-NAMESPACE/"+istio.DefaultIngressAccount+")",
 	)
 	flags.StringVar(
 		&options.EgressAccount,
@@ -109,7 +111,8 @@ clients are not captured.`,
 		&options.ProxyVersion,
 		"proxy-version",
 		istio.DefaultProxyVersion,
-		"the oldest Istio of the proxies, 1.29, 1.30 or 1.31: newer ones can read the tool from a body, and fail closed without Bellhop's service",
+		"the oldest Istio of the proxies, 1.29, 1.30 or 1.31: newer ones can read the tool from a body, and fail closed "+
+			"without Bellhop's service",
 	)
 	addReading(cmd, &options.ReadMCP)
 	addFailOpen(cmd, &options.FailOpen)

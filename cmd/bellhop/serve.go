@@ -33,8 +33,8 @@ func newServe() *cobra.Command {
 		Short: "Serve Envoy's ext_proc filters",
 		Long: `Serve Envoy's ext_proc filters under a policy.
 
-Every flag can be given as an environment variable too: --key-file as BELLHOP_KEY_FILE. The command line wins. A variable
-with that prefix that is no flag's is an error, but for those that Kubernetes sets for a Service called bellhop.
+Every flag can also be set by an environment variable: --key-file by BELLHOP_KEY_FILE. The command line wins. Any other
+BELLHOP_ variable is an error, except those that Kubernetes sets for a Service called bellhop.
 
 Unless GOGC or GOMEMLIMIT are set, the garbage collector runs at 400 percent below a soft limit of --store-bytes and a
 quarter, and 128 MiB.`,
@@ -73,7 +73,8 @@ quarter, and 128 MiB.`,
 		&config.Store,
 		"store",
 		"memory",
-		"where captures are kept: memory, or redis:// or valkey:// (rediss://, valkeys:// for TLS) with USER:PASSWORD@HOST:PORT, or unix:///PATH",
+		"where captures are kept: memory, or redis:// or valkey:// (rediss://, valkeys:// for TLS) with "+
+			"USER:PASSWORD@HOST:PORT, or unix:///PATH",
 	)
 	flags.Uint64Var(
 		&config.StoreBytes,
@@ -91,7 +92,8 @@ quarter, and 128 MiB.`,
 		&config.KeyFile,
 		"key-file",
 		"",
-		"keys of tickets: 32 bytes in base64 a line, newest first, or a cleartext Tink keyset in JSON (default: a random key that lives as long as the process)",
+		"keys of tickets: 32 bytes in base64 a line, newest first, or a cleartext Tink keyset in JSON (default: a random "+
+			"key that lives as long as the process)",
 	)
 	flags.StringVar(&config.TLS.Cert, "tls-cert", "", "PEM certificate for --listen beyond loopback")
 	flags.StringVar(&config.TLS.Key, "tls-key", "", "PEM private key of --tls-cert")

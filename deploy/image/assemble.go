@@ -26,9 +26,10 @@ const user = 65532
 // labels are those of the Dockerfile.
 func labels(revision string) map[string]string {
 	all := map[string]string{
-		"org.opencontainers.image.title":       "Bellhop",
-		"org.opencontainers.image.description": "Carries a client's own headers through an MCP gateway, as an Envoy external processing server",
-		"org.opencontainers.image.licenses":    "Apache-2.0",
+		"org.opencontainers.image.title": "Bellhop",
+		"org.opencontainers.image.description": "Carries a client's own headers through an MCP gateway, as an Envoy " +
+			"external processing server",
+		"org.opencontainers.image.licenses": "Apache-2.0",
 	}
 	if revision != "" {
 		all["org.opencontainers.image.revision"] = revision
@@ -42,13 +43,17 @@ func assemble(binary, architecture, revision string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
-		tarball.WithMediaType(types.OCILayer))
+	layer, err := tarball.LayerFromOpener(
+		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
+		tarball.WithMediaType(types.OCILayer),
+	)
 	if err != nil {
 		return nil, err
 	}
-	image, err := mutate.Append(mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON),
-		mutate.Addendum{Layer: layer, History: v1.History{CreatedBy: "bellhop/deploy/image"}})
+	image, err := mutate.Append(
+		mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON),
+		mutate.Addendum{Layer: layer, History: v1.History{CreatedBy: "bellhop/deploy/image"}},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +116,8 @@ func writeArchive(image v1.Image, file string) error {
 	if err != nil {
 		return err
 	}
-	if err := written.AppendImage(image, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": reference})); err != nil {
+	if err := written.AppendImage(image,
+		layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": reference})); err != nil {
 		return err
 	}
 	index, err := oldIndex(image)
@@ -135,7 +141,9 @@ func oldIndex(image v1.Image) ([]byte, error) {
 	for _, layer := range manifest.Layers {
 		layers = append(layers, blob(layer.Digest))
 	}
-	return json.Marshal([]tarball.Descriptor{{Config: blob(manifest.Config.Digest), RepoTags: []string{reference}, Layers: layers}})
+	return json.Marshal(
+		[]tarball.Descriptor{{Config: blob(manifest.Config.Digest), RepoTags: []string{reference}, Layers: layers}},
+	)
 }
 
 // pack writes a folder's files into an archive, in the order of their names.

@@ -106,14 +106,23 @@ func TestTheDockerfileSaysTheSame(t *testing.T) {
 		`RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o /out/bellhop ./cmd/bellhop`,
 		"USER " + config.User,
 		`ENTRYPOINT ["` + strings.Join(config.Entrypoint, `", "`) + `"]`,
-		"FROM golang:" + strings.TrimSpace(string(first(t, regexp.MustCompile(`(?m)^go (.*)$`), content(t, filepath.Join(project, "go.mod"))))) + " AS build",
+		"FROM golang:" + strings.TrimSpace(string(first(t, regexp.MustCompile(`(?m)^go (.*)$`),
+			content(t, filepath.Join(project, "go.mod"))))) + " AS build",
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			t.Errorf("it has no line %s", line)
 		}
 	}
 	// What it copies is all that the program is made of.
-	command := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./cmd/bellhop")
+	command := exec.CommandContext(
+		t.Context(),
+		"go",
+		"list",
+		"-deps",
+		"-f",
+		"{{if not .Standard}}{{.ImportPath}}{{end}}",
+		"./cmd/bellhop",
+	)
 	command.Dir = project
 	output, err := command.Output()
 	if err != nil {
@@ -155,7 +164,8 @@ func TestTheImageRuns(t *testing.T) {
 		t.Errorf("bellhop version: %v\n%s", err, output)
 	}
 
-	if err := os.WriteFile(filepath.Join(folder, "policy.yaml"), []byte("version: 1\nforward: [x-mcp-api-key]\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "policy.yaml"), []byte("version: 1\nforward: "+
+		"[x-mcp-api-key]\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	admin := freePort(t)
@@ -182,7 +192,8 @@ func TestTheImageRuns(t *testing.T) {
 func TestTheListOfPartsIsThatOfTheBinary(t *testing.T) {
 	m := newImage(t, project)
 	var list cyclonedx.BOM
-	if err := cyclonedx.NewBOMDecoder(bytes.NewReader(content(t, m.sbom)), cyclonedx.BOMFileFormatJSON).Decode(&list); err != nil {
+	if err := cyclonedx.NewBOMDecoder(bytes.NewReader(content(t, m.sbom)),
+		cyclonedx.BOMFileFormatJSON).Decode(&list); err != nil {
 		t.Fatal(err)
 	}
 	var found []string

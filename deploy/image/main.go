@@ -1,5 +1,5 @@
-// Command image makes Bellhop's image without a container engine: the static binary alone, as an archive that docker, podman
-// and others load, and a list of what the binary is made of beside it. The same source makes the same bytes.
+// Command image makes Bellhop's image without a container engine: the static binary alone, as an archive that docker,
+// podman and others load, and a list of what the binary is made of beside it. The same source makes the same bytes.
 package main
 
 import (
@@ -82,9 +82,30 @@ func build(ctx context.Context, o options) (made, error) {
 
 // compile builds the binary as the Dockerfile does: static, and the same wherever and whenever it is built.
 func compile(ctx context.Context, source, architecture, binary string) error {
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", binary, "./cmd/bellhop")
+	command := exec.CommandContext(
+		ctx,
+		"go",
+		"build",
+		"-trimpath",
+		"-buildvcs=false",
+		"-ldflags",
+		"-s -w -buildid=",
+		"-o",
+		binary,
+		"./cmd/bellhop",
+	)
 	command.Dir = source
-	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture, "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=", "GOAMD64=", "GOARM64=")
+	command.Env = append(
+		os.Environ(),
+		"CGO_ENABLED=0",
+		"GOOS=linux",
+		"GOARCH="+architecture,
+		"GOFLAGS=",
+		"GOWORK=off",
+		"GOEXPERIMENT=",
+		"GOAMD64=",
+		"GOARM64=",
+	)
 	command.Stderr = os.Stderr
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("build Bellhop: %w", err)

@@ -19,7 +19,9 @@ func writeSBOM(binary, file string) error {
 	}
 	list := cyclonedx.NewBOM()
 	list.Metadata = &cyclonedx.Metadata{Component: component(cyclonedx.ComponentTypeApplication, info.Path, "")}
-	components := []cyclonedx.Component{*component(cyclonedx.ComponentTypeLibrary, "std", strings.TrimPrefix(info.GoVersion, "go"))}
+	components := []cyclonedx.Component{
+		*component(cyclonedx.ComponentTypeLibrary, "std", strings.TrimPrefix(info.GoVersion, "go")),
+	}
 	for _, module := range info.Deps {
 		components = append(components, *library(module))
 	}
@@ -49,6 +51,7 @@ func library(module *debug.Module) *cyclonedx.Component {
 
 func component(kind cyclonedx.ComponentType, name, version string) *cyclonedx.Component {
 	namespace, last := path.Split(name)
-	url := packageurl.NewPackageURL(packageurl.TypeGolang, strings.TrimSuffix(namespace, "/"), last, version, nil, "").ToString()
+	url := packageurl.NewPackageURL(packageurl.TypeGolang, strings.TrimSuffix(namespace, "/"), last, version, nil, "").
+		ToString()
 	return &cyclonedx.Component{BOMRef: url, Type: kind, Name: name, Version: version, PackageURL: url}
 }

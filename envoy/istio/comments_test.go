@@ -14,7 +14,11 @@ func TestEveryCommentOfAManifestIsWritten(t *testing.T) {
 		t.Fatal(findings)
 	}
 	for _, setUp := range SetUps() {
-		options := Options{SetUp: setUp, Backends: []string{"a=https://a.example.com", "b=https://b.example.com"}, FailOpen: true}
+		options := Options{
+			SetUp:    setUp,
+			Backends: []string{"a=https://a.example.com", "b=https://b.example.com"},
+			FailOpen: true,
+		}
 		switch setUp {
 		case Gateway:
 			options.Hosts, options.Accounts = []string{"fanout.example.com"}, []string{"default/vmcp"}

@@ -19,9 +19,18 @@ func (w *writer) egressGateway() []manifest {
 	server := manifest{
 		kind: "Gateway", version: trafficVersion, name: w.egressName(), namespace: namespace, notes: make(envoy.Notes),
 		spec: fields("selector", fields("istio", "egressgateway"), "servers", list(fields(
-			"port", fields("number", 80, "name", "https-bellhop", "protocol", "HTTPS"), "hosts", hosts, "tls", fields("mode", "ISTIO_MUTUAL")))),
+			"port",
+			fields("number", 80, "name", "https-bellhop", "protocol", "HTTPS"),
+			"hosts",
+			hosts,
+			"tls",
+			fields("mode", "ISTIO_MUTUAL"),
+		))),
 	}
-	server.note("$.spec.servers", "From the fan-out's proxy to the gateway it is the mesh's mutual TLS. Without a proxy nobody gets in.")
+	server.note(
+		"$.spec.servers",
+		"From the fan-out's proxy to the gateway it is the mesh's mutual TLS. Without a proxy nobody gets in.",
+	)
 	all := []manifest{server, {
 		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,
 		spec: fields("exportTo", w.users(), "host", envoy.Scalar(gateway), "subsets", subsets),
@@ -42,9 +51,16 @@ func (w *writer) egressCallers(namespace string) manifest {
 		hosts = append(hosts, envoy.Scalar(b.Host), envoy.Scalar(b.Host+":*"))
 	}
 	deny := manifest{
-		kind: "AuthorizationPolicy", version: securityVersion, name: w.egressName(), namespace: namespace, notes: make(envoy.Notes),
+		kind: "AuthorizationPolicy", version: securityVersion, name: w.egressName(), namespace: namespace,
+		notes: make(envoy.Notes),
 		spec: fields("selector", fields("matchLabels", fields("istio", "egressgateway")), "action", "DENY", "rules", list(
-			fields("from", list(fields("source", fields("notPrincipals", w.principals()))), "to", list(fields("operation", fields("hosts", hosts)))))),
+			fields(
+				"from",
+				list(fields("source", fields("notPrincipals", w.principals()))),
+				"to",
+				list(fields("operation", fields("hosts", hosts))),
+			),
+		)),
 	}
 	deny.note("$.spec.rules", "Whoever reaches these hosts through the gateway can redeem tickets: only the fan-out may.")
 	return deny
@@ -57,10 +73,14 @@ func (w *writer) fanoutCallers() manifest {
 		rule = append(rule, fields("to", atPort(int(w.port)))...)
 	}
 	deny := manifest{
-		kind: "AuthorizationPolicy", version: securityVersion, name: "bellhop-" + w.workload(), namespace: w.options.Namespace, notes: make(envoy.Notes),
+		kind: "AuthorizationPolicy", version: securityVersion, name: "bellhop-" + w.workload(),
+		namespace: w.options.Namespace, notes: make(envoy.Notes),
 		spec: fields("selector", fields("matchLabels", labelsOf(w.labels)), "action", "DENY", "rules", list(rule)),
 	}
-	deny.note("$.spec.rules", "Who asks the fan-out past the ingress gateway shows it all headers, and could send tickets: nobody may.")
+	deny.note(
+		"$.spec.rules",
+		"Who asks the fan-out past the ingress gateway shows it all headers, and could send tickets: nobody may.",
+	)
 	return deny
 }
 
@@ -69,22 +89,57 @@ func (w *writer) throughGateway(b envoy.Backend, namespace, gateway string) []ma
 	name := resourceName(b)
 	entry := manifest{
 		kind: "ServiceEntry", version: trafficVersion, name: name, namespace: namespace,
-		spec: fields("exportTo", w.users(), "hosts", list(envoy.Scalar(b.Host)), "location", "MESH_EXTERNAL", "resolution", "DNS", "ports", list(
-			fields("number", 80, "name", "http", "protocol", "HTTP"),
-			fields("number", int(b.Port), "name", "https", "protocol", "HTTPS"))),
+		spec: fields(
+			"exportTo",
+			w.users(),
+			"hosts",
+			list(envoy.Scalar(b.Host)),
+			"location",
+			"MESH_EXTERNAL",
+			"resolution",
+			"DNS",
+			"ports",
+			list(
+				fields("number", 80, "name", "http", "protocol", "HTTP"),
+				fields("number", int(b.Port), "name", "https", "protocol", "HTTPS")),
+		),
 	}
 	rule := manifest{
 		kind: "DestinationRule", version: trafficVersion, name: name, namespace: namespace,
-		spec: fields("exportTo", w.users(), "host", envoy.Scalar(b.Host), "trafficPolicy", fields("portLevelSettings", list(originate(int(b.Port), b)))),
+		spec: fields(
+			"exportTo",
+			w.users(),
+			"host",
+			envoy.Scalar(b.Host),
+			"trafficPolicy",
+			fields("portLevelSettings", list(originate(int(b.Port), b))),
+		),
 	}
 	to := func(host string, port int, subset any) []any {
-		return list(fields("destination", fields("host", envoy.Scalar(host), "subset", subset, "port", fields("number", port))))
+		return list(
+			fields("destination", fields("host", envoy.Scalar(host), "subset", subset, "port", fields("number", port))),
+		)
 	}
 	route := manifest{
 		kind: "VirtualService", version: trafficVersion, name: name, namespace: namespace, notes: make(envoy.Notes),
-		spec: fields("exportTo", w.users(), "hosts", list(envoy.Scalar(b.Host)), "gateways", list("mesh", w.egressName()), "http", list(
-			fields("match", list(fields("gateways", list("mesh"), "port", 80)), "route", to(gateway, 80, envoy.Scalar(subsetName(b)))),
-			fields("match", list(fields("gateways", list(w.egressName()), "port", 80)), "route", to(b.Host, int(b.Port), nil)))),
+		spec: fields(
+			"exportTo",
+			w.users(),
+			"hosts",
+			list(envoy.Scalar(b.Host)),
+			"gateways",
+			list("mesh", w.egressName()),
+			"http",
+			list(
+				fields(
+					"match",
+					list(fields("gateways", list("mesh"), "port", 80)),
+					"route",
+					to(gateway, 80, envoy.Scalar(subsetName(b))),
+				),
+				fields("match", list(fields("gateways", list(w.egressName()), "port", 80)), "route", to(b.Host, int(b.Port), nil)),
+			),
+		),
 	}
 	route.note("$.spec.http", "From the fan-out to the gateway, and from the gateway to the server.")
 	return []manifest{entry, rule, route}

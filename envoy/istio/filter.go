@@ -59,9 +59,21 @@ func (w *writer) workloadFilter(namespace string) manifest {
 	p.addFilters(inbound, envoy.Ingress, w.port, false)
 	p.addFilters(outboundSide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
-		p.enable(outboundSide, envoy.Egress, domain(origin(b)), envoy.Metadata(envoy.BackendKey, b.Name), "Backend "+b.Name+". Only here does the filter run.")
+		p.enable(
+			outboundSide,
+			envoy.Egress,
+			domain(origin(b)),
+			envoy.Metadata(envoy.BackendKey, b.Name),
+			"Backend "+b.Name+". Only here does the filter run.",
+		)
 		if !b.Secure {
-			p.enable(outboundSide, envoy.Egress, unnamed(b.Place), envoy.Metadata(envoy.BackendKey, b.Name), "The same for a Service that does not say what its port speaks, whose routes Istio calls by its name.")
+			p.enable(
+				outboundSide,
+				envoy.Egress,
+				unnamed(b.Place),
+				envoy.Metadata(envoy.BackendKey, b.Name),
+				"The same for a Service that does not say what its port speaks, whose routes Istio calls by its name.",
+			)
 		}
 	}
 	p.stripTicket(outboundSide)
@@ -80,12 +92,24 @@ func (w *writer) gatewayFilters() []manifest {
 	in := w.newPatches()
 	in.addFilters(gatewaySide, envoy.Ingress, 0, true)
 	for _, host := range w.hosts {
-		in.enable(gatewaySide, envoy.Ingress, domain(host), nil, "The fan-out, as clients know it, on every port. Only here does the filter run.")
+		in.enable(
+			gatewaySide,
+			envoy.Ingress,
+			domain(host),
+			nil,
+			"The fan-out, as clients know it, on every port. Only here does the filter run.",
+		)
 	}
 	out := w.newPatches()
 	out.addFilters(gatewaySide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
-		out.enable(gatewaySide, envoy.Egress, domain(origin(b)), envoy.Metadata(envoy.BackendKey, b.Name), "Backend "+b.Name+". Only here does the filter run.")
+		out.enable(
+			gatewaySide,
+			envoy.Egress,
+			domain(origin(b)),
+			envoy.Metadata(envoy.BackendKey, b.Name),
+			"Backend "+b.Name+". Only here does the filter run.",
+		)
 	}
 	out.stripTicket(gatewaySide)
 	return []manifest{
@@ -111,17 +135,27 @@ func (w *writer) workload() string {
 	return strings.Join(values, "-")
 }
 
-// fanout tells all fan-outs of the mesh apart: what each needs for itself has a name of its own, so that the manifests of one
-// take nothing from those of another.
+// fanout tells all fan-outs of the mesh apart: what each needs for itself has a name of its own, so that the manifests
+// of one take nothing from those of another.
 func (w *writer) fanout() string { return w.options.Namespace + "-" + w.workload() }
 
 func (w *writer) envoyFilter(p *patches, name, namespace string, labels []label) manifest {
 	w.errs = append(w.errs, p.Errs...)
 	made := manifest{
 		kind: "EnvoyFilter", version: filterVersion, name: name, namespace: namespace, notes: p.Notes,
-		spec: fields("priority", lastPriority, "workloadSelector", fields("labels", labelsOf(labels)), "configPatches", p.all),
+		spec: fields(
+			"priority",
+			lastPriority,
+			"workloadSelector",
+			fields("labels", labelsOf(labels)),
+			"configPatches",
+			p.all,
+		),
 	}
-	made.note("$.spec.priority", "After the EnvoyFilters of others: what they put in front of the router stands in front of Bellhop too.")
+	made.note(
+		"$.spec.priority",
+		"After the EnvoyFilters of others: what they put in front of the router stands in front of Bellhop too.",
+	)
 	if w.Bellhop == nil {
 		// A gateway that is told only of the services it routes to would not know Bellhop's cluster.
 		namespace := strings.Split(w.service.Host, ".")[1]
@@ -146,7 +180,10 @@ func (p *patches) pathOf(i int) string { return envoy.Within("$.spec.configPatch
 
 // add adds a patch.
 func (p *patches) add(applyTo string, match any, operation string, value any) {
-	p.all = append(p.all, fields("applyTo", applyTo, "match", match, "patch", fields("operation", operation, "value", value)))
+	p.all = append(
+		p.all,
+		fields("applyTo", applyTo, "match", match, "patch", fields("operation", operation, "value", value)),
+	)
 }
 
 // addCluster adds Bellhop's cluster.
@@ -186,7 +223,12 @@ func (p *patches) addAccessLogs(where side, r envoy.Role, listener any) {
 	if err != nil {
 		p.Errs = append(p.Errs, err)
 	}
-	p.add("NETWORK_FILTER", fields("context", string(where), "listener", listener), "MERGE", fields("typed_config", partial))
+	p.add(
+		"NETWORK_FILTER",
+		fields("context", string(where), "listener", listener),
+		"MERGE",
+		fields("typed_config", partial),
+	)
 }
 
 func (p *patches) noteFilters(r envoy.Role, disabled bool) {
@@ -224,18 +266,25 @@ func routerOf() yaml.MapSlice {
 func (p *patches) enable(where side, r envoy.Role, routes yaml.MapSlice, tell []*corev3.HeaderValue, why string) {
 	p.Note(p.path(), why)
 	p.noteBackend(r)
-	enabled := map[string]*anypb.Any{p.filterName(r): p.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
-		Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: tell},
-	}})}
+	enabled := map[string]*anypb.Any{
+		p.filterName(r): p.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
+			Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: tell},
+		}}),
+	}
 	if p.ReadMCP {
-		enabled[envoy.McpFilterName] = p.Pack(&mcpv3.McpOverride{TrafficMode: mcpv3.Mcp_PASS_THROUGH, MaxRequestBodySize: wrapperspb.UInt32(envoy.MaxParsedBody)})
+		enabled[envoy.McpFilterName] = p.Pack(
+			&mcpv3.McpOverride{TrafficMode: mcpv3.Mcp_PASS_THROUGH, MaxRequestBodySize: wrapperspb.UInt32(envoy.MaxParsedBody)},
+		)
 	}
 	p.mergeHost(where, routes, &routev3.VirtualHost{TypedPerFilterConfig: enabled})
 }
 
 func (p *patches) noteBackend(r envoy.Role) {
 	if r == envoy.Egress {
-		p.Note(p.path()+".patch.value.typed_per_filter_config", "Tells Bellhop which backend this is. A client cannot set it: it is not a header.")
+		p.Note(
+			p.path()+".patch.value.typed_per_filter_config",
+			"Tells Bellhop which backend this is. A client cannot set it: it is not a header.",
+		)
 	}
 }
 
@@ -248,8 +297,8 @@ func (p *patches) mergeHost(where side, routes yaml.MapSlice, value proto.Messag
 	p.add("VIRTUAL_HOST", fields("context", string(where), "routeConfiguration", routes), "MERGE", partial)
 }
 
-// domain matches a virtual host by its domain: hosts with the same routes have one virtual host in Istio, which has the name of
-// one of them.
+// domain matches a virtual host by its domain: hosts with the same routes have one virtual host in Istio, which has the
+// name of one of them.
 func domain(host envoy.Place) yaml.MapSlice {
 	routes := fields("vhost", fields("domainName", envoy.Scalar(host.Host)))
 	if host.Port != 0 {
@@ -263,16 +312,24 @@ func unnamed(service envoy.Place) yaml.MapSlice {
 	return fields("name", envoy.Quoted(service.String()), "vhost", fields("name", envoy.Quoted(service.String())))
 }
 
-// shut keeps the fan-out itself from Bellhop: what it sends by its proxy carries the certificate that opens Bellhop. The proxy's
-// own filters do not pass the proxy's listeners.
+// shut keeps the fan-out itself from Bellhop: what it sends by its proxy carries the certificate that opens Bellhop.
+// The proxy's own filters do not pass the proxy's listeners.
 func (p *patches) shut(service envoy.Place) {
-	p.Note(p.path(), "The fan-out itself never asks Bellhop: it would do so with its proxy's certificate, and could redeem tickets.")
+	p.Note(
+		p.path(),
+		"The fan-out itself never asks Bellhop: it would do so with its proxy's certificate, and could redeem tickets.",
+	)
 	for _, routes := range []yaml.MapSlice{domain(envoy.Place{Host: service.Host}), unnamed(service)} {
-		p.add("HTTP_ROUTE", fields("context", string(outboundSide), "routeConfiguration", routes), "INSERT_FIRST", p.Tree(&routev3.Route{
-			Name:   "bellhop.shut",
-			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-			Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: http.StatusForbidden}},
-		}))
+		p.add(
+			"HTTP_ROUTE",
+			fields("context", string(outboundSide), "routeConfiguration", routes),
+			"INSERT_FIRST",
+			p.Tree(&routev3.Route{
+				Name:   "bellhop.shut",
+				Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+				Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: http.StatusForbidden}},
+			}),
+		)
 	}
 }
 
@@ -280,9 +337,18 @@ func (p *patches) shut(service envoy.Place) {
 // filter of Bellhop's runs.
 func (p *patches) stripTicket(where side) {
 	if p.baggage {
-		p.Note(p.path(), "A server that is no backend sees no ticket in a header. It does see one in baggage, which Envoy cannot take apart.")
+		p.Note(
+			p.path(),
+			"A server that is no backend sees no ticket in a header. It does see one in baggage, which Envoy cannot take apart.",
+		)
 	} else {
-		p.Note(p.path(), "No server ever sees a ticket, also none that is no backend: there nothing else of Bellhop's happens.")
+		p.Note(p.path(), "No server ever sees a ticket, also none that is no backend: there nothing else of "+
+			"Bellhop's happens.")
 	}
-	p.add("ROUTE_CONFIGURATION", fields("context", string(where)), "MERGE", fields("request_headers_to_remove", list(policy.TicketHeader)))
+	p.add(
+		"ROUTE_CONFIGURATION",
+		fields("context", string(where)),
+		"MERGE",
+		fields("request_headers_to_remove", list(policy.TicketHeader)),
+	)
 }

@@ -9,10 +9,10 @@ import (
 	"bellhop/policy"
 )
 
-// Manifests writes the manifests that put Bellhop on both sides of a fan-out in an Istio mesh, as YAML with comments: the
-// EnvoyFilter, and what the set-up needs of Istio's other resources. Bellhop's own workload is not among them: it does not
-// depend on the policy, and stands in deploy/kubernetes. There is one policy but for [Mesh]. The error holds everything
-// that is wrong with the options, a fault a line.
+// Manifests writes the manifests that put Bellhop on both sides of a fan-out in an Istio mesh, as YAML with comments:
+// the EnvoyFilter, and what the set-up needs of Istio's other resources. Bellhop's own workload is not among them: it
+// does not depend on the policy, and stands in deploy/kubernetes. There is one policy but for [Mesh]. The error holds
+// everything that is wrong with the options, a fault a line.
 func Manifests(policies []*policy.Policy, options Options) ([]byte, error) {
 	options = options.withDefaults()
 	plan, err := newPlan(policies, options)
@@ -35,20 +35,40 @@ func Warnings(policies []*policy.Policy, options Options) []string {
 	}
 	var warnings []string
 	if plan.FailOpen {
-		warnings = append(warnings, "--fail-open: while Bellhop is down, the fan-out sees the clients' headers and backends see tickets; leave it out to answer 503 instead")
+		warnings = append(
+			warnings,
+			"--fail-open: while Bellhop is down, the fan-out sees the clients' headers and backends see tickets; leave it out "+
+				"to answer 503 instead",
+		)
 	}
 	if plan.release < closingRelease && plan.options.SetUp != Sidecar {
-		warnings = append(warnings, "--proxy-version "+plan.options.ProxyVersion+": while Bellhop's service does not exist, these proxies skip the filters, and the fan-out sees the clients' headers; create the service first and delete it last")
+		warnings = append(
+			warnings,
+			"--proxy-version "+plan.options.ProxyVersion+": while Bellhop's service does not exist, these proxies skip the "+
+				"filters, and the fan-out sees the clients' headers; create the service first and delete it last",
+		)
 	}
 	if plan.baggage {
-		warnings = append(warnings, "ticket.carriers: baggage: what the fan-out sends to a server that is no backend takes the ticket along; use the header where the fan-out passes it on")
+		warnings = append(
+			warnings,
+			"ticket.carriers: baggage: what the fan-out sends to a server that is no backend takes the ticket along; use the "+
+				"header where the fan-out passes it on",
+		)
 	}
 	for _, one := range policies {
 		if one.HasToolRules() && !plan.ReadMCP {
-			warnings = append(warnings, "--proxy-version "+plan.options.ProxyVersion+": these proxies cannot read the tool from a body, so rules with tools: hold only for clients that say the tool in mcp-name")
+			warnings = append(
+				warnings,
+				"--proxy-version "+plan.options.ProxyVersion+": these proxies cannot read the tool from a body, so rules with "+
+					"tools: hold only for clients that say the tool in mcp-name",
+			)
 		}
 		if slices.Contains(one.IngressFootprint().Reads, "x-request-id") {
-			warnings = append(warnings, "x-request-id: Istio's proxies make one up for each request without, which Bellhop cannot tell from a client's; each then gets a ticket of its own")
+			warnings = append(
+				warnings,
+				"x-request-id: Istio's proxies make one up for each request without, which Bellhop cannot tell from a client's; "+
+					"each then gets a ticket of its own",
+			)
 		}
 	}
 	return append(warnings, plan.inTheClear()...)
@@ -59,7 +79,14 @@ func (p *plan) inTheClear() []string {
 	var warnings []string
 	for _, b := range p.backends {
 		if !b.Secure && !strings.Contains(b.Host, ".svc.") {
-			warnings = append(warnings, fmt.Sprintf("--backend %s: if %s is outside the mesh, the clients' headers go there unencrypted; use https", b.Name, b.Place))
+			warnings = append(
+				warnings,
+				fmt.Sprintf(
+					"--backend %s: if %s is outside the mesh, the clients' headers go there unencrypted; use https",
+					b.Name,
+					b.Place,
+				),
+			)
 		}
 	}
 	return warnings
@@ -78,9 +105,13 @@ func (w *writer) manifests() []manifest {
 	case Sidecar:
 		return append([]manifest{w.workloadFilter(w.options.Namespace)}, w.outside(w.options.Namespace)...)
 	case Mesh:
-		return append(append([]manifest{w.workloadFilter(w.options.RootNamespace)}, w.mutualTLS()...), w.outside(w.options.RootNamespace)...)
+		return append(
+			append([]manifest{w.workloadFilter(w.options.RootNamespace)}, w.mutualTLS()...),
+			w.outside(w.options.RootNamespace)...)
 	default:
-		return append(append([]manifest{w.workloadFilter(w.options.Namespace)}, w.mutualTLS()...), w.outside(w.options.Namespace)...)
+		return append(
+			append([]manifest{w.workloadFilter(w.options.Namespace)}, w.mutualTLS()...),
+			w.outside(w.options.Namespace)...)
 	}
 }
 
@@ -95,10 +126,14 @@ func (w *writer) title(policies []*policy.Policy) string {
 		word = "policies "
 	}
 	var text strings.Builder
-	text.WriteString("Bellhop on both sides of an MCP fan-out, in an Istio mesh: the " + string(w.options.SetUp) + " set-up.\n" +
-		"Made from " + word + strings.Join(digests, ", ") + " by the command below. The lists of headers follow the policy: after\n" +
-		"a change of the policy run it again.\n\n" + envoy.Command("istio "+string(w.options.SetUp), w.options.flags()) + "\n\n" +
-		"The fan-out uses, for its backends:\n")
+	text.WriteString(
+		"Bellhop on both sides of an MCP fan-out, in an Istio mesh: the " + string(w.options.SetUp) + " set-up.\n" +
+			"Made from " + word + strings.Join(digests, ", ") + " by the command below. The lists of headers follow the " +
+			"policy: after\n" +
+			"a change of the policy run " +
+			"it again.\n\n" + envoy.Command("istio "+string(w.options.SetUp), w.options.flags()) + "\n\n" +
+			"The fan-out uses, for its backends:\n",
+	)
 	for _, b := range w.backends {
 		fmt.Fprintf(&text, "  %-17s %s\n", b.Name, asked(b))
 	}

@@ -19,19 +19,27 @@ func setUps() map[istio.SetUp]istio.Options {
 	github := "github=https://mcp.example.com/mcp"
 	all := map[istio.SetUp]istio.Options{
 		istio.Sidecar: {PolicyFiles: []string{"policy.yaml"}, Port: "4483", Backends: []string{billing, search, github}},
-		istio.Central: {PolicyFiles: []string{"policy.yaml"}, Port: "4483", Backends: []string{billing, search, github}, Accounts: []string{"default/vmcp"}},
+		istio.Central: {
+			PolicyFiles: []string{"policy.yaml"},
+			Port:        "4483",
+			Backends:    []string{billing, search, github},
+			Accounts:    []string{"default/vmcp"},
+		},
 		istio.Mesh: {
 			PolicyFiles: []string{"search.policy.yaml", "support.policy.yaml"}, CeilingFile: "ceiling.yaml",
 			Backends: []string{billing, "docs=http://mcp-docs.tools.svc.cluster.local:8080/mcp", github},
 		},
 		istio.Gateway: {
-			PolicyFiles: []string{"policy.yaml"}, Port: "4483", Hosts: []string{"gateway.example.com"}, Accounts: []string{"default/vmcp"},
+			PolicyFiles: []string{
+				"policy.yaml",
+			}, Port: "4483", Hosts: []string{"gateway.example.com"}, Accounts: []string{"default/vmcp"},
 			Backends: []string{github, "wiki=https://wiki.example.com/mcp"},
 		},
 	}
 	for name, options := range all {
 		options.SetUp, options.ProxyVersion = name, "1.31"
-		below := func(file string) string { return "deploy/istio/" + string(name) + "/" + file } // commands are run at the top of the repository
+		// commands are run at the top of the repository
+		below := func(file string) string { return "deploy/istio/" + string(name) + "/" + file }
 		for i, file := range options.PolicyFiles {
 			options.PolicyFiles[i] = below(file)
 		}
@@ -92,25 +100,65 @@ func TestIstioFaults(t *testing.T) {
 		options istio.Options
 		want    []string // one for each fault, in their order
 	}{
-		"no set-up":     {istio.Options{SetUp: "ambient"}, []string{"ambient: is no set-up"}},
-		"nothing given": {istio.Options{SetUp: istio.Gateway}, []string{"--host: is missing", "--backend: is missing", "--account: is missing"}},
-		"no account":    {sound("central", func(o *istio.Options) { o.Accounts = nil }), []string{"--account: is missing"}},
-		"account":       {sound("central", func(o *istio.Options) { o.Accounts = []string{"vmcp"} }), []string{"--account vmcp: is not a namespace"}},
+		"no set-up": {istio.Options{SetUp: "ambient"}, []string{"ambient: is no set-up"}},
+		"nothing given": {
+			istio.Options{SetUp: istio.Gateway},
+			[]string{"--host: is missing", "--backend: is missing", "--account: is missing"},
+		},
+		"no account": {sound("central", func(o *istio.Options) { o.Accounts = nil }), []string{"--account: is missing"}},
+		"account": {
+			sound("central", func(o *istio.Options) { o.Accounts = []string{"vmcp"} }),
+			[]string{"--account vmcp: is not a namespace"},
+		},
 		"useless": {sound("sidecar", func(o *istio.Options) {
 			o.Accounts, o.Hosts, o.EgressAccount = []string{"a/b"}, []string{"x"}, "a/c"
-		}), []string{"--host x: is for the gateway", "--account a/b: has no use", "--egress-account a/c: is for the gateway"}},
-		"not a socket":   {sound("sidecar", func(o *istio.Options) { o.Bellhop = "localhost:1" }), []string{"--bellhop localhost:1: is not a Unix socket"}},
-		"not a service":  {sound("central", func(o *istio.Options) { o.Bellhop = "bellhop:9000" }), []string{"--bellhop bellhop:9000: is not the whole name"}},
-		"an address":     {sound("central", func(o *istio.Options) { o.Bellhop = "10.0.0.1:9000" }), []string{"--bellhop 10.0.0.1:9000: is not a DNS name"}},
-		"release":        {sound("sidecar", func(o *istio.Options) { o.ProxyVersion = "1.28" }), []string{"--proxy-version 1.28: is not supported"}},
-		"no release":     {sound("sidecar", func(o *istio.Options) { o.ProxyVersion = "v2" }), []string{"--proxy-version v2: is no release"}},
-		"reads too old":  {sound("sidecar", func(o *istio.Options) { o.ProxyVersion, o.ReadMCP = "1.30", true }), []string{"--read-mcp: needs proxies"}},
-		"labels":         {sound("sidecar", func(o *istio.Options) { o.Workload = []string{"vmcp"} }), []string{"--workload vmcp: is no label"}},
-		"port":           {sound("sidecar", func(o *istio.Options) { o.Port = "http" }), []string{"--port http: is no port"}},
-		"namespace":      {sound("sidecar", func(o *istio.Options) { o.Namespace = "A_b" }), []string{"--namespace A_b: is no name"}},
-		"backend's IP":   {sound("sidecar", func(o *istio.Options) { o.Backends = []string{"billing=http://10.0.0.1:80"} }), []string{"--backend billing=http://10.0.0.1:80: is an IP address"}},
-		"backend's name": {sound("sidecar", func(o *istio.Options) { o.Backends = []string{"other=http://a.example:80"} }), []string{"--backend other: is not declared"}},
-		"short service":  {sound("sidecar", func(o *istio.Options) { o.Backends = []string{"billing=http://mcp.tools.svc:80"} }), []string{"--backend billing=http://mcp.tools.svc:80: is not the whole name"}},
+		}), []string{"--host x: is for the gateway", "--account a/b: has no use", "--egress-account a/c: is " +
+			"for the gateway"}},
+		"not a socket": {
+			sound("sidecar", func(o *istio.Options) { o.Bellhop = "localhost:1" }),
+			[]string{"--bellhop localhost:1: is not a Unix socket"},
+		},
+		"not a service": {
+			sound("central", func(o *istio.Options) { o.Bellhop = "bellhop:9000" }),
+			[]string{"--bellhop bellhop:9000: is not the whole name"},
+		},
+		"an address": {
+			sound("central", func(o *istio.Options) { o.Bellhop = "10.0.0.1:9000" }),
+			[]string{"--bellhop 10.0.0.1:9000: is not a DNS name"},
+		},
+		"release": {
+			sound("sidecar", func(o *istio.Options) { o.ProxyVersion = "1.28" }),
+			[]string{"--proxy-version 1.28: is not supported"},
+		},
+		"no release": {
+			sound("sidecar", func(o *istio.Options) { o.ProxyVersion = "v2" }),
+			[]string{"--proxy-version v2: is no release"},
+		},
+		"reads too old": {
+			sound("sidecar", func(o *istio.Options) { o.ProxyVersion, o.ReadMCP = "1.30", true }),
+			[]string{"--read-mcp: needs proxies"},
+		},
+		"labels": {
+			sound("sidecar", func(o *istio.Options) { o.Workload = []string{"vmcp"} }),
+			[]string{"--workload vmcp: is no label"},
+		},
+		"port": {sound("sidecar", func(o *istio.Options) { o.Port = "http" }), []string{"--port http: is no port"}},
+		"namespace": {
+			sound("sidecar", func(o *istio.Options) { o.Namespace = "A_b" }),
+			[]string{"--namespace A_b: is no name"},
+		},
+		"backend's IP": {
+			sound("sidecar", func(o *istio.Options) { o.Backends = []string{"billing=http://10.0.0.1:80"} }),
+			[]string{"--backend billing=http://10.0.0.1:80: is an IP address"},
+		},
+		"backend's name": {
+			sound("sidecar", func(o *istio.Options) { o.Backends = []string{"other=http://a.example:80"} }),
+			[]string{"--backend other: is not declared"},
+		},
+		"short service": {
+			sound("sidecar", func(o *istio.Options) { o.Backends = []string{"billing=http://mcp.tools.svc:80"} }),
+			[]string{"--backend billing=http://mcp.tools.svc:80: is not the whole name"},
+		},
 		"one host": {sound("sidecar", func(o *istio.Options) {
 			o.Backends = []string{"billing=http://mcp.example.com/a", "search=http://mcp.example.com/b"}
 		}), []string{"--backend search=http://mcp.example.com/b: is on the host and port of another"}},
@@ -123,10 +171,22 @@ func TestIstioFaults(t *testing.T) {
 		"a host too long": {sound("sidecar", func(o *istio.Options) {
 			o.Backends = []string{"github=https://" + strings.Repeat("a.", 120) + "example"}
 		}), []string{"--backend github=https://" + strings.Repeat("a.", 120) + "example: has a host too long"}},
-		"label's value":          {sound("sidecar", func(o *istio.Options) { o.Workload = []string{"app=-"} }), []string{"--workload app=-: is no label"}},
-		"host with a port":       {sound("gateway", func(o *istio.Options) { o.Hosts = []string{"*", "*.a.example", "a.example:443"} }), []string{"--host a.example:443: is not a DNS name"}},
-		"gateway's account":      {sound("gateway", func(o *istio.Options) { o.IngressAccount = "ingress" }), []string{"--ingress-account ingress: is not a namespace"}},
-		"inside, at the gateway": {sound("gateway", func(o *istio.Options) { o.Backends = []string{"github=http://mcp.tools.svc.cluster.local"} }), []string{"--backend github=http://mcp.tools.svc.cluster.local: is not https"}},
+		"label's value": {
+			sound("sidecar", func(o *istio.Options) { o.Workload = []string{"app=-"} }),
+			[]string{"--workload app=-: is no label"},
+		},
+		"host with a port": {
+			sound("gateway", func(o *istio.Options) { o.Hosts = []string{"*", "*.a.example", "a.example:443"} }),
+			[]string{"--host a.example:443: is not a DNS name"},
+		},
+		"gateway's account": {
+			sound("gateway", func(o *istio.Options) { o.IngressAccount = "ingress" }),
+			[]string{"--ingress-account ingress: is not a namespace"},
+		},
+		"inside, at the gateway": {
+			sound("gateway", func(o *istio.Options) { o.Backends = []string{"github=http://mcp.tools.svc.cluster.local"} }),
+			[]string{"--backend github=http://mcp.tools.svc.cluster.local: is not https"},
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -174,19 +234,25 @@ func TestIstioWarnings(t *testing.T) {
 		t.Errorf("older proxies do not know the filter that reads MCP (%v)", err)
 	}
 	baggage := load(t, "version: 1\nforward: [x-a]\nticket: {carriers: [baggage], rotate: 5m}\n")
-	if got := istio.Warnings([]*policy.Policy{baggage}, options); !slices.ContainsFunc(got, func(one string) bool { return strings.HasPrefix(one, "ticket.carriers: baggage: ") }) {
+	if got := istio.Warnings([]*policy.Policy{baggage}, options); !slices.ContainsFunc(
+		got,
+		func(one string) bool { return strings.HasPrefix(one, "ticket.carriers: baggage: ") },
+	) {
 		t.Errorf("got %q", got)
 	}
-	if manifests, err := istio.Manifests([]*policy.Policy{baggage}, options); err != nil || strings.Contains(string(manifests), "No server ever sees a ticket") {
+	if manifests, err := istio.Manifests([]*policy.Policy{baggage}, options); err != nil ||
+		strings.Contains(string(manifests), "No server ever sees a ticket") {
 		t.Errorf("what is not so is said (%v)", err)
 	}
 	central := setUps()[istio.Central]
 	central.ProxyVersion = "1.30"
-	if got := istio.Warnings(policiesOf(t, central), central); len(got) != 1 || !strings.Contains(got[0], "skip the filters") {
+	if got := istio.Warnings(policiesOf(t, central), central); len(got) != 1 ||
+		!strings.Contains(got[0], "skip the filters") {
 		t.Errorf("got %q", got)
 	}
 	options.ProxyVersion = "1.31"
-	if manifests, err = istio.Manifests([]*policy.Policy{p}, options); err != nil || !strings.Contains(string(manifests), "filters.http.mcp") {
+	if manifests, err = istio.Manifests([]*policy.Policy{p}, options); err != nil ||
+		!strings.Contains(string(manifests), "filters.http.mcp") {
 		t.Errorf("newer ones read it (%v)", err)
 	}
 }

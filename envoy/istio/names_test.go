@@ -40,7 +40,12 @@ func resources(t *testing.T, manifests []byte) []resource {
 
 // No backend's name makes two resources one, or a name that Kubernetes does not take.
 func TestIstioNamesAreDistinct(t *testing.T) {
-	backends := []string{"a.b=https://one.example", "a_b=https://two.example", "egress=https://three.example", strings.Repeat("x", 63) + "=https://four.example"}
+	backends := []string{
+		"a.b=https://one.example",
+		"a_b=https://two.example",
+		"egress=https://three.example",
+		strings.Repeat("x", 63) + "=https://four.example",
+	}
 	for _, setUp := range []istio.SetUp{istio.Sidecar, istio.Gateway} {
 		options := setUps()[setUp]
 		options.Backends = backends

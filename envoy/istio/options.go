@@ -30,8 +30,9 @@ const (
 	DefaultRootNamespace  = "istio-system"
 	DefaultIngressAccount = "istio-ingressgateway-service-account" // in the root namespace
 	DefaultEgressAccount  = "istio-egressgateway-service-account"  // the same
-	DefaultProxyVersion   = "1.29"                                 // the oldest that is supported: nobody gets what his proxies do not know
-	DefaultTrustDomain    = "cluster.local"
+	// The oldest that is supported, so that no proxy gets a field that it does not know.
+	DefaultProxyVersion = "1.29"
+	DefaultTrustDomain  = "cluster.local"
 )
 
 // MeshLabel marks the pods that the configuration of [Mesh] is for.
@@ -115,7 +116,8 @@ func (o Options) flags() []envoy.Flag {
 type release int
 
 // The releases whose proxies are supported, and the first whose Envoy (1.39) reads the MCP method as Bellhop needs it,
-// and fails closed where Bellhop's cluster is missing. All else that is written is known to the oldest (Envoy 1.37) too.
+// and fails closed where Bellhop's cluster is missing. All else that is written is known to the oldest (Envoy 1.37)
+// too.
 const (
 	oldestRelease  release = 29
 	newestRelease  release = 31
@@ -133,7 +135,10 @@ func parseRelease(text string) (release, *envoy.Problem) {
 	if r := release(number); r >= oldestRelease && r <= newestRelease {
 		return r, nil
 	}
-	return 0, &envoy.Problem{Wrong: "is not supported", Hint: "Bellhop knows the proxies of Istio 1.29 to 1.31; name the oldest that you have"}
+	return 0, &envoy.Problem{
+		Wrong: "is not supported",
+		Hint:  "Bellhop knows the proxies of Istio 1.29 to 1.31; name the oldest that you have",
+	}
 }
 
 // label is a label of a pod.
@@ -151,7 +156,8 @@ func parseLabel(text string) (label, *envoy.Problem) {
 // validName reports whether Kubernetes takes a name for a namespace or an account (RFC 1123, a label).
 func validName(name string) bool {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-	return name != "" && len(name) <= longestLabel && strings.Trim(name, letters+"-") == "" && strings.Trim(name, "-") == name
+	return name != "" && len(name) <= longestLabel && strings.Trim(name, letters+"-") == "" &&
+		strings.Trim(name, "-") == name
 }
 
 // known reports whether there is such a set-up.

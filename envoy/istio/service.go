@@ -22,10 +22,24 @@ func (w *writer) mutualTLS() []manifest {
 
 	sidecar := manifest{
 		kind: "Sidecar", version: trafficVersion, name: name, namespace: namespace, notes: make(envoy.Notes),
-		spec: fields("workloadSelector", fields("labels", fields("app", envoy.Scalar(name))),
-			"ingress", list(fields("port", fields("number", port, "protocol", "GRPC", "name", "grpc"), "defaultEndpoint", "127.0.0.1:"+strconv.Itoa(port)))),
+		spec: fields(
+			"workloadSelector",
+			fields("labels", fields("app", envoy.Scalar(name))),
+			"ingress",
+			list(
+				fields(
+					"port",
+					fields("number", port, "protocol", "GRPC", "name", "grpc"),
+					"defaultEndpoint",
+					"127.0.0.1:"+strconv.Itoa(port),
+				),
+			),
+		),
 	}
-	sidecar.note("$.spec.ingress", "Bellhop listens on loopback, where only its proxy reaches it: nobody gets past the mesh's mutual TLS.")
+	sidecar.note(
+		"$.spec.ingress",
+		"Bellhop listens on loopback, where only its proxy reaches it: nobody gets past the mesh's mutual TLS.",
+	)
 	strict := manifest{
 		kind: "PeerAuthentication", version: securityVersion, name: name, namespace: namespace, notes: make(envoy.Notes),
 		spec: fields("selector", selector, "mtls", fields("mode", "STRICT"),
@@ -38,11 +52,15 @@ func (w *writer) mutualTLS() []manifest {
 // callers lets only the proxies of fan-outs ask Bellhop, and each only in the name of its own fan-out.
 func (w *writer) callers(name, namespace string, selector yaml.MapSlice) manifest {
 	allow := manifest{
-		kind: "AuthorizationPolicy", version: securityVersion, name: name + "-" + w.asker(), namespace: namespace, notes: make(envoy.Notes),
+		kind: "AuthorizationPolicy", version: securityVersion, name: name + "-" + w.asker(), namespace: namespace,
+		notes: make(envoy.Notes),
 		spec: fields("selector", selector, "action", "ALLOW", "rules", append(w.mayAsk(),
 			fields("to", atPort(pagesPort)))),
 	}
-	allow.note("$.spec.rules", "Whoever can ask Bellhop can redeem tickets: only the proxies of fan-outs may, each those of its own.")
+	allow.note(
+		"$.spec.rules",
+		"Whoever can ask Bellhop can redeem tickets: only the proxies of fan-outs may, each those of its own.",
+	)
 	return allow
 }
 
@@ -69,17 +87,33 @@ func (w *writer) mayAsk() []any {
 		return rules
 	case Gateway:
 		return list(
-			w.mayAskFor(w.FanoutName, fields("principals", list(w.principal(w.ingress))), saying(envoy.RoleKey, string(envoy.Ingress))),
-			w.mayAskFor(w.FanoutName, fields("principals", list(w.principal(w.egress))), saying(envoy.RoleKey, string(envoy.Egress))))
+			w.mayAskFor(
+				w.FanoutName,
+				fields("principals", list(w.principal(w.ingress))),
+				saying(envoy.RoleKey, string(envoy.Ingress)),
+			),
+			w.mayAskFor(
+				w.FanoutName,
+				fields("principals", list(w.principal(w.egress))),
+				saying(envoy.RoleKey, string(envoy.Egress)),
+			),
+		)
 	default:
 		return list(w.mayAskFor(w.FanoutName, fields("principals", w.principals())))
 	}
 }
 
-// mayAskFor lets a source ask for a fan-out. What a filter says of itself Bellhop believes, and anybody with a certificate of
-// the mesh could say it too: so the name is held against the certificate.
+// mayAskFor lets a source ask for a fan-out. What a filter says of itself Bellhop believes, and anybody with a
+// certificate of the mesh could say it too: so the name is held against the certificate.
 func (w *writer) mayAskFor(fanout string, source yaml.MapSlice, more ...any) yaml.MapSlice {
-	return fields("from", list(fields("source", source)), "to", atPort(int(w.service.Port)), "when", append(list(saying(envoy.FanoutKey, fanout)), more...))
+	return fields(
+		"from",
+		list(fields("source", source)),
+		"to",
+		atPort(int(w.service.Port)),
+		"when",
+		append(list(saying(envoy.FanoutKey, fanout)), more...),
+	)
 }
 
 // saying is the condition that a filter says something of itself, or with an empty value that it does not.
@@ -109,14 +143,31 @@ func (w *writer) connections(name, namespace string) manifest {
 	rule := manifest{
 		kind: "DestinationRule", version: trafficVersion, name: name, namespace: namespace, notes: make(envoy.Notes),
 		spec: fields("host", envoy.Scalar(w.service.Host), "trafficPolicy", fields(
-			"tls", fields("mode", "ISTIO_MUTUAL"),
-			"connectionPool", fields(
-				"tcp", fields("maxConnections", envoy.MaxBellhopRequests, "connectTimeout", "250ms"),
-				"http", fields("http2MaxRequests", envoy.MaxBellhopRequests, "http1MaxPendingRequests", envoy.MaxBellhopRequests, "maxRetries", envoy.MaxBellhopRequests)),
-			"outlierDetection", fields("consecutiveGatewayErrors", 1, "consecutive5xxErrors", 1, "splitExternalLocalOriginErrors", false,
-				"interval", "1s", "baseEjectionTime", "1s", "maxEjectionPercent", 50))),
+			"tls",
+			fields("mode", "ISTIO_MUTUAL"),
+			"connectionPool",
+			fields(
+				"tcp",
+				fields("maxConnections", envoy.MaxBellhopRequests, "connectTimeout", "250ms"),
+				"http",
+				fields(
+					"http2MaxRequests",
+					envoy.MaxBellhopRequests,
+					"http1MaxPendingRequests",
+					envoy.MaxBellhopRequests,
+					"maxRetries",
+					envoy.MaxBellhopRequests,
+				),
+			),
+			"outlierDetection",
+			fields("consecutiveGatewayErrors", 1, "consecutive5xxErrors", 1, "splitExternalLocalOriginErrors", false,
+				"interval", "1s", "baseEjectionTime", "1s", "maxEjectionPercent", 50),
+		)),
 	}
 	rule.note("$.spec.trafficPolicy.connectionPool", "The defaults are 1024 requests, and 3 retries.")
-	rule.note("$.spec.trafficPolicy.outlierDetection", "A Bellhop that has died gets no more requests before Kubernetes knows.")
+	rule.note(
+		"$.spec.trafficPolicy.outlierDetection",
+		"A Bellhop that has died gets no more requests before Kubernetes knows.",
+	)
 	return rule
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// outside makes the servers outside the mesh reachable: the fan-out speaks plain HTTP to its proxy, for only then can the
-// proxy's filters see the headers, and the proxy speaks TLS to the server.
+// outside makes the servers outside the mesh reachable: the fan-out speaks plain HTTP to its proxy, for only then can
+// the proxy's filters see the headers, and the proxy speaks TLS to the server.
 func (w *writer) outside(namespace string) []manifest {
 	var all []manifest
 	for _, b := range w.backends {
@@ -19,14 +19,39 @@ func (w *writer) outside(namespace string) []manifest {
 		}
 		entry := manifest{
 			kind: "ServiceEntry", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(envoy.Notes),
-			spec: fields("exportTo", w.users(), "hosts", list(envoy.Scalar(b.Host)), "location", "MESH_EXTERNAL", "resolution", "DNS",
-				"ports", list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.Port)))),
+			spec: fields(
+				"exportTo",
+				w.users(),
+				"hosts",
+				list(envoy.Scalar(b.Host)),
+				"location",
+				"MESH_EXTERNAL",
+				"resolution",
+				"DNS",
+				"ports",
+				list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.Port))),
+			),
 		}
-		entry.note("$.spec.exportTo", "For nobody else in the mesh. The other pods of the namespace are led to the server in the same way: Istio knows nothing smaller.")
-		entry.note("$.spec.ports", "The fan-out asks for "+asked(b)+". With https of its own no filter could see the headers.")
+		entry.note(
+			"$.spec.exportTo",
+			"For nobody else in the mesh. The other pods of the namespace are led to the server in the same way: Istio knows "+
+				"nothing smaller.",
+		)
+		entry.note(
+			"$.spec.ports",
+			"The fan-out asks for "+asked(b)+". With https of its own no filter could see the headers.",
+		)
 		rule := manifest{
-			kind: "DestinationRule", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(envoy.Notes),
-			spec: fields("exportTo", w.users(), "host", envoy.Scalar(b.Host), "trafficPolicy", fields("portLevelSettings", list(originate(80, b)))),
+			kind: "DestinationRule", version: trafficVersion, name: resourceName(b), namespace: namespace,
+			notes: make(envoy.Notes),
+			spec: fields(
+				"exportTo",
+				w.users(),
+				"host",
+				envoy.Scalar(b.Host),
+				"trafficPolicy",
+				fields("portLevelSettings", list(originate(80, b))),
+			),
 		}
 		rule.note("$.spec.trafficPolicy", "From the proxy on it is TLS. The server has to prove that it is "+b.Host+".")
 		all = append(all, entry, rule)
@@ -65,8 +90,8 @@ func originate(port int, b envoy.Backend) yaml.MapSlice {
 		"tls", fields("mode", "SIMPLE", "sni", envoy.Scalar(b.Host), "subjectAltNames", list(envoy.Scalar(b.Host))))
 }
 
-// resourceName names what is about a server outside the mesh. It follows from the host, of which all else follows too: fan-outs
-// that have the server in common have these resources in common, whatever they call it.
+// resourceName names what is about a server outside the mesh. It follows from the host, of which all else follows too:
+// fan-outs that have the server in common have these resources in common, whatever they call it.
 func resourceName(b envoy.Backend) string { return "bellhop-to-" + dashed(b.Host) }
 
 // subsetName is the same where Istio takes no more than 63 letters.

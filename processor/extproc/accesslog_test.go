@@ -91,7 +91,8 @@ func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
 			if answer.GetModeOverride() != nil {
 				t.Error("the response is waited for: a call would depend on Bellhop for as long as it takes")
 			}
-			if err := log.Send(entry(answer.GetDynamicMetadata(), test.request[0], test.status, cmp.Or(test.details, "via_upstream"))); err != nil {
+			if err := log.Send(entry(answer.GetDynamicMetadata(), test.request[0], test.status,
+				cmp.Or(test.details, "via_upstream"))); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := log.CloseAndRecv(); err == nil ||
@@ -108,14 +109,16 @@ func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
 // Envoy is given no name of a session that a policy does not use.
 func TestEnvoyIsToldOfSessionsOnlyWhereTheyKeepSomething(t *testing.T) {
 	b := start(t, setup{policy: smallest})
-	if got := b.ask(t, requestHeaders(":method: POST", "mcp-session-id: S1", "authorization: user-1"), "bellhop-role", "ingress"); got.GetDynamicMetadata() != nil {
+	if got := b.ask(t, requestHeaders(":method: POST", "mcp-session-id: S1", "authorization: user-1"), "bellhop-role",
+		"ingress"); got.GetDynamicMetadata() != nil {
 		t.Errorf("got %v", got)
 	}
 }
 
 func TestAnAccessLogThatIsMisconfiguredIsRefused(t *testing.T) {
 	b := start(t, setup{policy: keeping})
-	for _, pairs := range [][]string{nil, {"bellhop-role", "other"}, {"bellhop-role", "ingress", "bellhop-fanout", "other"}} {
+	for _, pairs := range [][]string{nil, {"bellhop-role", "other"}, {"bellhop-role", "ingress", "bellhop-fanout",
+		"other"}} {
 		log := b.accessLog(t, pairs...)
 		_ = log.Send(entry(nil, ":method: POST", 404, "via_upstream"))
 		if _, err := log.CloseAndRecv(); status.Code(err) != codes.InvalidArgument {

@@ -80,7 +80,9 @@ func TestTheUsualMessageIsDecodedWithoutProtobuf(t *testing.T) {
 		"a number": func(m *extprocv3.ProcessingRequest) {
 			m.Attributes["f"], _ = structpb.NewStruct(map[string]any{"xds.cluster_name": 1})
 		},
-		"a body's modes": func(m *extprocv3.ProcessingRequest) { m.ProtocolConfig.SendBodyWithoutWaitingForHeaderResponse = true },
+		"a body's modes": func(m *extprocv3.ProcessingRequest) {
+			m.ProtocolConfig.SendBodyWithoutWaitingForHeaderResponse = true
+		},
 	} {
 		m := usual()
 		change(m)

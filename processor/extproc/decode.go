@@ -143,8 +143,8 @@ func (m *message) decodeProtocolConfig(raw []byte) bool {
 	return true
 }
 
-// eachField calls visit with each field of a message: with its content, or nil for a number. It is false where the message
-// is malformed, or where visit is.
+// eachField calls visit with each field of a message: with its content, or nil for a number. It is false where the
+// message is malformed, or where visit is.
 func eachField(raw []byte, visit func(number protowire.Number, content []byte) bool) bool {
 	for len(raw) > 0 {
 		number, kind, n := protowire.ConsumeTag(raw)

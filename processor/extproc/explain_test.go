@@ -52,7 +52,8 @@ func TestAClientThatAsksIsToldWhatBecameOfItsOwnHeaders(t *testing.T) {
 	if strings.Contains(answer.String(), "canary") {
 		t.Error("a value is in the answer")
 	}
-	refused := b.ask(t, requestHeaders("x-bellhop-explain: 1", "x-mcp-api-key: "+strings.Repeat("k", 30)), "bellhop-role", "ingress").
+	refused := b.ask(t, requestHeaders("x-bellhop-explain: 1", "x-mcp-api-key: "+strings.Repeat("k", 30)), "bellhop-role",
+		"ingress").
 		GetImmediateResponse()
 	if set := refused.GetHeaders().GetSetHeaders(); len(set) != 2 ||
 		string(set[1].GetHeader().GetRawValue()) != "x-mcp-api-key" {
@@ -67,7 +68,8 @@ func TestAClientIsToldNothingUnlessThePolicySaysSo(t *testing.T) {
 	}
 }
 
-// Invariants 4 and 5 hold in a dry run too: what was learnt, or frozen by the fan-out, before it is of no use to anybody.
+// Invariants 4 and 5 hold in a dry run too: what was learnt, or frozen by the fan-out, before it is of no use to
+// anybody.
 func TestObserveTakesTicketsOff(t *testing.T) {
 	b := start(t, setup{policy: smallest + "mode: observe\n"})
 	for _, role := range []string{"ingress", "egress"} {

@@ -25,7 +25,10 @@ func (b *bench) at(t *testing.T, fanout, role string, lines ...string) []string 
 }
 
 func ticketLine(request []string) string {
-	return request[slices.IndexFunc(request, func(line string) bool { return strings.HasPrefix(line, "x-bellhop-ticket: ") })]
+	return request[slices.IndexFunc(request, func(line string) bool {
+		return strings.HasPrefix(line,
+			"x-bellhop-ticket: ")
+	})]
 }
 
 // Invariant 1: one Bellhop serves several fan-outs, and a ticket of one is worthless at another.

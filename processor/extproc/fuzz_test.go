@@ -30,8 +30,10 @@ ticket: {carriers: [header, baggage]}
 // no ticket that was sent survives.
 func FuzzHeaders(f *testing.F) {
 	for _, seed := range []string{
-		"x-mcp-api-key: k", "x-bellhop-ticket: T\nbaggage: bellhop=T,a=1", "X-F: 1\nx-forwarded-for: 2", "x-once: 1\nx-once: 2",
-		":method: DELETE\nmcp-session-id: S", "x-mcp-api-key: \x00\x7f\xff", "x-bellhop-explain: 1\n: empty", "connection: x-f1\nx-f1: v",
+		"x-mcp-api-key: k", "x-bellhop-ticket: T\nbaggage: " +
+			"bellhop=T,a=1", "X-F: 1\nx-forwarded-for: 2", "x-once: 1\nx-once: 2",
+		":method: DELETE\nmcp-session-id: S", "x-mcp-api-key: \x00\x7f\xff", "x-bellhop-explain: 1\n: empty",
+		"connection: x-f1\nx-f1: v",
 		"baggage: \u00a0bellhop=T", "mcp-method: tools/call\nmcp-method: ping", "x-f1: " + strings.Repeat("v", 9000),
 	} {
 		f.Add(seed, true)

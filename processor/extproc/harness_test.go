@@ -86,7 +86,8 @@ func start(t testing.TB, s setup) *bench {
 	}
 	b.keys = s.keys
 	b.processor = processor.New(processor.Settings{
-		Store: s.store, Sessions: s.sessions, Supersession: s.supersession, FailOpen: s.failOpen, StoreTimeout: storeTimeout, Single: len(s.others) == 0, Metrics: b.registry,
+		Store: s.store, Sessions: s.sessions, Supersession: s.supersession, FailOpen: s.failOpen, StoreTimeout: storeTimeout,
+		Single: len(s.others) == 0, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, s.keys, all...)
 	b.service = extproc.New(b.processor)
@@ -135,8 +136,8 @@ func (b *bench) stream(t testing.TB, pairs ...string) extprocv3.ExternalProcesso
 	return stream
 }
 
-// ask sends one request's headers on a stream of its own, as Envoy does, and returns the answer. Where that asks for the
-// response, one of status 200 follows.
+// ask sends one request's headers on a stream of its own, as Envoy does, and returns the answer. Where that asks for
+// the response, one of status 200 follows.
 func (b *bench) ask(t testing.TB, message *extprocv3.ProcessingRequest, pairs ...string) *extprocv3.ProcessingResponse {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -208,7 +208,8 @@ func TestACarrierMismatchIsCountedAndTheFirstWins(t *testing.T) {
 	b := start(t, setup{policy: smallest + "ticket: {carriers: [header, baggage]}\n"})
 	_, alice := b.ingress(t, "x-mcp-api-key: alice")
 	_, bob := b.ingress(t, "x-mcp-api-key: bob")
-	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.egress(t, "a", "baggage: bellhop="+bob, "x-bellhop-ticket: "+alice)); diff != "" {
+	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.egress(t, "a", "baggage: bellhop="+bob,
+		"x-bellhop-ticket: "+alice)); diff != "" {
 		t.Error(diff)
 	}
 	b.metric(t, "bellhop_carrier_mismatches_total", `bellhop_carrier_mismatches_total{fanout=""} 1`)
@@ -344,8 +345,8 @@ func TestAStoreThatFailsFailsTheRequest(t *testing.T) {
 	}
 }
 
-// With --on-store-error continue a request goes on without what nobody can tell, never with something else, and not where a
-// header is required.
+// With --on-store-error continue a request goes on without what nobody can tell, never with something else, and not
+// where a header is required.
 func TestARequestGoesOnWithoutAStore(t *testing.T) {
 	unknown := "x-bellhop-ticket: " + strings.Repeat("A", ticket.Length)
 	b := start(t, setup{policy: smallest, store: brokenStore{put: true}, sessions: brokenSessions{}, failOpen: true})

@@ -14,14 +14,16 @@ func TestAHeaderThatNobodySendsIsTold(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { b.processor.WarnOfUnseen(ctx, 300*time.Millisecond); close(done) }()
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(b.log.String(), "header=x-mcp-api-kee") && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(b.log.String(),
+		"header=x-mcp-api-kee") && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		_, minted := b.ingress(t, "x-mcp-api-key: k")
 		b.egress(t, "a", "x-bellhop-ticket: "+minted)
 	}
 	cancel()
 	<-done
 	log := b.log.String()
-	for text, want := range map[string]bool{"header=x-mcp-api-kee": true, "backend=b": true, "header=x-mcp-api-key": false, "backend=a": false} {
+	for text, want := range map[string]bool{"header=x-mcp-api-kee": true, "backend=b": true, "header=x-mcp-api-key": false,
+		"backend=a": false} {
 		if got := strings.Contains(log, text+" fanout="); got != want {
 			t.Errorf("%q in the log: %v, want %v", text, got, want)
 		}

@@ -13,7 +13,8 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// withBody adds what envoy.filters.http.mcp files of a body (measured with Envoy 1.40): of one that it could not read, no method.
+// withBody adds what envoy.filters.http.mcp files of a body (measured with Envoy 1.40): of one that it could not read,
+// no method.
 func withBody(t *testing.T, message *extprocv3.ProcessingRequest, told string) *extprocv3.ProcessingRequest {
 	t.Helper()
 	if told == "" {
@@ -34,11 +35,12 @@ const (
 	callSearch = `{"id":1,"method":"tools/call","params":{"name":"search_x"}}`
 )
 
-// Whoever says what a request asks for, a rule for tools is for calls of these alone, and the discovery identity for nothing that
-// only a client can cause. What is not sure is neither.
+// Whoever says what a request asks for, a rule for tools is for calls of these alone, and the discovery identity for
+// nothing that only a client can cause. What is not sure is neither.
 func TestWhatARequestAsksForIsBelievedOnlyWhenItIsSure(t *testing.T) {
 	b := start(t, setup{
-		policy:     "version: 1\nforward: [{name: x-key, tools: [search_*]}]\nbackends: {github: {discovery: [{name: authorization, file: f}]}}\n",
+		policy: "version: 1\nforward: [{name: x-key, tools: [search_*]}]\nbackends: {github: {discovery: [{name: " +
+			"authorization, file: f}]}}\n",
 		identities: identity,
 	})
 	_, minted := b.ingress(t, "x-key: k")
@@ -132,9 +134,11 @@ func TestAnErrorHasTheIDOfTheRequest(t *testing.T) {
 	}
 }
 
-// A dry run gives out no tickets, so a client's request that is under way when it ends looks like one that no client caused.
+// A dry run gives out no tickets, so a client's request that is under way when it ends looks like one that no client
+// caused.
 func TestTheIdentityWaitsAfterADryRun(t *testing.T) {
-	const rules = "version: 1\nforward: [x-key]\nbackends: {github: {discovery: [{name: authorization, file: f}]}}\nticket: {grace: 100ms}\n"
+	const rules = "version: 1\nforward: [x-key]\nbackends: {github: {discovery: [{name: authorization, file: " +
+		"f}]}}\nticket: {grace: 100ms}\n"
 	b := start(t, setup{policy: rules + "mode: observe\n", identities: identity})
 	b.apply(t, rules)
 	if got := b.egress(t, "github"); len(got) > 0 {
@@ -169,7 +173,8 @@ func TestAModernRequestHasNoSession(t *testing.T) {
 		"authorization: user-1",
 		"x-mcp-api-key: bob",
 	)
-	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1")); diff != "" {
+	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1",
+		"authorization: user-1")); diff != "" {
 		t.Errorf("the session has learnt of it: %s", diff)
 	}
 }
@@ -209,7 +214,8 @@ func TestADryRunKnowsSessions(t *testing.T) {
 	b := start(
 		t,
 		setup{
-			policy: "version: 1\nmode: observe\nexplain: true\nforward: [{name: x-mcp-api-key, keep: session, required: true}]\n",
+			policy: "version: 1\nmode: observe\nexplain: true\nforward: [{name: x-mcp-api-key, keep: session, " +
+				"required: true}]\n",
 		},
 	)
 	if !b.converse(t, append(start1, "x-bellhop-explain: 1"), ":status: 200", "mcp-session-id: S1") {

@@ -11,12 +11,13 @@ import (
 )
 
 // Envoy runs its filters again on an internal redirect, on the request as they have changed it: the ticket is gone, the
-// headers are set, and x-envoy-original-url is new. The redirect may lead to another backend, so nothing of a client's is
-// left, and the discovery identity does not take its place. After that, once more changes nothing.
+// headers are set, and x-envoy-original-url is new. The redirect may lead to another backend, so nothing of a client's
+// is left, and the discovery identity does not take its place. After that, once more changes nothing.
 func TestARedirectedRequestGetsNothing(t *testing.T) {
 	identity := []policy.Header{{Name: "x-key", Value: policy.NewValue("discovery")}}
 	b := start(t, setup{
-		policy:     "version: 1\nforward: [x-key, {name: x-other, to: [b]}, {name: x-kept, to: [b], conflict: keep}]\nbackends: {a: {}, b: {discovery: [{name: x-id, file: f}]}}\n",
+		policy: "version: 1\nforward: [x-key, {name: x-other, to: [b]}, {name: x-kept, to: [b], conflict: " +
+			"keep}]\nbackends: {a: {}, b: {discovery: [{name: x-id, file: f}]}}\n",
 		identities: map[string][]policy.Header{"a": identity, "b": identity},
 	})
 	_, ticket := b.ingress(t, "x-key: alice", "x-other: alice", "x-kept: alice")

@@ -39,7 +39,8 @@ func TestHeadersThatDoNotFitIntoASealedTicket(t *testing.T) {
 		b := start(
 			t,
 			setup{
-				policy: "version: 1\nforward: [x-mcp-api-key]\nlimits: {value_bytes: 16000}\nticket: {mode: sealed, carriers: [" + carriers + "]}\n",
+				policy: "version: 1\nforward: [x-mcp-api-key]\nlimits: {value_bytes: 16000}\nticket: {mode: " +
+					"sealed, carriers: [" + carriers + "]}\n",
 			},
 		)
 		got := b.ask(t, requestHeaders("x-mcp-api-key: "+long+long[:7000]), "bellhop-role", "ingress").GetImmediateResponse()
@@ -70,7 +71,8 @@ func TestTicketsOfBothModesAreRedeemed(t *testing.T) {
 	}
 }
 
-// A new key makes new tickets; what older ones have made is good until they are taken away: stored, sealed, and sessions.
+// A new key makes new tickets; what older ones have made is good until they are taken away: stored, sealed, and
+// sessions.
 func TestKeysAreRotated(t *testing.T) {
 	sealedSession := "version: 1\nforward: [{name: x-mcp-api-key, keep: session}]\nticket: {mode: sealed}\n"
 	session := []string{"mcp-session-id: S", "authorization: user-1"}

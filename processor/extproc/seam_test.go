@@ -112,7 +112,8 @@ func overGRPC(t testing.TB, keys ticket.Keys, s setup) transport {
 			}
 			return got
 		}
-		session := out.Request.GetDynamicMetadata().GetFields()["bellhop"].GetStructValue().GetFields()["session"].GetStringValue()
+		own := out.Request.GetDynamicMetadata().GetFields()["bellhop"].GetStructValue()
+		session := own.GetFields()["session"].GetStringValue()
 		got := result{Lines: apply(t, x.request, out.Request), Session: session, Asked: out.Response != nil}
 		for _, option := range out.Response.GetResponseHeaders().GetResponse().GetHeaderMutation().GetSetHeaders() {
 			line := option.GetHeader().GetKey() + ": " + string(option.GetHeader().GetRawValue())
@@ -155,8 +156,8 @@ func changed(request []string, answer processor.Answer) []string {
 	return append(kept, texts(answer.Set)...)
 }
 
-// both makes exchanges by both transports, with the same keys and the same history, and wants the same of them. TICKET in
-// a line stands for the ticket of the last request.
+// both makes exchanges by both transports, with the same keys and the same history, and wants the same of them. TICKET
+// in a line stands for the ticket of the last request.
 func both(t testing.TB, s setup) transport {
 	t.Helper()
 	keys := ticket.RandomKeys()
@@ -350,8 +351,10 @@ func TestTheServiceAnswersAsTheCoreInOtherModes(t *testing.T) {
 // Whatever a client and a fan-out send, under any of the policies, in any order.
 func TestTheServiceAnswersAsTheCoreWhateverComes(t *testing.T) {
 	names := []string{
-		":method", "x-key", "x-kept", "x-f-1", "x-f-2", "x-shown", "x-renamed", "x-tool", "authorization", "mcp-session-id", "connection",
-		"mcp-method", "mcp-name", "x-bellhop-ticket", "x_bellhop_ticket", "baggage", "x-bellhop-explain", "x-envoy-original-url", "cookie",
+		":method", "x-key", "x-kept", "x-f-1", "x-f-2", "x-shown", "x-renamed", "x-tool", "authorization", "mcp-session-id",
+		"connection",
+		"mcp-method", "mcp-name", "x-bellhop-ticket", "x_bellhop_ticket", "baggage", "x-bellhop-explain",
+		"x-envoy-original-url", "cookie",
 	}
 	values := []string{
 		"POST",

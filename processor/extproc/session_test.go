@@ -77,7 +77,8 @@ func TestASessionKeepsItsHeaders(t *testing.T) {
 	if diff := cmp.Diff([]string{"x-mcp-api-key: bob"}, b.reaches(t, append(later, "x-mcp-api-key: bob")...)); diff != "" {
 		t.Errorf("its own value wins: %s", diff)
 	}
-	if diff := cmp.Diff([]string{"x-mcp-api-key: bob", "x-tenant-id: t"}, b.reaches(t, append(later, "x-tenant-id: t")...)); diff != "" {
+	if diff := cmp.Diff([]string{"x-mcp-api-key: bob", "x-tenant-id: t"},
+		b.reaches(t, append(later, "x-tenant-id: t")...)); diff != "" {
 		t.Errorf("the newer value is remembered: %s", diff)
 	}
 	if diff := cmp.Diff([]string{"x-mcp-api-key: bob"}, b.reaches(t, later...)); diff != "" {
@@ -99,11 +100,13 @@ func TestAnotherPrincipalGetsNothingOfASession(t *testing.T) {
 		if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", stranger); len(got) != 0 {
 			t.Errorf("%s got %q", stranger, got)
 		}
-		if diff := cmp.Diff([]string{"x-mcp-api-key: own"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", stranger, "x-mcp-api-key: own")); diff != "" {
+		if diff := cmp.Diff([]string{"x-mcp-api-key: own"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", stranger,
+			"x-mcp-api-key: own")); diff != "" {
 			t.Errorf("%s: its own headers go on: %s", stranger, diff)
 		}
 	}
-	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1")); diff != "" {
+	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1",
+		"authorization: user-1")); diff != "" {
 		t.Errorf("the owner after them: %s", diff)
 	}
 	b.metric(t, "bellhop_session_principal_mismatch_total", "bellhop_session_principal_mismatch_total{fanout=\"\"} 2")
@@ -370,7 +373,8 @@ func TestARotatedTicketIsSupersededWithItsContent(t *testing.T) {
 	session := []string{":method: POST", "mcp-session-id: S1"}
 	_, first := b.ingress(t, append(session, "x-mcp-api-key: alice")...)
 	second := first
-	for end := time.Now().Add(5 * time.Second); second == first && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	end := time.Now().Add(5 * time.Second)
+	for ; second == first && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		_, second = b.ingress(t, append(session, "x-mcp-api-key: alice")...)
 	}
 	if second == first {

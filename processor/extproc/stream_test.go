@@ -111,9 +111,11 @@ func TestABodyInFullDuplexIsGivenBack(t *testing.T) {
 	stream := b.stream(t, "bellhop-role", "ingress")
 	first := requestHeaders("x-mcp-api-key: k")
 	first.ProtocolConfig = &extprocv3.ProtocolConfiguration{
-		RequestBodyMode: extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED, ResponseBodyMode: extprocfilterv3.ProcessingMode_STREAMED,
+		RequestBodyMode:  extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED,
+		ResponseBodyMode: extprocfilterv3.ProcessingMode_STREAMED,
 	}
-	for _, message := range []*extprocv3.ProcessingRequest{first, messages()["request_body"](), messages()["response_body"]()} {
+	for _, message := range []*extprocv3.ProcessingRequest{first, messages()["request_body"](),
+		messages()["response_body"]()} {
 		if err := stream.Send(message); err != nil {
 			t.Fatal(err)
 		}

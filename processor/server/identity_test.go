@@ -75,7 +75,8 @@ func TestADiscoveryFileThatIsMissingAtTheStart(t *testing.T) {
 		t.Errorf("a request that needs the identity: %v", err)
 	}
 	s.wantMetric(t, refused, "1")
-	for name, request := range map[string][]string{"a tool call": {"", "mcp-method: tools/call"}, "a client's": {s.ticket(t)}} {
+	for name, request := range map[string][]string{"a tool call": {"", "mcp-method: tools/call"},
+		"a client's": {s.ticket(t)}} {
 		if _, _, err := s.try("egress", request[0], request[1:]...); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

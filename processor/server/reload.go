@@ -20,13 +20,14 @@ import (
 type outcome string
 
 const (
-	outcomeApplied    outcome = "applied"          // a policy, keys, or discovery identities that were not in force before
-	outcomeUnchanged  outcome = "unchanged"        // what is in force is what the files say
-	outcomeUnreadable outcome = "unreadable"       // a document; its last good version stays
-	outcomeFaults     outcome = "faults"           // of a document; its last good version stays
-	outcomeFanout     outcome = "fanout_changed"   // needs a restart; the last good version stays
-	outcomeKeys       outcome = "keys_failed"      // the last good keys stay
-	outcomeDiscovery  outcome = "discovery_failed" // a file of an identity; the last good identity stays, and with it its policy
+	outcomeApplied    outcome = "applied"        // a policy, keys, or discovery identities that were not in force before
+	outcomeUnchanged  outcome = "unchanged"      // what is in force is what the files say
+	outcomeUnreadable outcome = "unreadable"     // a document; its last good version stays
+	outcomeFaults     outcome = "faults"         // of a document; its last good version stays
+	outcomeFanout     outcome = "fanout_changed" // needs a restart; the last good version stays
+	outcomeKeys       outcome = "keys_failed"    // the last good keys stay
+	// A file of a discovery identity; the last good identity stays in force, and with it its policy.
+	outcomeDiscovery outcome = "discovery_failed"
 )
 
 // reloader keeps the rules in force equal to the files. Each document, the keys and each discovery identity is taken by
@@ -208,7 +209,8 @@ func (r *reloader) announceChange(now, was *document) {
 	now.warn(r.log)
 	if names := now.beyond(was); len(names) > 0 {
 		r.log.Warn(
-			"Envoy shows, and lets be changed, only the headers in its own configuration; if that was made from the policy before, make it anew",
+			"Envoy shows, and lets be changed, only the headers in its own configuration; if that was made from the policy "+
+				"before, make it anew",
 			"headers",
 			names,
 			"command",
@@ -224,7 +226,8 @@ func (r *reloader) complain(f fault) {
 	case outcomeKeys:
 		message = "keys not reloaded; the last good ones stay in force"
 	case outcomeDiscovery:
-		message = "discovery identity not reloaded; the last good one stays in force, with its policy; without one, requests that need it are refused"
+		message = "discovery identity not reloaded; the last good one stays in force, with its policy; without one, " +
+			"requests that need it are refused"
 	default:
 	}
 	var findings policy.Findings

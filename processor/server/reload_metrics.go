@@ -18,19 +18,23 @@ type reloadMetrics struct {
 func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy.Policy) *reloadMetrics {
 	m := &reloadMetrics{
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "bellhop_policy_reload_success", Help: "Whether what the files say is in force (1), or the last good policy because they have faults (0).",
+			Name: "bellhop_policy_reload_success", Help: "Whether what the files say is in force (1), or the last good policy " +
+				"because they have faults (0).",
 		}),
 		each: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "bellhop_policy_document_success", Help: "Whether what one policy document says is in force, whole (1), or not (0).",
+			Name: "bellhop_policy_document_success", Help: "Whether what one policy document says is in force, whole " +
+				"(1), or not (0).",
 		}, []string{"document"}),
 		when: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "bellhop_policy_reload_timestamp_seconds", Help: "When the files were last loaded with success, in seconds since 1970.",
+			Name: "bellhop_policy_reload_timestamp_seconds", Help: "When the files were last loaded with success, in " +
+				"seconds since 1970.",
 		}),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bellhop_policy_reloads_total", Help: "Reloads, by what became of them.",
 		}, []string{"outcome"}),
 	}
-	for _, o := range []outcome{outcomeApplied, outcomeUnchanged, outcomeUnreadable, outcomeFaults, outcomeFanout, outcomeKeys, outcomeDiscovery} {
+	for _, o := range []outcome{outcomeApplied, outcomeUnchanged, outcomeUnreadable, outcomeFaults, outcomeFanout,
+		outcomeKeys, outcomeDiscovery} {
 		m.total.WithLabelValues(string(o)) // a rate needs the 0 before the first
 	}
 	registerer.MustRegister(m.success, m.each, m.when, m.total, newPolicyInfo(inForce))

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -170,9 +171,10 @@ func (s *Server) check() error {
 		return fmt.Errorf("--store %s: write memory, or the address of a server: redis://HOST:PORT", s.config.Store)
 	case s.config.Store != inMemory && s.config.KeyFile == "":
 		return errors.New(
-			"--store: what several Bellhops share is encrypted under a key that all of them have; make one with bellhop keygen --add keys, and give it to each with --key-file keys",
+			"--store: what several Bellhops share is encrypted under a key that all of them have; make one with bellhop " +
+				"keygen --add keys, and give it to each with --key-file keys",
 		)
-	case s.config.OnStoreError != "" && s.config.OnStoreError != rejectRequests && s.config.OnStoreError != continueWithout:
+	case !slices.Contains([]string{"", rejectRequests, continueWithout}, s.config.OnStoreError):
 		return fmt.Errorf("--on-store-error %s: write reject or continue", s.config.OnStoreError)
 	case s.config.StoreBytes < minStoreBytes:
 		return fmt.Errorf("--store-bytes %d: too little to be of use; write %d or more", s.config.StoreBytes, minStoreBytes)
@@ -186,7 +188,8 @@ func (s *Server) warnOfKeys(rules *rules) {
 	if s.config.KeyFile == "" {
 		if rules.sealed() {
 			s.log.Warn(
-				"sealed tickets without --key-file: the key lives as long as this process, so no other replica can open them, and no restart outlives them",
+				"sealed tickets without --key-file: the key lives as long as this process, so no other replica can open them, "+
+					"and no restart outlives them",
 				"hint",
 				"bellhop keygen --add keys, and --key-file keys",
 			)

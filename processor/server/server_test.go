@@ -376,11 +376,13 @@ func TestMutualTLS(t *testing.T) {
 	}
 	for name, creds := range map[string]credentials.TransportCredentials{
 		"no certificate": credentials.NewTLS(&tls.Config{RootCAs: ca.pool, MinVersion: tls.VersionTLS12}),
-		"a stranger's":   credentials.NewTLS(&tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{stranger}, MinVersion: tls.VersionTLS12}),
-		"no TLS at all":  insecure.NewCredentials(),
+		"a stranger's": credentials.NewTLS(&tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{stranger},
+			MinVersion: tls.VersionTLS12}),
+		"no TLS at all": insecure.NewCredentials(),
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		if _, err := healthv1.NewHealthClient(dial(t, c.Listen, creds)).Check(ctx, &healthv1.HealthCheckRequest{}); err == nil {
+		if _, err := healthv1.NewHealthClient(dial(t, c.Listen, creds)).Check(ctx,
+			&healthv1.HealthCheckRequest{}); err == nil {
 			t.Errorf("%s: was let in", name)
 		}
 		cancel()

@@ -284,7 +284,8 @@ func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *fault) 
 			outcomeFaults,
 			f.path,
 			fmt.Errorf(
-				"%s is for the fan-out %q: in a folder each document has the name of its fan-out, so that no team takes another's place; write fanout: %s, or call the file %s.yaml",
+				"%s is for the fan-out %q: in a folder each document has the name of its fan-out, so that no team takes "+
+					"another's place; write fanout: %s, or call the file %s.yaml",
 				f.path,
 				fanout,
 				name,
@@ -326,7 +327,8 @@ func unambiguous(documents []*document, before *rules, faults []fault) ([]*docum
 				outcomeFaults,
 				one.path,
 				fmt.Errorf(
-					"%s and %s are both for the fan-out %q: write fanout: with a name of its own into each, and into the bellhop-fanout of its filters",
+					"%s and %s are both for the fan-out %q: write fanout: with a name of its own into each, and into the "+
+						"bellhop-fanout of its filters",
 					one.path,
 					documents[i].path,
 					one.policy.Fanout(),

@@ -10,8 +10,8 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// A ticket names the content of a capture: the same headers have the same ticket. Whoever holds it and reaches an issuer
-// with the same keys and store gets the capture back.
+// A ticket names the content of a capture: the same headers have the same ticket. Whoever holds it and reaches an
+// issuer with the same keys and store gets the capture back.
 func ExampleIssuer() {
 	loaded, _ := policy.Load("policy.yaml", []byte("version: 1\nforward: [x-mcp-api-key]\n"))
 	kept, err := memory.New(1 << 20)

@@ -63,7 +63,7 @@ func TestATinkKeysetThatIsOfNoUse(t *testing.T) {
 		"neither an HMAC": tinkFile(t, aead.XChaCha20Poly1305KeyTemplate()),
 		"no key of the keyset": bytes.ReplaceAll(
 			tinkFile(t, daead.AESSIVKeyTemplate()), []byte("ENABLED"), []byte("DISABLED")),
-		"is no Tink keyset": []byte(`{"canary": 1}`),
+		"is not a Tink keyset": []byte(`{"canary": 1}`),
 	} {
 		if _, err := ticket.ParseKeys(file); err == nil || !strings.Contains(err.Error(), want) ||
 			strings.Contains(err.Error(), "canary") {

@@ -4,8 +4,9 @@
 //	bench --bellhop bin/bellhop                  the table
 //	bench --bellhop bin/bellhop --output benchstat   for benchstat
 //
-// It starts the servers, and a client in a process of its own that plays Envoy: one HTTP/2 connection over a Unix socket
-// and 16 streams at once, each one request. The servers take turns, so that a change of the machine's speed hits all.
+// It starts the servers, and a client in a process of its own that plays Envoy: one HTTP/2 connection over a Unix
+// socket and 16 streams at once, each one request. The servers take turns, so that a change of the machine's speed hits
+// all.
 package main
 
 import (

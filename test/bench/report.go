@@ -74,8 +74,14 @@ func table(to io.Writer, r report) error {
 	if err = errors.Join(err, w.Flush()); err != nil || r.options.captures == 0 {
 		return err
 	}
-	_, err = fmt.Fprintf(to, "\n%d clients with a key of 40 bytes: %d bytes of RSS each, over the %d MiB of a Bellhop that "+
-		"has served none\n", r.options.captures, r.perCapture(), r.emptyRSS>>20)
+	_, err = fmt.Fprintf(
+		to,
+		"\n%d clients with a key of 40 bytes: %d bytes of RSS each, over the %d MiB of a Bellhop that "+
+			"has served none\n",
+		r.options.captures,
+		r.perCapture(),
+		r.emptyRSS>>20,
+	)
 	return err
 }
 

@@ -32,8 +32,8 @@ func find(t *testing.T) programs {
 	return p
 }
 
-// Whichever Bellhop dies, no call fails and none has a wrong key; whatever happens to Redis, none has a wrong key, and with
-// sealed tickets none notices.
+// Whichever Bellhop dies, no call fails and none has a wrong key; whatever happens to Redis, none has a wrong key, and
+// with sealed tickets none notices.
 func TestAFleetSurvives(t *testing.T) {
 	programs := find(t)
 	for _, s := range scenarios() {
@@ -46,7 +46,15 @@ func TestAFleetSurvives(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, r := range rows {
-					t.Logf("%s: %d calls, %d failed, %d without what is kept, p50 %s, p99 %s", r.part, r.calls(), r.failed, r.forgotten, short(r.within(0.5)), short(r.within(0.99)))
+					t.Logf(
+						"%s: %d calls, %d failed, %d without what is kept, p50 %s, p99 %s",
+						r.part,
+						r.calls(),
+						r.failed,
+						r.forgotten,
+						short(r.within(0.5)),
+						short(r.within(0.99)),
+					)
 					if r.wrong > 0 || r.missing > 0 || r.good == 0 {
 						t.Errorf("%s: %d calls with a wrong header, %d with no key, %d good", r.part, r.wrong, r.missing, r.good)
 					}
@@ -63,9 +71,9 @@ func TestAFleetSurvives(t *testing.T) {
 	}
 }
 
-// tolerated is how many calls may fail: none, unless headers are stored, clients change them, and the store goes. Then some that
-// began before are still under way, and a session that vMCP began meanwhile lacks the tools of a backend until its client begins
-// another.
+// tolerated is how many calls may fail: none, unless headers are stored, clients change them, and the store goes. Then
+// some that began before are still under way, and a session that vMCP began meanwhile lacks the tools of a backend
+// until its client begins another.
 func tolerated(s scenario, m mode, r row) int {
 	switch {
 	case m == sealed:
@@ -83,8 +91,8 @@ func tolerated(s scenario, m mode, r row) int {
 	}
 }
 
-// unaffected sees that no call waits for a slow store: one that did would wait for as long as Bellhop waits for it at most, with
-// each of its requests.
+// unaffected sees that no call waits for a slow store: one that did would wait for as long as Bellhop waits for it at
+// most, with each of its requests.
 func unaffected(t *testing.T, rows []row) {
 	t.Helper()
 	const patience = 100 * time.Millisecond
@@ -99,17 +107,28 @@ func unaffected(t *testing.T, rows []row) {
 func TestTheReportIsWrittenBetweenItsMarks(t *testing.T) {
 	counts := newTally()
 	for _, got := range []map[string][]string{
-		{key: {"k"}, kept: {"s"}}, {key: {"k"}}, {kept: {"s"}}, {}, {key: {"other"}, kept: {"s"}}, {key: {"k"}, kept: {"other"}}, {key: {"k", "k"}, kept: {"s"}},
+		{key: {"k"}, kept: {"s"}}, {key: {"k"}}, {kept: {"s"}}, {}, {key: {"other"}, kept: {"s"}}, {key: {"k"},
+			kept: {"other"}}, {key: {"k", "k"}, kept: {"s"}},
 	} {
 		counts.count(wanted{"k", "s"}, got, 2*time.Millisecond, nil)
 	}
-	counts.count(wanted{key: "k"}, map[string][]string{key: {"k"}, kept: {"s"}}, time.Millisecond, nil) // where none is kept
+	counts.count(
+		wanted{key: "k"},
+		map[string][]string{key: {"k"}, kept: {"s"}},
+		time.Millisecond,
+		nil,
+	) // where none is kept
 	text := report([]row{{scenario: "something", part: "dies", mode: stored, tally: counts}})
-	if want := "| something: dies | stored in Redis |     8 |      0 |      2 |         1 |     4 | 2.0 ms | 2.0 ms |"; !strings.Contains(text, want) {
+	if want := "| something: dies | stored in Redis |     8 |      0 |      2 |         1 |     4 | 2.0 " +
+		"ms | 2.0 ms |"; !strings.Contains(
+		text,
+		want,
+	) {
 		t.Errorf("got\n%s\nwant %s", text, want)
 	}
 	file := filepath.Join(t.TempDir(), "README.md")
-	for content, good := range map[string]bool{"before\n" + begin + "\nold\n" + end + "\nafter\n": true, "nothing\n": false} {
+	for content, good := range map[string]bool{"before\n" + begin + "\nold\n" + end + "\nafter\n": true,
+		"nothing\n": false} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

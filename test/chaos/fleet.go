@@ -104,7 +104,8 @@ func (f *fleet) startBellhops(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(os.WriteFile(f.path("keys"), keys, 0o600), os.WriteFile(f.path("policy.yaml"), []byte(policies[f.mode]), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(f.path("keys"), keys, 0o600), os.WriteFile(f.path("policy.yaml"),
+		[]byte(policies[f.mode]), 0o600)); err != nil {
 		return err
 	}
 	ports, err := process.FreePorts(len(f.bellhops))
@@ -113,7 +114,17 @@ func (f *fleet) startBellhops(ctx context.Context) error {
 	}
 	for i := range f.bellhops {
 		b := &bellhop{program: f.programs.bellhop, admin: fmt.Sprintf("127.0.0.1:%d", ports[i])}
-		b.args = []string{"serve", "--policy", f.path("policy.yaml"), "--key-file", f.path("keys"), "--listen", f.socket(i), "--admin", b.admin}
+		b.args = []string{
+			"serve",
+			"--policy",
+			f.path("policy.yaml"),
+			"--key-file",
+			f.path("keys"),
+			"--listen",
+			f.socket(i),
+			"--admin",
+			b.admin,
+		}
 		if f.mode == stored {
 			b.args = append(b.args, "--store", "redis://"+f.slow.address())
 		}
@@ -179,7 +190,13 @@ func (f *fleet) startEnvoy(ctx context.Context, i int, ingress, egress, admin, f
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return err
 	}
-	started, err := process.Start(process.Options{Name: "Envoy", Path: f.programs.envoy, Args: []string{"-c", file, "--disable-hot-restart", "--concurrency", "2", "--log-level", "error"}})
+	started, err := process.Start(
+		process.Options{
+			Name: "Envoy",
+			Path: f.programs.envoy,
+			Args: []string{"-c", file, "--disable-hot-restart", "--concurrency", "2", "--log-level", "error"},
+		},
+	)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,8 @@ func (t *tally) count(want wanted, header http.Header, took time.Duration, err e
 	case err != nil:
 		t.failed++
 		t.errors[err.Error()]++
-	case len(gotKey) > 0 && !slices.Equal(gotKey, []string{want.key}), len(gotKept) > 0 && !slices.Equal(gotKept, []string{want.kept}):
+	case len(gotKey) > 0 && !slices.Equal(gotKey, []string{want.key}),
+		len(gotKept) > 0 && !slices.Equal(gotKept, []string{want.kept}):
 		t.wrong++
 	case len(gotKey) == 0:
 		t.missing++
@@ -69,8 +70,8 @@ func (t *tally) within(part float64) time.Duration {
 	return t.took[min(len(t.took)-1, int(part*float64(len(t.took))))]
 }
 
-// load calls backends by many clients, of both eras and through both Envoys, until ctx is done. A client that renews takes
-// another key every so many calls; 0 keeps its first.
+// load calls backends by many clients, of both eras and through both Envoys, until ctx is done. A client that renews
+// takes another key every so many calls; 0 keeps its first.
 type load struct {
 	fleet  *fleet
 	renew  int
@@ -153,7 +154,10 @@ func (c *caller) keeps() string {
 func (c *caller) connect(ctx context.Context) error {
 	c.begun.Store(false)
 	defer c.begun.Store(true)
-	client, err := mcptest.Connect(ctx, mcptest.ClientOptions{URL: c.load.fleet.ingress[c.number%2], Era: c.era(), Header: c.header})
+	client, err := mcptest.Connect(
+		ctx,
+		mcptest.ClientOptions{URL: c.load.fleet.ingress[c.number%2], Era: c.era(), Header: c.header},
+	)
 	if err == nil {
 		c.client = client
 	}

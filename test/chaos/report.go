@@ -19,7 +19,8 @@ func report(rows []row) string {
 			name += ": " + r.part
 		}
 		table = append(table, []string{
-			name, string(r.mode), strconv.Itoa(r.calls()), strconv.Itoa(r.failed), strconv.Itoa(r.missing), r.kept(), strconv.Itoa(r.wrong), short(r.within(0.5)), short(r.within(0.99)),
+			name, string(r.mode), strconv.Itoa(r.calls()), strconv.Itoa(r.failed), strconv.Itoa(r.missing), r.kept(),
+			strconv.Itoa(r.wrong), short(r.within(0.5)), short(r.within(0.99)),
 		})
 	}
 	return machine() + "\n\n" + markdown(table)
@@ -40,8 +41,14 @@ func machine() string {
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		version = strings.TrimSpace(string(text))
 	}
-	return fmt.Sprintf("Measured on %s: %d processors (%s), Linux %s, %s; clients, Envoys, Bellhops, vMCP and Redis all on it.",
-		time.Now().UTC().Format("2006-01-02"), runtime.NumCPU(), runtime.GOARCH, version, runtime.Version())
+	return fmt.Sprintf(
+		"Measured on %s: %d processors (%s), Linux %s, %s; clients, Envoys, Bellhops, vMCP and Redis all on it.",
+		time.Now().UTC().Format("2006-01-02"),
+		runtime.NumCPU(),
+		runtime.GOARCH,
+		version,
+		runtime.Version(),
+	)
 }
 
 func markdown(table [][]string) string {

@@ -230,7 +230,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := inFolder(t)
 			var stderr bytes.Buffer
-			if code := run(t.Context(), c.args, io.Discard, &stderr); code != exitUsage || !strings.Contains(stderr.String(), c.want) {
+			if code := run(t.Context(), c.args, io.Discard, &stderr); code != exitUsage ||
+				!strings.Contains(stderr.String(), c.want) {
 				t.Errorf("exit code %d, stderr %q; want 2 and %q", code, stderr.String(), c.want)
 			}
 			empty(t, dir)

@@ -50,7 +50,11 @@ exec curl -sS ` + k.endpoint + ` \
 func (k *kept) table() table {
 	return table{
 		{{text: "All of it runs until Ctrl-C:", mark: bold, wide: true}},
-		{{text: "MCP endpoint"}, {text: k.endpoint, mark: bold}, {text: "send any " + keyHeader + "; billing_whoami shows it"}},
+		{
+			{text: "MCP endpoint"},
+			{text: k.endpoint, mark: bold},
+			{text: "send any " + keyHeader + "; billing_whoami shows it"},
+		},
 		{{text: "no MCP client?"}, {text: "sh " + k.script + " KEY", wide: true}},
 		{{text: "without Bellhop"}, {text: k.without}, {text: "the same, to compare"}},
 		{{text: "Bellhop's metrics"}, {text: k.metrics}},

@@ -45,7 +45,10 @@ func play(ctx context.Context, p *path) (evidence, error) {
 	health, err := p.vmcp.BackendHealth(ctx)
 	e.health = map[string]string{}
 	for name, h := range health {
-		e.health[name] = strings.Join(slices.DeleteFunc([]string{h.Status, h.LastErrorCategory}, func(text string) bool { return text == "" }), ", ")
+		e.health[name] = strings.Join(
+			slices.DeleteFunc([]string{h.Status, h.LastErrorCategory}, func(text string) bool { return text == "" }),
+			", ",
+		)
 	}
 	return e, err
 }

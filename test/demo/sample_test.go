@@ -38,8 +38,16 @@ func sampleWith() evidence {
 	}
 	for _, p := range players() {
 		ticket := p.name + "0123456789"
-		e.atFanout = append(e.atFanout,
-			toFanout(p.name, "initialize", policy.TicketHeader, ticket), toFanout(p.name, "tools/call", policy.TicketHeader, ticket))
+		e.atFanout = append(
+			e.atFanout,
+			toFanout(
+				p.name,
+				"initialize",
+				policy.TicketHeader,
+				ticket,
+			),
+			toFanout(p.name, "tools/call", policy.TicketHeader, ticket),
+		)
 		for _, s := range servers() {
 			e.atBackend[s.name] = append(e.atBackend[s.name],
 				toBackend("tools/call", p.key, s.name+p.name, ""), toBackend("tools/call", p.key, s.name+p.name, p.greeting()))

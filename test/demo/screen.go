@@ -149,7 +149,10 @@ func answerTable(r report) table {
 		whats = append(whats, c.tool)
 	}
 	for _, what := range whats {
-		t = append(t, slices.Concat([]cell{{text: what}}, answerCells(r.with, what), []cell{divider()}, answerCells(r.without, what)))
+		t = append(
+			t,
+			slices.Concat([]cell{{text: what}}, answerCells(r.with, what), []cell{divider()}, answerCells(r.without, what)),
+		)
 	}
 	return append(t, []cell{
 		{text: billing + " is"}, healthCell(r.with.health[billing]), {}, divider(), healthCell(r.without.health[billing]),
@@ -210,8 +213,17 @@ func numbered(texts []string) []cell {
 func verdict(r report, p palette) []string {
 	if len(r.faults) == 0 {
 		return []string{
-			p.paint(good, "Checked") + fmt.Sprintf(" with Bellhop: %d requests at vMCP, each with one ticket and without any key;", len(r.with.atFanout)),
-			fmt.Sprintf("%d at the backends, no ticket, each tool call with its caller's key, each session with one key.", r.with.requests()),
+			p.paint(
+				good,
+				"Checked",
+			) + fmt.Sprintf(
+				" with Bellhop: %d requests at vMCP, each with one ticket and without any key;",
+				len(r.with.atFanout),
+			),
+			fmt.Sprintf(
+				"%d at the backends, no ticket, each tool call with its caller's key, each session with one key.",
+				r.with.requests(),
+			),
 		}
 	}
 	const most = 10
@@ -228,7 +240,11 @@ func next(r report, p palette) []string {
 		return r.kept.table().lines(p)
 	}
 	return table{
-		{{text: "Next:"}, {text: "make demo KEEP=1", mark: bold}, {text: "lets all of it run, for an MCP client of your own"}},
+		{
+			{text: "Next:"},
+			{text: "make demo KEEP=1", mark: bold},
+			{text: "lets all of it run, for an MCP client of your own"},
+		},
 		{{}, {text: "The policy and the configuration of Envoy and vMCP of this run are in", wide: true}},
 		{{}, {text: r.saved, mark: bold, wide: true}},
 	}.lines(p)

@@ -17,8 +17,9 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestScreen(t *testing.T) {
 	running := sampleReport()
 	running.saved, running.kept = "", &kept{
-		endpoint: "http://127.0.0.1:40001/mcp", without: "http://127.0.0.1:40002/mcp", metrics: "http://127.0.0.1:40003/metrics",
-		envoy: "http://127.0.0.1:40004", folder: "/tmp/bellhop-demo-1", script: "/tmp/bellhop-demo-1/call",
+		endpoint: "http://127.0.0.1:40001/mcp", without: "http://127.0.0.1:40002/mcp",
+		metrics: "http://127.0.0.1:40003/metrics",
+		envoy:   "http://127.0.0.1:40004", folder: "/tmp/bellhop-demo-1", script: "/tmp/bellhop-demo-1/call",
 	}
 	wrong := sampleReport()
 	wrong.with.atBackend[notes][0].Header.Set(keyHeader, "who-is-this")

@@ -153,7 +153,10 @@ func verifySessions(where string, requests []mcptest.Recorded) []string {
 		}
 		owner, known := owners[session]
 		if known && owner != ownerOf(request) {
-			faults = append(faults, fmt.Sprintf("%s, %s: a session of %s came with the key of %s", where, kindOf(request), owner, ownerOf(request)))
+			faults = append(
+				faults,
+				fmt.Sprintf("%s, %s: a session of %s came with the key of %s", where, kindOf(request), owner, ownerOf(request)),
+			)
 		}
 		owners[session] = ownerOf(request)
 	}

@@ -32,7 +32,8 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 		"nothing at vMCP": {
 			func(e *evidence) { e.atFanout = nil }, "vMCP got no request"},
 		"ticket at a backend": {
-			func(e *evidence) { e.atBackend[notes][0].Header.Set(policy.TicketHeader, "x") }, "notes, server/discover: holds a ticket"},
+			func(e *evidence) { e.atBackend[notes][0].Header.Set(policy.TicketHeader, "x") }, "notes, server/discover: " +
+				"holds a ticket"},
 		"ticket in baggage": {
 			func(e *evidence) { e.atBackend[notes][0].Header.Set("baggage", "bellhop=alice0123456789") }, "under another name"},
 		"ticket in a body": {
@@ -44,17 +45,22 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 		"call without a key": {
 			func(e *evidence) { e.atBackend[notes][2].Header.Del(keyHeader) }, "a client's call came with the key of: none"},
 		"call with the discovery key": {
-			func(e *evidence) { e.atBackend[billing][2].Header.Set(keyHeader, discoveryKey) }, "a client's call came with the key of: discovery"},
+			func(e *evidence) { e.atBackend[billing][2].Header.Set(keyHeader, discoveryKey) }, "a client's call came with the " +
+				"key of: discovery"},
 		"discovery key elsewhere": {
-			func(e *evidence) { e.atBackend[notes][0].Header.Set(keyHeader, discoveryKey) }, "the discovery key of another backend"},
+			func(e *evidence) { e.atBackend[notes][0].Header.Set(keyHeader, discoveryKey) }, "the discovery key of " +
+				"another backend"},
 		"no key at the strict backend": {
 			func(e *evidence) { e.atBackend[billing][0].Header.Del(keyHeader) }, "billing, initialize: came without a key"},
 		"crossed keys": {
-			func(e *evidence) { e.atBackend[billing][3].Header.Set(keyHeader, "bob-key") }, "the call of alice came with the key of bob"},
+			func(e *evidence) { e.atBackend[billing][3].Header.Set(keyHeader, "bob-key") }, "the call of alice came with " +
+				"the key of bob"},
 		"key changes in a session": {
-			func(e *evidence) { e.atBackend[billing][2].Header.Set(keyHeader, "bob-key") }, "a session of bob came with the key of alice"},
+			func(e *evidence) { e.atBackend[billing][2].Header.Set(keyHeader, "bob-key") }, "a session of bob came with the " +
+				"key of alice"},
 		"lost call": {
-			func(e *evidence) { e.atBackend[notes] = e.atBackend[notes][:5] }, "notes got 1 tool calls with the key of bob, not 2"},
+			func(e *evidence) { e.atBackend[notes] = e.atBackend[notes][:5] }, "notes got 1 tool calls with the key " +
+				"of bob, not 2"},
 		"failed call": {
 			func(e *evidence) { e.answers[2].failed, e.answers[2].text = true, "sorry" }, "alice, notes_echo: sorry"},
 		"tool saw another key": {

@@ -13,8 +13,9 @@ import (
 	"bellhop/test/process"
 )
 
-// Every bellhop command in the documents runs, as it is written, in a folder that has the project's deploy and envoy and the files that
-// a reader has made by then. What it is piped into is left out; README's recipe has a test of its own.
+// Every bellhop command in the documents runs, as it is written, in a folder that has the project's deploy and envoy
+// and the files that a reader has made by then. What it is piped into is left out; README's recipe has a test of its
+// own.
 func TestEveryCommandInTheDocumentsRuns(t *testing.T) {
 	binary := build(t)
 	ran := 0
@@ -47,7 +48,8 @@ func runs(t *testing.T, binary, command string) {
 		command += " --listen unix://" + socket + " --admin '' --drain-delay 0s"
 	}
 	running, err := process.Start(process.Options{
-		Name: "bellhop", Path: "/bin/sh", Args: []string{"-c", "exec " + command}, Dir: folder, Env: []string{"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH")},
+		Name: "bellhop", Path: "/bin/sh", Args: []string{"-c",
+			"exec " + command}, Dir: folder, Env: []string{"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH")},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +74,8 @@ func runs(t *testing.T, binary, command string) {
 	}
 }
 
-// reader makes a folder as the documents' reader has it: what they call policy.yaml is the whole language, as policy/README.md shows it.
+// reader makes a folder as the documents' reader has it: what they call policy.yaml is the whole language, as
+// policy/README.md shows it.
 func reader(t *testing.T, binary string) string {
 	t.Helper()
 	folder := t.TempDir()
@@ -83,9 +86,11 @@ func reader(t *testing.T, binary string) string {
 	}
 	files := map[string]string{
 		"keys": "", "team.yaml": "version: 1\nforward: [x-mcp-api-key]\n",
-		"search.yaml": "version: 1\nfanout: search\nforward: [x-mcp-api-key]\n", "teams/billing.yaml": "version: 1\nfanout: billing\nforward: [x-mcp-api-key]\n",
+		"search.yaml": "version: 1\nfanout: search\nforward: " +
+			"[x-mcp-api-key]\n", "teams/billing.yaml": "version: 1\nfanout: billing\nforward: [x-mcp-api-key]\n",
 	}
-	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, "policy/README.md"), -1) {
+	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, "policy/README.md"),
+		-1) {
 		switch text := block[1]; {
 		case strings.Contains(text, "\nceiling:"):
 			files["mesh.yaml"] = text
@@ -99,7 +104,9 @@ func reader(t *testing.T, binary string) string {
 			t.Fatal(err)
 		}
 	}
-	made, err := process.Start(process.Options{Name: "keygen", Path: binary, Args: []string{"keygen", "--add", "keys"}, Dir: folder})
+	made, err := process.Start(
+		process.Options{Name: "keygen", Path: binary, Args: []string{"keygen", "--add", "keys"}, Dir: folder},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -222,7 +222,16 @@ func build(t *testing.T) string {
 // tracked lists the project's files that match, without those that git ignores.
 func tracked(t *testing.T, pattern string) []string {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "git", "ls-files", "--cached", "--others", "--exclude-standard", "--", pattern)
+	command := exec.CommandContext(
+		t.Context(),
+		"git",
+		"ls-files",
+		"--cached",
+		"--others",
+		"--exclude-standard",
+		"--",
+		pattern,
+	)
 	command.Dir = root
 	output, err := command.Output()
 	if err != nil {

@@ -90,7 +90,8 @@ func TestInsideTheRecipe(t *testing.T) {
 	waitForBackend(t, running)
 	for _, era := range []mcptest.Era{mcptest.Legacy, mcptest.Modern} {
 		client, err := mcptest.Connect(ctx, mcptest.ClientOptions{
-			URL: "http://127.0.0.1:8080/mcp", Era: era, Header: func() http.Header { return http.Header{"X-Mcp-Api-Key": {"mine"}} },
+			URL: "http://127.0.0.1:8080/mcp", Era: era,
+			Header: func() http.Header { return http.Header{"X-Mcp-Api-Key": {"mine"}} },
 		})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, running.Output())

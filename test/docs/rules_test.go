@@ -40,7 +40,8 @@ func TestOnlyTheListedCodeRevealsValues(t *testing.T) {
 
 func TestEveryAnswerToEnvoyIsBuiltInOneFile(t *testing.T) {
 	for _, file := range code(t) {
-		if file != "processor/extproc/reply.go" && !strings.HasPrefix(file, "test/") && strings.Contains(read(t, file), "extprocv3.ProcessingResponse{") {
+		if file != "processor/extproc/reply.go" && !strings.HasPrefix(file, "test/") &&
+			strings.Contains(read(t, file), "extprocv3.ProcessingResponse{") {
 			t.Errorf("%s builds an answer: that belongs into processor/extproc/reply.go", file)
 		}
 	}
@@ -73,7 +74,12 @@ func TestEveryInvariantHasATest(t *testing.T) {
 func TestEveryPackageHasOneComment(t *testing.T) {
 	comments := map[string]int{}
 	for _, file := range code(t) {
-		parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, file), nil, parser.PackageClauseOnly|parser.ParseComments)
+		parsed, err := parser.ParseFile(
+			token.NewFileSet(),
+			filepath.Join(root, file),
+			nil,
+			parser.PackageClauseOnly|parser.ParseComments,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -147,7 +147,8 @@ func wantClean(t *testing.T, s *stack.Stack, backends map[string]*mcptest.Backen
 	t.Helper()
 	for name, b := range backends {
 		for _, request := range b.Requests() {
-			if request.Header.Get("X-Bellhop-Ticket") != "" || strings.Contains(strings.ToLower(request.Header.Get("Baggage")), "bellhop") {
+			if request.Header.Get("X-Bellhop-Ticket") != "" ||
+				strings.Contains(strings.ToLower(request.Header.Get("Baggage")), "bellhop") {
 				t.Fatalf("backend %s got a ticket with %s %s", name, request.Method, request.RPCMethod)
 			}
 		}

@@ -42,16 +42,24 @@ func (f *freezer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // over, that key reaches nobody any more.
 func TestAFrozenTicketIsOfNoUseOnceItIsReplaced(t *testing.T) {
 	b := backend(t, mcptest.BackendOptions{Name: "a"})
-	endpoint := around(t, "version: 1\nforward: [x-mcp-api-key]\nticket: {grace: 300ms}\n", b.URL(), func(egress *url.URL) http.Handler {
-		return &freezer{first: map[string]string{}, frozen: &httputil.ReverseProxy{
-			FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(egress) },
-		}}
-	})
+	endpoint := around(
+		t,
+		"version: 1\nforward: [x-mcp-api-key]\nticket: {grace: 300ms}\n",
+		b.URL(),
+		func(egress *url.URL) http.Handler {
+			return &freezer{first: map[string]string{}, frozen: &httputil.ReverseProxy{
+				FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(egress) },
+			}}
+		},
+	)
 	var now atomic.Value
 	now.Store([]string{"old"})
-	client, err := mcptest.Connect(limit(t), mcptest.ClientOptions{URL: endpoint, NoStream: true, Header: func() http.Header {
-		return http.Header{key: now.Load().([]string)}
-	}})
+	client, err := mcptest.Connect(
+		limit(t),
+		mcptest.ClientOptions{URL: endpoint, NoStream: true, Header: func() http.Header {
+			return http.Header{key: now.Load().([]string)}
+		}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +76,12 @@ func TestAFrozenTicketIsOfNoUseOnceItIsReplaced(t *testing.T) {
 }
 
 // around runs Bellhop and Envoy around a fan-out of the test's own with one backend, and returns the clients' endpoint.
-func around(t testing.TB, text, backend string, handler func(egress *url.URL) http.Handler, bootstrapArgs ...string) string {
+func around(
+	t testing.TB,
+	text, backend string,
+	handler func(egress *url.URL) http.Handler,
+	bootstrapArgs ...string,
+) string {
 	t.Helper()
 	ports, err := process.FreePorts(4)
 	if err != nil {
@@ -79,26 +92,53 @@ func around(t testing.TB, text, backend string, handler func(egress *url.URL) ht
 	fanout := httptest.NewServer(handler(egress))
 	t.Cleanup(fanout.Close)
 	dir := t.TempDir()
-	policyFile, config, socket := filepath.Join(dir, "p.yaml"), filepath.Join(dir, "e.yaml"), "unix://"+filepath.Join(dir, "b.sock")
+	policyFile, config, socket := filepath.Join(
+		dir,
+		"p.yaml",
+	), filepath.Join(
+		dir,
+		"e.yaml",
+	), "unix://"+filepath.Join(
+		dir,
+		"b.sock",
+	)
 	if err := os.WriteFile(policyFile, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	yaml, err := exec.CommandContext(t.Context(), found.bellhop, append([]string{"envoy", "bootstrap", "--policy", policyFile, "--bellhop", socket,
-		"--ingress", address(0), "--egress", address(1), "--envoy-admin", address(2), "--fanout", fanout.URL, "--backend", "a=" + backend}, bootstrapArgs...)...).Output()
+	yaml, err := exec.CommandContext(t.Context(), found.bellhop, append([]string{"envoy", "bootstrap", "--policy",
+		policyFile, "--bellhop", socket,
+		"--ingress", address(0), "--egress", address(1),
+		"--envoy-admin", address(2), "--fanout", fanout.URL, "--backend", "a=" + backend}, bootstrapArgs...)...).
+		Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(config, yaml, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	launch(t, "http://"+address(3)+"/readyz", found.bellhop, "serve", "--policy", policyFile, "--listen", socket, "--admin", address(3), "--drain-delay", "0s")
+	launch(
+		t,
+		"http://"+address(3)+"/readyz",
+		found.bellhop,
+		"serve",
+		"--policy",
+		policyFile,
+		"--listen",
+		socket,
+		"--admin",
+		address(3),
+		"--drain-delay",
+		"0s",
+	)
 	launch(t, "http://"+address(2)+"/ready", found.envoy, "-c", config, "--disable-hot-restart", "--log-level", "warning")
 	return "http://" + address(0) + "/mcp"
 }
 
 func launch(t testing.TB, ready string, command ...string) {
 	t.Helper()
-	started, err := process.Start(process.Options{Name: filepath.Base(command[0]), Path: command[0], Args: slices.Clone(command[1:])})
+	started, err := process.Start(
+		process.Options{Name: filepath.Base(command[0]), Path: command[0], Args: slices.Clone(command[1:])},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,11 +17,19 @@ var eras = []mcptest.Era{mcptest.Legacy, mcptest.Modern}
 
 // carriers are the ways for a ticket through vMCP, with what vMCP needs for each.
 var carriers = map[string]stack.Options{
-	"header":         {Policy: smallest},
-	"baggage":        {Policy: smallest + "ticket: {carriers: [baggage]}\n", Baggage: true, PassthroughHeaders: []string{}},
-	"sealed":         {Policy: smallest + "ticket: {mode: sealed}\n"},
-	"sealed baggage": {Policy: smallest + "ticket: {mode: sealed, carriers: [baggage]}\n", Baggage: true, PassthroughHeaders: []string{}},
-	"both":           {Policy: smallest + "ticket: {carriers: [header, baggage]}\n", Baggage: true},
+	"header": {Policy: smallest},
+	"baggage": {
+		Policy:             smallest + "ticket: {carriers: [baggage]}\n",
+		Baggage:            true,
+		PassthroughHeaders: []string{},
+	},
+	"sealed": {Policy: smallest + "ticket: {mode: sealed}\n"},
+	"sealed baggage": {
+		Policy:             smallest + "ticket: {mode: sealed, carriers: [baggage]}\n",
+		Baggage:            true,
+		PassthroughHeaders: []string{},
+	},
+	"both": {Policy: smallest + "ticket: {carriers: [header, baggage]}\n", Baggage: true},
 }
 
 // Twenty sessions of both eras call both eras of backends, twenty times each, all at once: every call has its own
@@ -66,7 +74,11 @@ func TestAKeyChangesAndGoesInMidSession(t *testing.T) {
 			for _, era := range eras {
 				var now atomic.Value
 				now.Store([]string{"first"})
-				client := connect(t, s, mcptest.ClientOptions{Era: era, Header: func() http.Header { return http.Header{key: now.Load().([]string)} }})
+				client := connect(
+					t,
+					s,
+					mcptest.ClientOptions{Era: era, Header: func() http.Header { return http.Header{key: now.Load().([]string)} }},
+				)
 				for _, values := range [][]string{{"first"}, {"second"}, {}, {"third"}, {}} {
 					now.Store(values)
 					wantKey(t, client, "old_whoami", values...)

@@ -37,7 +37,8 @@ func TestAPolicyIsReloaded(t *testing.T) {
 		wantKey(t, client, "new_whoami")
 		wantKey(t, client, "old_whoami", "k")
 	}
-	if log := s.BellhopLog(); !strings.Contains(log, "policy.yaml:2:26") || !strings.Contains(log, "the last good one stays in force") {
+	if log := s.BellhopLog(); !strings.Contains(log, "policy.yaml:2:26") ||
+		!strings.Contains(log, "the last good one stays in force") {
 		t.Error("the log does not say where the fault is")
 	}
 	wantClean(t, s, backends)

@@ -53,7 +53,10 @@ func TestAKilledBellhopNeverMixesKeys(t *testing.T) {
 func traffic(ctx context.Context, s *stack.Stack, i int, good, bad *atomic.Int64) {
 	mine := fmt.Sprintf("key-of-%d;", i)
 	for ctx.Err() == nil {
-		client, err := mcptest.Connect(ctx, mcptest.ClientOptions{URL: s.Endpoint(), Era: eras[i%2], Header: sends(mine), NoStream: true})
+		client, err := mcptest.Connect(
+			ctx,
+			mcptest.ClientOptions{URL: s.Endpoint(), Era: eras[i%2], Header: sends(mine), NoStream: true},
+		)
 		if err != nil {
 			bad.Add(1)
 			time.Sleep(20 * time.Millisecond)

@@ -77,7 +77,10 @@ func TestADryRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(metrics, `bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="rejected"}`) {
+	if !strings.Contains(
+		metrics,
+		`bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="rejected"}`,
+	) {
 		t.Error("nobody counts what would have been refused")
 	}
 	seen := 0
@@ -93,7 +96,11 @@ func TestADryRun(t *testing.T) {
 
 // flavoured is a policy whose two destinations tell it from another.
 func flavoured(flavour string) string {
-	return strings.ReplaceAll("version: 1\nforward:\n  - {name: x-mcp-api-key, as: x-N-key}\n  - {name: x-tenant-id, as: x-N-tenant}\n", "N", flavour)
+	return strings.ReplaceAll(
+		"version: 1\nforward:\n  - {name: x-mcp-api-key, as: x-N-key}\n  - {name: x-tenant-id, as: x-N-tenant}\n",
+		"N",
+		flavour,
+	)
 }
 
 // While the policy changes all the time, under load, every call is served by one policy and never by a mix.
@@ -138,7 +145,13 @@ func TestNoCallSeesAMixOfPolicies(t *testing.T) {
 	}
 	stop.Store(true)
 	group.Wait()
-	t.Logf("%d reloads under %d clients: %d calls by one policy, %d by the other", flips, clients, served[0].Load(), served[1].Load())
+	t.Logf(
+		"%d reloads under %d clients: %d calls by one policy, %d by the other",
+		flips,
+		clients,
+		served[0].Load(),
+		served[1].Load(),
+	)
 	if served[0].Load() == 0 || served[1].Load() == 0 {
 		t.Error("one of the policies served no call: the test proves nothing")
 	}
@@ -157,7 +170,8 @@ func reload(t *testing.T, s *stack.Stack, text string) {
 func TestASecondFanoutChangesNothing(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{
-		Policy: "version: 1\nfanout: search\nforward: [x-mcp-api-key]\n", Files: map[string]string{"other.yaml": "version: 1\nfanout: other\nforward: [x-other]\n"},
+		Policy: "version: 1\nfanout: search\nforward: " +
+			"[x-mcp-api-key]\n", Files: map[string]string{"other.yaml": "version: 1\nfanout: other\nforward: [x-other]\n"},
 		ServeArgs: []string{"--policy", "other.yaml"},
 	}, backends)
 	if err := s.WaitHealthy(limit(t)); err != nil {
@@ -172,7 +186,8 @@ func TestASecondFanoutChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(metrics, `fanout="search"`) || strings.Contains(metrics, `bellhop_requests_total{fanout="other"`) {
+	if !strings.Contains(metrics, `fanout="search"`) ||
+		strings.Contains(metrics, `bellhop_requests_total{fanout="other"`) {
 		t.Error("requests are counted for the wrong fan-out")
 	}
 	wantClean(t, s, backends)

@@ -39,7 +39,8 @@ limits: {headers: 4, value_bytes: 64}
 		client := connect(t, s, mcptest.ClientOptions{Era: era, Header: func() http.Header {
 			return http.Header{key: now.Load().([]string), "X-Tenant-Id": {canary + "-tenant"}}
 		}})
-		for _, values := range [][]string{{canary}, {strings.Repeat(canary, 10)}, {canary, canary, canary, canary}, {}, {canary}} {
+		for _, values := range [][]string{{canary}, {strings.Repeat(canary, 10)}, {canary, canary, canary, canary}, {},
+			{canary}} {
 			now.Store(values)
 			for _, tool := range []string{"strict_echo", "open_echo"} {
 				_, err := client.Call(limit(t), tool, map[string]any{"text": "x"})
@@ -52,13 +53,15 @@ limits: {headers: 4, value_bytes: 64}
 		t.Fatal(err)
 	}
 	for place, text := range map[string]string{
-		"Bellhop's log": s.BellhopLog(), "the metrics": metrics, "the errors": errs.String(), "vMCP's log": s.VMCPLog(), "Envoy's log": s.EnvoyLog(),
+		"Bellhop's log": s.BellhopLog(), "the metrics": metrics, "the errors": errs.String(), "vMCP's log": s.VMCPLog(),
+		"Envoy's log": s.EnvoyLog(),
 	} {
 		if strings.Contains(text, canary) {
 			t.Errorf("the value is in %s", place)
 		}
 	}
-	if !strings.Contains(errs.String(), "x-mcp-api-key is longer than the 64 bytes allowed") || !strings.Contains(metrics, `outcome="rejected"`) {
+	if !strings.Contains(errs.String(), "x-mcp-api-key is longer than the 64 bytes allowed") ||
+		!strings.Contains(metrics, `outcome="rejected"`) {
 		t.Errorf("no request was rejected, so the errors prove nothing:\n%s", errs.String())
 	}
 	wantFanoutWithout(t, s, canary)
@@ -100,7 +103,11 @@ func TestARefusedHeaderLosesNothingOfTheSession(t *testing.T) {
 	for _, era := range eras {
 		var now atomic.Value
 		now.Store([]string{"fine"})
-		client := connect(t, s, mcptest.ClientOptions{Era: era, Header: func() http.Header { return http.Header{key: now.Load().([]string)} }})
+		client := connect(
+			t,
+			s,
+			mcptest.ClientOptions{Era: era, Header: func() http.Header { return http.Header{key: now.Load().([]string)} }},
+		)
 		for want, values := range map[string][]string{
 			"header x-mcp-api-key is longer than the 64 bytes allowed": {strings.Repeat("k", 65)},
 			"header x-mcp-api-key is one line more than the 2 allowed": {"a", "b", "c"},

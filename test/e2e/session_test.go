@@ -40,8 +40,8 @@ func TestASessionKeepsTheKeyOfInitialize(t *testing.T) {
 	wantClean(t, s, backends)
 }
 
-// vMCP answers 404 to a session that it does not know, and Bellhop hears of it by Envoy's access log: what the session kept is
-// given to nobody any more.
+// vMCP answers 404 to a session that it does not know, and Bellhop hears of it by Envoy's access log: what the session
+// kept is given to nobody any more.
 func TestASessionThatTheFanoutHasForgottenKeepsNothing(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: "version: 1\nforward: [{name: x-mcp-api-key, keep: session}]\n"}, backends)
@@ -57,10 +57,16 @@ func TestASessionThatTheFanoutHasForgottenKeepsNothing(t *testing.T) {
 	wantClean(t, s, backends)
 }
 
-// ticketOf sends a request of a session that the fan-out does not know, and returns the ticket that the fan-out got with it.
+// ticketOf sends a request of a session that the fan-out does not know, and returns the ticket that the fan-out got
+// with it.
 func ticketOf(t *testing.T, s *stack.Stack, session string, values ...string) string {
 	t.Helper()
-	request, err := http.NewRequestWithContext(limit(t), http.MethodPost, s.Endpoint(), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`))
+	request, err := http.NewRequestWithContext(
+		limit(t),
+		http.MethodPost,
+		s.Endpoint(),
+		strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

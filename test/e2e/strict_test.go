@@ -34,8 +34,15 @@ func strictBackends(t *testing.T) map[string]*mcptest.Backend {
 	t.Helper()
 	known := []string{"alice", "bob", "discovery"}
 	return map[string]*mcptest.Backend{
-		"strict": backend(t, mcptest.BackendOptions{Name: "strict", RequireHeader: key, Allow: func(value string) bool { return slices.Contains(known, value) }}),
-		"open":   backend(t, mcptest.BackendOptions{Name: "open", Era: mcptest.Modern}),
+		"strict": backend(
+			t,
+			mcptest.BackendOptions{
+				Name:          "strict",
+				RequireHeader: key,
+				Allow:         func(value string) bool { return slices.Contains(known, value) },
+			},
+		),
+		"open": backend(t, mcptest.BackendOptions{Name: "open", Era: mcptest.Modern}),
 	}
 }
 
@@ -44,7 +51,8 @@ func strictBackends(t *testing.T) map[string]*mcptest.Backend {
 func TestAStrictBackendWithADiscoveryIdentity(t *testing.T) {
 	backends := strictBackends(t)
 	s := start(t, stack.Options{
-		Policy: strictPolicyWithIdentity, Files: map[string]string{"discovery": "discovery\n"}, HealthCheckInterval: time.Second,
+		Policy: strictPolicyWithIdentity, Files: map[string]string{"discovery": "discovery\n"},
+		HealthCheckInterval: time.Second,
 	}, backends)
 	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
@@ -71,7 +79,8 @@ func TestAStrictBackendWithADiscoveryIdentity(t *testing.T) {
 func TestTheDiscoveryIdentityIsOnNoRequestOfAClient(t *testing.T) {
 	backends := strictBackends(t)
 	s := start(t, stack.Options{
-		Policy: strictPolicyWithIdentity, Files: map[string]string{"discovery": "discovery\n"}, HealthCheckInterval: 10 * time.Minute,
+		Policy: strictPolicyWithIdentity, Files: map[string]string{"discovery": "discovery\n"},
+		HealthCheckInterval: 10 * time.Minute,
 	}, backends)
 	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
@@ -140,16 +149,19 @@ func TestAStrictBackendWithoutADiscoveryIdentity(t *testing.T) {
 func TestAPrivateToolIsShownToItsOwnerOnly(t *testing.T) {
 	backends := map[string]*mcptest.Backend{}
 	for name, era := range map[string]mcptest.Era{"old": mcptest.Legacy, "new": mcptest.Modern} {
-		backends[name] = backend(t, mcptest.BackendOptions{Name: name, Era: era, PrivateTool: func(header http.Header) string {
-			switch header.Get(key) {
-			case "alice":
-				return "alice_only"
-			case "bob":
-				return "bob_only"
-			default:
-				return ""
-			}
-		}})
+		backends[name] = backend(
+			t,
+			mcptest.BackendOptions{Name: name, Era: era, PrivateTool: func(header http.Header) string {
+				switch header.Get(key) {
+				case "alice":
+					return "alice_only"
+				case "bob":
+					return "bob_only"
+				default:
+					return ""
+				}
+			}},
+		)
 	}
 	s := start(t, stack.Options{Policy: smallest}, backends)
 	if err := s.WaitHealthy(limit(t)); err != nil {
@@ -190,11 +202,15 @@ func TestADiscoveryIdentityIsRotatedWhileItIsInUse(t *testing.T) {
 	known.Store("discovery", true)
 	known.Store("alice", true)
 	backends := map[string]*mcptest.Backend{
-		"strict": backend(t, mcptest.BackendOptions{RequireHeader: key, Allow: func(value string) bool { _, ok := known.Load(value); return ok }}),
-		"open":   backend(t, mcptest.BackendOptions{Era: mcptest.Modern}),
+		"strict": backend(
+			t,
+			mcptest.BackendOptions{RequireHeader: key, Allow: func(value string) bool { _, ok := known.Load(value); return ok }},
+		),
+		"open": backend(t, mcptest.BackendOptions{Era: mcptest.Modern}),
 	}
 	s := start(t, stack.Options{
-		Policy: strictPolicyWithIdentity, Files: map[string]string{"discovery": "discovery\n"}, HealthCheckInterval: time.Second,
+		Policy: strictPolicyWithIdentity, Files: map[string]string{"discovery": "discovery\n"},
+		HealthCheckInterval: time.Second,
 	}, backends)
 	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)

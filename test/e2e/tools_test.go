@@ -15,7 +15,11 @@ import (
 // the tool in a header, so Envoy reads it from the body.
 func TestARuleForToolsIsForTheirCallsAlone(t *testing.T) {
 	backends := both(t)
-	s := start(t, stack.Options{Policy: "version: 1\nforward:\n  - {name: x-mcp-api-key, tools: [who*]}\n  - x-tenant-id\n"}, backends)
+	s := start(
+		t,
+		stack.Options{Policy: "version: 1\nforward:\n  - {name: x-mcp-api-key, tools: [who*]}\n  - x-tenant-id\n"},
+		backends,
+	)
 	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +52,8 @@ func TestARuleForToolsIsForTheirCallsAlone(t *testing.T) {
 func TestARequiredHeaderIsAskedFor(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{
-		Policy:        "version: 1\nforward: [{name: x-mcp-api-key, required: true, to: [old]}]\nbackends: {old: {}, new: {}}\n",
+		Policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true, to: [old]}]\nbackends: {old: " +
+			"{}, new: {}}\n",
 		BootstrapArgs: []string{"--read-mcp"}, HealthCheckInterval: time.Second,
 	}, backends)
 	if err := s.WaitHealthy(limit(t)); err != nil {

@@ -12,7 +12,12 @@ import (
 func TestAClientSeesWhatBecameOfItsHeaders(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: smallest + "explain: true\n"}, backends)
-	request, err := http.NewRequestWithContext(limit(t), http.MethodPost, s.Endpoint(), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+	request, err := http.NewRequestWithContext(
+		limit(t),
+		http.MethodPost,
+		s.Endpoint(),
+		strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,9 +17,9 @@ const (
 	maxBytes      = 60 << 10
 )
 
-// Apply makes of a request's header lines what Envoy 1.40 makes of them with an answer: removes first, then sets in their
-// order; append unset replaces, append true adds a line; append_action is ignored. An error says why Envoy would answer
-// 500 instead.
+// Apply makes of a request's header lines what Envoy 1.40 makes of them with an answer: removes first, then sets in
+// their order; append unset replaces, append true adds a line; append_action is ignored. An error says why Envoy would
+// answer 500 instead.
 func Apply(lines []string, answer *extprocv3.ProcessingResponse) ([]string, error) {
 	if answer.GetRequestHeaders() == nil {
 		return nil, fmt.Errorf("the answer is a %T, not one to request headers", answer.GetResponse())

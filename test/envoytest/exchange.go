@@ -26,9 +26,9 @@ type Outcome struct {
 	Response *extprocv3.ProcessingResponse // nil: it was not asked for
 }
 
-// Do plays Envoy: one stream for the request, one answer to each message, and no word to the processor that it may end. It
-// is an error if the processor does not end the stream by itself once nothing more can come: a stream that waits would fail
-// the call when the processor stops.
+// Do plays Envoy: one stream for the request, one answer to each message, and no word to the processor that it may end.
+// It is an error if the processor does not end the stream by itself once nothing more can come: a stream that waits
+// would fail the call when the processor stops.
 func Do(ctx context.Context, client extprocv3.ExternalProcessorClient, x Exchange) (Outcome, error) {
 	ctx, reset := context.WithCancel(metadata.AppendToOutgoingContext(ctx, x.Metadata...))
 	defer reset()

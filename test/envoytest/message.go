@@ -11,8 +11,8 @@ import (
 // AttributesKey is where Envoy files attributes, whatever the name of the filter.
 const AttributesKey = "envoy.filters.http.ext_proc"
 
-// RequestHeaders is the message of a request's headers, as the first of its stream: with a protocol_config, which says that
-// no bodies come. Lines are "name: value"; Envoy sends names in lower case and values raw.
+// RequestHeaders is the message of a request's headers, as the first of its stream: with a protocol_config, which says
+// that no bodies come. Lines are "name: value"; Envoy sends names in lower case and values raw.
 func RequestHeaders(lines ...string) *extprocv3.ProcessingRequest {
 	return &extprocv3.ProcessingRequest{
 		Request: &extprocv3.ProcessingRequest_RequestHeaders{

@@ -69,7 +69,8 @@ func (s *scripted) requests() []*extprocv3.ProcessingRequest {
 	return slices.Clone(s.asked)
 }
 
-// realEnvoy is a running Envoy between raw HTTP/1.1 connections, so that exact lines are seen, with a scripted processor.
+// realEnvoy is a running Envoy between raw HTTP/1.1 connections, so that exact lines are seen, with a scripted
+// processor.
 type realEnvoy struct {
 	*scripted
 	address string
@@ -114,8 +115,8 @@ func startReal(t *testing.T) *realEnvoy {
 	return r
 }
 
-// configuration shows request headers alone, and response headers where a processor asks for them; no other setting than
-// the least.
+// configuration shows request headers alone, and response headers where a processor asks for them; no other setting
+// than the least.
 const configuration = `
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: %s}}}
 static_resources:

@@ -37,8 +37,8 @@ type workload struct {
 	pod      corev1.PodTemplateSpec
 }
 
-// operatorsPod is the pod that ToolHive's operator makes of a VirtualMCPServer, before it merges podTemplateSpec into it
-// (deploymentForVirtualMCPServer of v0.44.0).
+// operatorsPod is the pod that ToolHive's operator makes of a VirtualMCPServer, before it merges podTemplateSpec into
+// it (deploymentForVirtualMCPServer of v0.44.0).
 const operatorsPod = `
 metadata:
   labels: {app: virtualmcpserver, toolhive: "true", toolhive-name: vmcp}
@@ -64,8 +64,8 @@ spec:
         capabilities: {drop: [ALL]}
 `
 
-// gatewaysPod is the pod that Envoy Gateway makes of a Gateway, as far as it matters here (v1.9.1). The examples call an
-// EnvoyProxy as its Gateway.
+// gatewaysPod is the pod that Envoy Gateway makes of a Gateway, as far as it matters here (v1.9.1). The examples call
+// an EnvoyProxy as its Gateway.
 const gatewaysPod = `
 metadata:
   labels:
@@ -147,7 +147,8 @@ func (c *cluster) addCustom(object *unstructured.Unstructured) error {
 	c.objects = append(c.objects, object)
 	switch object.GetKind() {
 	case "VirtualMCPServer":
-		if headers, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "passthroughHeaders"); len(headers) != 1 || headers[0] != "x-bellhop-ticket" {
+		if headers, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "passthroughHeaders"); len(headers) != 1 ||
+			headers[0] != "x-bellhop-ticket" {
 			return fmt.Errorf("passthroughHeaders is %q, want x-bellhop-ticket alone", headers)
 		}
 		return c.merge(object, operatorsPod, "spec", "podTemplateSpec")

@@ -34,10 +34,12 @@ func secure(c *corev1.Container, pod *corev1.PodSecurityContext, fault report) {
 	if own.AllowPrivilegeEscalation == nil || *own.AllowPrivilegeEscalation {
 		fault("%s: allowPrivilegeEscalation is not false", c.Name)
 	}
-	if own.Capabilities == nil || !slices.Equal(own.Capabilities.Drop, []corev1.Capability{"ALL"}) || len(own.Capabilities.Add) > 0 {
+	if own.Capabilities == nil || !slices.Equal(own.Capabilities.Drop, []corev1.Capability{"ALL"}) ||
+		len(own.Capabilities.Add) > 0 {
 		fault("%s keeps capabilities", c.Name)
 	}
-	if seccomp := either(own.SeccompProfile, pod.SeccompProfile); seccomp == nil || seccomp.Type != corev1.SeccompProfileTypeRuntimeDefault {
+	if seccomp := either(own.SeccompProfile, pod.SeccompProfile); seccomp == nil ||
+		seccomp.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		fault("%s has no seccomp profile", c.Name)
 	}
 }
@@ -59,7 +61,8 @@ func bounded(c *corev1.Container, fault report) {
 	}
 }
 
-// roomy: what the store may hold is a third of the memory at most. The rest is for requests, and for what is not collected yet.
+// roomy: what the store may hold is a third of the memory at most. The rest is for requests, and for what is not
+// collected yet.
 func roomy(ours *corev1.Container, inForce map[string][]string, fault report) {
 	store, err := strconv.ParseInt(inForce["store-bytes"][0], 10, 64)
 	if err != nil {

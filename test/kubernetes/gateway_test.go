@@ -12,10 +12,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// What is patched into Envoy Gateway's configuration is what bellhop envoy makes of the policy: the role, the lists of headers,
-// and all else.
+// What is patched into Envoy Gateway's configuration is what bellhop envoy makes of the policy: the role, the lists of
+// headers, and all else.
 func TestEnvoyGatewaysFiltersAreThoseOfThePolicy(t *testing.T) {
-	output, err := exec.CommandContext(t.Context(), bellhop, "envoy", "filters", "--policy", filepath.Join(root, "deploy/envoy-gateway/policy.yaml")).Output()
+	output, err := exec.CommandContext(t.Context(), bellhop, "envoy", "filters", "--policy",
+		filepath.Join(root, "deploy/envoy-gateway/policy.yaml")).
+		Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +31,10 @@ func TestEnvoyGatewaysFiltersAreThoseOfThePolicy(t *testing.T) {
 	if err := yaml.Unmarshal(output, &made); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]map[string]any{"bellhop-ingress": made.Ingress[0].TypedConfig, "bellhop-egress": made.Egress[0].TypedConfig}
+	want := map[string]map[string]any{
+		"bellhop-ingress": made.Ingress[0].TypedConfig,
+		"bellhop-egress":  made.Egress[0].TypedConfig,
+	}
 	for name, patch := range gatewaysPatches(t) {
 		value := patch.Operation.Value
 		text, err := json.Marshal(want[name])
@@ -43,7 +48,11 @@ func TestEnvoyGatewaysFiltersAreThoseOfThePolicy(t *testing.T) {
 			t.Fatal(err)
 		}
 		gateway := map[string]string{"bellhop-ingress": "mcp", "bellhop-egress": "mcp-egress"}[name]
-		where := jsonPatch{Type: "type.googleapis.com/envoy.config.listener.v3.Listener", Name: "tools/" + gateway + "/http", gateway: gateway}
+		where := jsonPatch{
+			Type:    "type.googleapis.com/envoy.config.listener.v3.Listener",
+			Name:    "tools/" + gateway + "/http",
+			gateway: gateway,
+		}
 		where.Operation.Op = "replace"
 		where.Operation.JSONPath = "..http_filters[?(@.name=='envoy.filters.http.ext_proc/" + cluster + "')].typed_config"
 		patch.Operation.Value = nil

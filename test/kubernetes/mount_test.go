@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// mount lays out below a folder what a container has at its mount paths, as the kubelet does: files are links into a folder
-// that is swapped as a whole. Of the secrets there is bellhop-keys.
+// mount lays out below a folder what a container has at its mount paths, as the kubelet does: files are links into a
+// folder that is swapped as a whole. Of the secrets there is bellhop-keys.
 func (c *cluster) mount(w *workload, container *corev1.Container, under string) error {
 	var faults []error
 	for _, m := range container.VolumeMounts {
@@ -53,7 +53,10 @@ func (c *cluster) files(volume *corev1.Volume) (map[string]string, error) {
 		for _, item := range items {
 			text, ok := source.Data[item.Key]
 			if _, taken := all[item.Path]; !ok || taken {
-				faults = append(faults, fmt.Errorf("ConfigMap %s has no key %s, or another has taken %s", name, item.Key, item.Path))
+				faults = append(
+					faults,
+					fmt.Errorf("ConfigMap %s has no key %s, or another has taken %s", name, item.Key, item.Path),
+				)
 			}
 			all[item.Path] = text
 		}
@@ -102,7 +105,8 @@ func project(folder string, files map[string]string) error {
 		return err
 	}
 	for name := range files {
-		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(folder, name)); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(folder, name)); err != nil &&
+			!errors.Is(err, os.ErrExist) {
 			return err
 		}
 	}

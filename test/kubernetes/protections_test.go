@@ -68,7 +68,8 @@ var (
 	}
 )
 
-// onlyWay: past the gateways nobody gets to the fan-out, and nobody but the fan-out gets to the gateway that redeems tickets.
+// onlyWay: past the gateways nobody gets to the fan-out, and nobody but the fan-out gets to the gateway that redeems
+// tickets.
 func (c *cluster) onlyWay(fault report) {
 	if !slices.ContainsFunc(c.workloads, func(w workload) bool { return w.gateway() != nil }) {
 		return
@@ -83,7 +84,9 @@ func (c *cluster) onlyWay(fault report) {
 		{gatewayPods("mcp-egress"), fanoutPods, "envoy-gateway-system", "tools", "8081", "redeem tickets"},
 	} {
 		peer := networkingv1.NetworkPolicyPeer{
-			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": way.fromSpace}}, PodSelector: &way.from,
+			NamespaceSelector: &metav1.LabelSelector{
+				MatchLabels: map[string]string{"kubernetes.io/metadata.name": way.fromSpace},
+			}, PodSelector: &way.from,
 		}
 		guarded := false
 		for _, object := range c.objects {

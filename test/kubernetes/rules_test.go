@@ -114,7 +114,8 @@ func probed(ours *corev1.Container, inForce map[string][]string, fault report) {
 		fault("--admin %s is on loopback, where no probe reaches it", host)
 	}
 	opened := []string{admin}
-	if _, port, err := net.SplitHostPort(inForce["listen"][0]); err == nil && !strings.HasPrefix(inForce["listen"][0], "unix:") {
+	if _, port, err := net.SplitHostPort(inForce["listen"][0]); err == nil &&
+		!strings.HasPrefix(inForce["listen"][0], "unix:") {
 		opened = append(opened, port)
 	}
 	for _, port := range ours.Ports {
@@ -126,7 +127,8 @@ func probed(ours *corev1.Container, inForce map[string][]string, fault report) {
 		name, path string
 		probe      *corev1.Probe
 	}{
-		{"startupProbe", "/readyz", ours.StartupProbe}, {"livenessProbe", "/livez", ours.LivenessProbe}, {"readinessProbe", "/readyz", ours.ReadinessProbe},
+		{"startupProbe", "/readyz", ours.StartupProbe}, {"livenessProbe", "/livez", ours.LivenessProbe}, {"readinessProbe",
+			"/readyz", ours.ReadinessProbe},
 	} {
 		if probe.probe == nil || probe.probe.HTTPGet == nil || probe.probe.HTTPGet.Path != probe.path {
 			fault("%s does not ask for %s", probe.name, probe.path)
@@ -137,7 +139,13 @@ func probed(ours *corev1.Container, inForce map[string][]string, fault report) {
 }
 
 // policies: what --policy and --ceiling name is mounted, and bellhop check finds nothing in it.
-func (c *cluster) policies(t *testing.T, w *workload, ours *corev1.Container, inForce map[string][]string, fault report) {
+func (c *cluster) policies(
+	t *testing.T,
+	w *workload,
+	ours *corev1.Container,
+	inForce map[string][]string,
+	fault report,
+) {
 	t.Helper()
 	under := t.TempDir()
 	if err := c.mount(w, ours, under); err != nil {
@@ -155,7 +163,8 @@ func (c *cluster) policies(t *testing.T, w *workload, ours *corev1.Container, in
 		}
 		for _, file := range found {
 			// Each by itself, as no two may be for one fan-out.
-			if output, err := exec.CommandContext(t.Context(), bellhop, append(slices.Clone(args), file)...).CombinedOutput(); err != nil {
+			if output, err := exec.CommandContext(t.Context(), bellhop, append(slices.Clone(args),
+				file)...).CombinedOutput(); err != nil {
 				fault("bellhop check: %v\n%s", err, output)
 			}
 			fanout := fanoutOf(t, file)
@@ -227,7 +236,8 @@ func shared(w *workload, ours *corev1.Container, inForce map[string][]string, fa
 	proxy := proxyMounts(w, fault)
 	seen := slices.ContainsFunc(ours.VolumeMounts, func(m corev1.VolumeMount) bool {
 		volume := w.volume(m.Name)
-		return m.MountPath == path.Dir(socket) && !m.ReadOnly && volume != nil && volume.EmptyDir != nil && proxy[m.Name] == m.MountPath
+		return m.MountPath == path.Dir(socket) && !m.ReadOnly && volume != nil && volume.EmptyDir != nil &&
+			proxy[m.Name] == m.MountPath
 	})
 	if !seen {
 		fault("userVolumeMount, or Envoy's volumeMounts, do not give the proxy the folder of %s", socket)
@@ -279,7 +289,10 @@ func (c *cluster) services(fault report) {
 					if port.Name == "grpc" != (port.AppProtocol != nil && *port.AppProtocol == "grpc") {
 						fault("Service %s: the appProtocol of port %s does not fit its name", object.Name, port.Name)
 					}
-					if !slices.ContainsFunc(w.containers(), func(container corev1.Container) bool { return portOf(port.TargetPort, container.Ports) != "" }) {
+					if !slices.ContainsFunc(w.containers(), func(container corev1.Container) bool {
+						return portOf(port.TargetPort,
+							container.Ports) != ""
+					}) {
 						fault("Service %s: no container has port %s", object.Name, port.TargetPort.String())
 					}
 				}
@@ -331,7 +344,8 @@ func selects(selector *metav1.LabelSelector, of map[string]string) bool {
 // portOf is the number of a port that is named or numbered, or nothing where no container has it.
 func portOf(port intstr.IntOrString, ports []corev1.ContainerPort) string {
 	for _, one := range ports {
-		if port.StrVal == one.Name && port.Type == intstr.String || port.Type == intstr.Int && port.IntVal == one.ContainerPort {
+		if port.StrVal == one.Name && port.Type == intstr.String ||
+			port.Type == intstr.Int && port.IntVal == one.ContainerPort {
 			return strconv.Itoa(int(one.ContainerPort))
 		}
 	}

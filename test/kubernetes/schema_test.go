@@ -24,7 +24,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// envoyGateway is the version whose resources deploy/envoy-gateway is for. ToolHive's stands in test/tools/versions.env.
+// envoyGateway is the version whose resources deploy/envoy-gateway is for. ToolHive's stands in
+// test/tools/versions.env.
 const envoyGateway = "github.com/envoyproxy/gateway@v1.9.1"
 
 // schemas are the custom resources that the examples use, by what they call themselves.
@@ -43,9 +44,24 @@ func newSchemas(t *testing.T) schemas {
 	_, version, _ := strings.Cut(read(t, "test/tools/versions.env"), "VMCP_VERSION=")
 	version, _, _ = strings.Cut(version, "\n")
 	all := schemas{}
-	all.read(t, "github.com/stacklok/toolhive@"+version, "deploy/charts/operator-crds/files/crds/*.yaml", "MCPGroup|MCPServerEntry|VirtualMCPServer")
-	all.read(t, envoyGateway, "charts/gateway-helm/charts/crds/crds/generated/*.yaml", "Backend|BackendTrafficPolicy|EnvoyExtensionPolicy|EnvoyPatchPolicy|EnvoyProxy|ClientTrafficPolicy")
-	all.read(t, envoyGateway, "charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml", "Gateway|GatewayClass|HTTPRoute|ReferenceGrant")
+	all.read(
+		t,
+		"github.com/stacklok/toolhive@"+version,
+		"deploy/charts/operator-crds/files/crds/*.yaml",
+		"MCPGroup|MCPServerEntry|VirtualMCPServer",
+	)
+	all.read(
+		t,
+		envoyGateway,
+		"charts/gateway-helm/charts/crds/crds/generated/*.yaml",
+		"Backend|BackendTrafficPolicy|EnvoyExtensionPolicy|EnvoyPatchPolicy|EnvoyProxy|ClientTrafficPolicy",
+	)
+	all.read(
+		t,
+		envoyGateway,
+		"charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml",
+		"Gateway|GatewayClass|HTTPRoute|ReferenceGrant",
+	)
 	return all
 }
 
@@ -92,7 +108,8 @@ func (s schemas) add(t *testing.T, definition *apiextensionsv1.CustomResourceDef
 	t.Helper()
 	for _, version := range definition.Spec.Versions {
 		var internal apiextensions.JSONSchemaProps
-		if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(version.Schema.OpenAPIV3Schema, &internal, nil); err != nil {
+		if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(version.Schema.OpenAPIV3Schema,
+			&internal, nil); err != nil {
 			t.Fatal(err)
 		}
 		shape, err := structural.NewStructural(&internal)
@@ -104,7 +121,11 @@ func (s schemas) add(t *testing.T, definition *apiextensionsv1.CustomResourceDef
 			t.Fatal(err)
 		}
 		kind := schema.GroupVersionKind{Group: definition.Spec.Group, Version: version.Name, Kind: definition.Spec.Names.Kind}
-		s[kind] = &custom{shape: shape, values: values, rules: structuralcel.NewValidator(shape, true, celconfig.PerCallLimit)}
+		s[kind] = &custom{
+			shape:  shape,
+			values: values,
+			rules:  structuralcel.NewValidator(shape, true, celconfig.PerCallLimit),
+		}
 	}
 }
 

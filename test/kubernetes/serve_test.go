@@ -18,8 +18,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Bellhop runs as each manifest says: with its arguments, its files as the kubelet lays them out, its user and the group of
-// the socket's folder. It takes a changed ConfigMap, and ends within its budget.
+// Bellhop runs as each manifest says: with its arguments, its files as the kubelet lays them out, its user and the
+// group of the socket's folder. It takes a changed ConfigMap, and ends within its budget.
 func TestBellhopRunsAsTheManifestsSay(t *testing.T) {
 	known := newSchemas(t)
 	for name, text := range sets(t) {
@@ -54,7 +54,15 @@ func runAs(t *testing.T, c *cluster, w *workload, ours *corev1.Container) {
 	}
 	inForce, _ := newFlags(t).of(ours)
 	admin := freePort(t)
-	args := []string{"serve", "--admin", admin, "--drain-delay", inForce["drain-delay"][0], "--log-format", inForce["log-format"][0]}
+	args := []string{
+		"serve",
+		"--admin",
+		admin,
+		"--drain-delay",
+		inForce["drain-delay"][0],
+		"--log-format",
+		inForce["log-format"][0],
+	}
 	for _, policy := range inForce["policy"] {
 		args = append(args, "--policy", filepath.Join(under, policy))
 	}
@@ -80,7 +88,9 @@ func runAs(t *testing.T, c *cluster, w *workload, ours *corev1.Container) {
 	command.Stderr = file
 	if os.Getuid() == 0 { // only root may be somebody else
 		group := uint32(*w.pod.Spec.SecurityContext.FSGroup)
-		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65532, Gid: 65532, Groups: []uint32{group}}}
+		command.SysProcAttr = &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: 65532, Gid: 65532, Groups: []uint32{group}},
+		}
 		own(t, filepath.Join(under, "run/bellhop"), group)
 	}
 	if err := command.Start(); err != nil {

@@ -38,7 +38,8 @@ func compose(t *testing.T) *composetypes.Project {
 func TestComposeIsWithoutFaults(t *testing.T) {
 	project := compose(t)
 	for name, service := range project.Services {
-		if !service.ReadOnly || !slices.Equal(service.CapDrop, []string{"ALL"}) || len(service.CapAdd) > 0 || service.Privileged ||
+		if !service.ReadOnly || !slices.Equal(service.CapDrop, []string{"ALL"}) || len(service.CapAdd) > 0 ||
+			service.Privileged ||
 			!slices.Contains(service.SecurityOpt, "no-new-privileges:true") {
 			t.Errorf("%s may do more than it needs", name)
 		}
@@ -58,10 +59,13 @@ func TestComposeIsWithoutFaults(t *testing.T) {
 	if ours.User != envoy.User {
 		t.Errorf("Envoy runs as %s, and so cannot use the socket of %s", envoy.User, ours.User)
 	}
-	if memory := resource.MustParse(strings.TrimSuffix(*ours.Environment["GOMEMLIMIT"], "B")); memory.Value() >= int64(ours.MemLimit) {
+	if memory := resource.MustParse(strings.TrimSuffix(*ours.Environment["GOMEMLIMIT"], "B")); memory.Value() >= int64(
+		ours.MemLimit,
+	) {
 		t.Errorf("GOMEMLIMIT is not below the limit of %d", ours.MemLimit)
 	}
-	if want := drainDelay(t, ours.Command) + stopBudget; ours.StopGracePeriod == nil || time.Duration(*ours.StopGracePeriod) < want {
+	if want := drainDelay(t, ours.Command) + stopBudget; ours.StopGracePeriod == nil ||
+		time.Duration(*ours.StopGracePeriod) < want {
 		t.Errorf("a stop takes up to %s, and %v is given", want, ours.StopGracePeriod)
 	}
 	if ours.Image != "bellhop:dev" {
@@ -72,7 +76,8 @@ func TestComposeIsWithoutFaults(t *testing.T) {
 		t.Errorf("the fan-out is on %v", networks)
 	}
 	address := envoy.Networks["inside"].Ipv4Address
-	for file, want := range map[string]string{"envoy.yaml": "address: " + address, "vmcp.yaml": "http://" + address + ":8081/billing/mcp"} {
+	for file, want := range map[string]string{"envoy.yaml": "address: " + address,
+		"vmcp.yaml": "http://" + address + ":8081/billing/mcp"} {
 		if text := read(t, "deploy/compose/"+file); !strings.Contains(text, want) {
 			t.Errorf("%s has no %s", file, want)
 		}
@@ -93,8 +98,8 @@ func TestComposeIsWithoutFaults(t *testing.T) {
 	starts(t, ours.Command, map[string]string{"/etc/bellhop": "deploy/compose"})
 }
 
-// starts sees that bellhop serve knows the arguments and takes the policies that they name, of which the machine's folders
-// stand for ours.
+// starts sees that bellhop serve knows the arguments and takes the policies that they name, of which the machine's
+// folders stand for ours.
 func starts(t *testing.T, args []string, folders map[string]string) {
 	t.Helper()
 	inForce, unknown := newFlags(t).of(&corev1.Container{Args: args})
@@ -157,7 +162,8 @@ func TestSystemdUnitsAreWithoutFaults(t *testing.T) {
 	ours, envoy := all["bellhop.service"], all["bellhop-envoy.service"]
 	command := strings.Fields(ours["ExecStart"][0])
 	starts(t, command[1:], map[string]string{"/etc/bellhop": "deploy/systemd"})
-	if stop, err := time.ParseDuration(ours["TimeoutStopSec"][0]); err != nil || stop < drainDelay(t, command[1:])+stopBudget {
+	if stop, err := time.ParseDuration(ours["TimeoutStopSec"][0]); err != nil ||
+		stop < drainDelay(t, command[1:])+stopBudget {
 		t.Errorf("TimeoutStopSec=%s is shorter than a stop, %v", stop, err)
 	}
 	if !slices.Equal(envoy["SupplementaryGroups"], ours["Group"]) {
@@ -165,11 +171,15 @@ func TestSystemdUnitsAreWithoutFaults(t *testing.T) {
 	}
 	for name, values := range all {
 		for _, option := range []string{"User", "Group"} {
-			if user := strings.Join(values[option], ""); !strings.Contains(read(t, "deploy/systemd/bellhop.sysusers"), "\nu "+user+" ") {
+			if user := strings.Join(values[option], ""); !strings.Contains(
+				read(t, "deploy/systemd/bellhop.sysusers"),
+				"\nu "+user+" ",
+			) {
 				t.Errorf("%s: nothing makes %s %q", name, option, user)
 			}
 		}
-		if !slices.Equal(values["NoNewPrivileges"], []string{"yes"}) || !slices.Equal(values["CapabilityBoundingSet"], []string{""}) {
+		if !slices.Equal(values["NoNewPrivileges"], []string{"yes"}) ||
+			!slices.Equal(values["CapabilityBoundingSet"], []string{""}) {
 			t.Errorf("%s may do more than it needs", name)
 		}
 	}

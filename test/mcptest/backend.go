@@ -87,7 +87,11 @@ func (b *Backend) closeSessions() {
 func (b *Backend) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !b.allowed(r.Header) {
-			http.Error(w, fmt.Sprintf("%s: missing or unknown %s", b.options.Name, b.options.RequireHeader), http.StatusUnauthorized)
+			http.Error(
+				w,
+				fmt.Sprintf("%s: missing or unknown %s", b.options.Name, b.options.RequireHeader),
+				http.StatusUnauthorized,
+			)
 			return
 		}
 		next.ServeHTTP(w, r)

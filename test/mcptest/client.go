@@ -83,7 +83,12 @@ func (c *Client) Call(ctx context.Context, tool string, arguments any) (*mcp.Cal
 }
 
 // CallWithMeta calls a tool with more _meta, which wins over that of the options.
-func (c *Client) CallWithMeta(ctx context.Context, tool string, arguments any, meta map[string]any) (*mcp.CallToolResult, error) {
+func (c *Client) CallWithMeta(
+	ctx context.Context,
+	tool string,
+	arguments any,
+	meta map[string]any,
+) (*mcp.CallToolResult, error) {
 	params := &mcp.CallToolParams{Name: tool, Arguments: arguments, Meta: mcp.Meta{}}
 	maps.Copy(params.Meta, c.options.Meta)
 	maps.Copy(params.Meta, meta)
@@ -110,7 +115,13 @@ func (c *Client) WhoAmI(ctx context.Context, tool string) (http.Header, error) {
 	}
 	var header http.Header
 	if err := json.Unmarshal([]byte(content), &header); err != nil {
-		return nil, fmt.Errorf("read the answer of %s at %s, %q: %w (is it a whoami tool?)", tool, c.options.URL, content, err)
+		return nil, fmt.Errorf(
+			"read the answer of %s at %s, %q: %w (is it a whoami tool?)",
+			tool,
+			c.options.URL,
+			content,
+			err,
+		)
 	}
 	return header, nil
 }

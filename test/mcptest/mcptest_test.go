@@ -168,7 +168,12 @@ func TestRecorded(t *testing.T) {
 		URL: b.URL(), Era: mcptest.Modern, Meta: map[string]any{"baggage": "a=1", "other": "x"},
 	})
 	b.Reset()
-	result, err := client.CallWithMeta(limited(t), mcptest.Echo, map[string]any{"text": "hello"}, map[string]any{"baggage": "a=2"})
+	result, err := client.CallWithMeta(
+		limited(t),
+		mcptest.Echo,
+		map[string]any{"text": "hello"},
+		map[string]any{"baggage": "a=2"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,8 +185,10 @@ func TestRecorded(t *testing.T) {
 		t.Fatalf("%d requests recorded, want 1", len(requests))
 	}
 	got := requests[0]
-	if got.Method != http.MethodPost || got.Path != "/mcp" || got.RPCMethod != "tools/call" || got.ToolName != mcptest.Echo ||
-		"http://"+got.Host+got.Path != b.URL() || got.Host != b.Address() || got.Time.IsZero() {
+	if got.Method != http.MethodPost || got.Path != "/mcp" || got.RPCMethod != "tools/call" ||
+		got.ToolName != mcptest.Echo ||
+		"http://"+got.Host+got.Path != b.URL() || got.Host != b.Address() ||
+		got.Time.IsZero() {
 		t.Errorf("recorded %+v", got)
 	}
 	for _, want := range []string{`"baggage":"a=2"`, `"other":"x"`, `"text":"hello"`} {
@@ -216,7 +223,8 @@ func TestStrictBackend(t *testing.T) {
 				Allow: func(value string) bool { return value == "alice-key" },
 			})
 			for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete, http.MethodOptions} {
-				if status, body := plain(t, method, b.URL()); status != http.StatusUnauthorized || !strings.Contains(body, "x-mcp-api-key") {
+				if status, body := plain(t, method, b.URL()); status != http.StatusUnauthorized ||
+					!strings.Contains(body, "x-mcp-api-key") {
 					t.Errorf("%s without a key: %d %q, want 401 with the header's name", method, status, body)
 				}
 			}
@@ -236,7 +244,8 @@ func TestStrictBackend(t *testing.T) {
 
 			// The SDK gives up a session at the first 401, even when the key is back.
 			user.set()
-			if _, err := client.WhoAmI(limited(t), mcptest.WhoAmI); err == nil || !strings.Contains(err.Error(), "Unauthorized") {
+			if _, err := client.WhoAmI(limited(t), mcptest.WhoAmI); err == nil ||
+				!strings.Contains(err.Error(), "Unauthorized") {
 				t.Errorf("call without the key: %v, want Unauthorized", err)
 			}
 			user.set("alice-key")

@@ -51,7 +51,11 @@ func echo(_ context.Context, _ *mcp.CallToolRequest, arguments echoArguments) (*
 	return text(arguments.Text), nil, nil
 }
 
-func slow(ctx context.Context, request *mcp.CallToolRequest, arguments slowArguments) (*mcp.CallToolResult, any, error) {
+func slow(
+	ctx context.Context,
+	request *mcp.CallToolRequest,
+	arguments slowArguments,
+) (*mcp.CallToolResult, any, error) {
 	token := request.Params.GetProgressToken()
 	for second := 1; second <= arguments.Seconds; second++ {
 		select {

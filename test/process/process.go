@@ -165,7 +165,8 @@ func (p *Process) Kill() {
 // ends first, the program is killed and the error says so; either way it is
 // gone when Stop returns.
 func (p *Process) Stop(ctx context.Context) error {
-	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.ESRCH) {
+	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) &&
+		!errors.Is(err, syscall.ESRCH) {
 		p.Kill()
 		return err
 	}

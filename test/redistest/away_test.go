@@ -10,8 +10,8 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// A server that is killed and comes back empty: what was known goes on all the while, a client's next request teaches the
-// server again, and then the other Bellhop knows it too.
+// A server that is killed and comes back empty: what was known goes on all the while, a client's next request teaches
+// the server again, and then the other Bellhop knows it too.
 func TestAServerThatComesBackEmptyIsTaughtAgain(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
@@ -84,7 +84,8 @@ func TestSessionsGoOnWhileTheServerIsAway(t *testing.T) {
 	}
 }
 
-// What was changed while this Bellhop could not be told is no answer: neither an older value nor a session that has ended.
+// What was changed while this Bellhop could not be told is no answer: neither an older value nor a session that has
+// ended.
 func TestWhatHasChangedIsNoAnswerWhileTheServerIsAway(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
@@ -110,14 +111,18 @@ func TestWhatHasChangedIsNoAnswerWhileTheServerIsAway(t *testing.T) {
 	}
 }
 
-// A use of a session, here or at another Bellhop, changes nothing of it: it is known when the server goes right after it.
+// A use of a session, here or at another Bellhop, changes nothing of it: it is known when the server goes right after
+// it.
 func TestASessionInUseGoesOnWhileTheServerIsAway(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
 	here := open(t, redis.Options{Address: server.Address(), Keys: keys})
 	there := open(t, redis.Options{Address: server.Address(), Keys: keys})
 	const idle = 5 * time.Second
-	if err := here.Update(limit(t), "S", idle, func(session.Record) (session.Record, bool) { return record("v"), true }); err != nil {
+	if err := here.Update(limit(t), "S", idle, func(session.Record) (session.Record, bool) {
+		return record("v"),
+			true
+	}); err != nil {
 		t.Fatal(err)
 	}
 	uses := func(s *redis.Store) {

@@ -11,8 +11,8 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// BenchmarkKnown measures a put and a get of a capture that is known, in memory and in front of a server: what is near costs
-// about the same.
+// BenchmarkKnown measures a put and a get of a capture that is known, in memory and in front of a server: what is near
+// costs about the same.
 func BenchmarkKnown(b *testing.B) {
 	memory, err := memory.New(1 << 20)
 	if err != nil {

@@ -55,7 +55,9 @@ func (s *Server) HostPort() string { return net.JoinHostPort("127.0.0.1", strcon
 func (s *Server) Again(ctx context.Context) error {
 	started, err := process.Start(process.Options{
 		Name: "Redis", Path: s.program,
-		Args: append([]string{"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"}, s.args...),
+		Args: append(
+			[]string{"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"},
+			s.args...),
 	})
 	if err != nil {
 		return err

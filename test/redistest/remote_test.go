@@ -40,7 +40,11 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	// The client forgets, a second after the last use, how long to wait before it asks a cluster for its nodes again.
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { _ = os.RemoveAll(folder); os.Exit(code) }), goleak.IgnoreAnyFunction("github.com/valkey-io/valkey-go.(*call).DelayDo.func1"))
+	goleak.VerifyTestMain(
+		m,
+		goleak.Cleanup(func(code int) { _ = os.RemoveAll(folder); os.Exit(code) }),
+		goleak.IgnoreAnyFunction("github.com/valkey-io/valkey-go.(*call).DelayDo.func1"),
+	)
 }
 
 func limit(t testing.TB) context.Context {
@@ -108,7 +112,10 @@ func record(kept string) session.Record {
 // replace makes another record of a session.
 func replace(t testing.TB, s *redis.Store, id string, next session.Record) {
 	t.Helper()
-	if err := s.Update(limit(t), id, time.Hour, func(session.Record) (session.Record, bool) { return next, true }); err != nil {
+	if err := s.Update(limit(t), id, time.Hour, func(session.Record) (session.Record, bool) {
+		return next,
+			true
+	}); err != nil {
 		t.Fatalf("%s: %v", next.Content, err)
 	}
 }
@@ -138,7 +145,9 @@ func least(t *testing.T) []string {
 	if !ok || !end {
 		t.Fatal("the README has no line of an ACL file")
 	}
-	return append([]string{"--user", "default", "off", "--user", "bellhop"}, strings.Fields(strings.Replace(line, ">PASSWORD", ">canary", 1))...)
+	return append(
+		[]string{"--user", "default", "off", "--user", "bellhop"},
+		strings.Fields(strings.Replace(line, ">PASSWORD", ">canary", 1))...)
 }
 
 func TestAServerKeepsTheContract(t *testing.T) {
@@ -215,7 +224,12 @@ func (t turns) Lookup(ctx context.Context, id, principal string) (session.Record
 	return t.turn().Lookup(ctx, id, principal)
 }
 
-func (t turns) Update(ctx context.Context, id string, idle time.Duration, change func(session.Record) (session.Record, bool)) error {
+func (t turns) Update(
+	ctx context.Context,
+	id string,
+	idle time.Duration,
+	change func(session.Record) (session.Record, bool),
+) error {
 	return t.turn().Update(ctx, id, idle, change)
 }
 func (t turns) End(ctx context.Context, id string) error { return t.turn().End(ctx, id) }
@@ -247,7 +261,23 @@ func calls(t *testing.T, address string) map[string]string {
 	for line := range strings.Lines(text) {
 		name, counts, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "cmdstat_"), ":")
 		count, _, _ := strings.Cut(counts, ",")
-		if ok && !slices.Contains([]string{"ping", "info", "hello", "client", "client|tracking", "client|setinfo", "client|setname", "command", "cluster", "cluster|shards", "cluster|slots"}, name) {
+		if ok &&
+			!slices.Contains(
+				[]string{
+					"ping",
+					"info",
+					"hello",
+					"client",
+					"client|tracking",
+					"client|setinfo",
+					"client|setname",
+					"command",
+					"cluster",
+					"cluster|shards",
+					"cluster|slots",
+				},
+				name,
+			) {
 			found[name] = count
 		}
 	}
@@ -290,7 +320,10 @@ func TestNothingIsAskedWhileNothingChanges(t *testing.T) {
 		}
 	}
 	record := session.Record{Principal: "P", Content: "C"}
-	if err := one.Update(limit(t), "S", time.Hour, func(session.Record) (session.Record, bool) { return record, true }); err != nil {
+	if err := one.Update(limit(t), "S", time.Hour, func(session.Record) (session.Record, bool) {
+		return record,
+			true
+	}); err != nil {
 		t.Fatal(err)
 	}
 	for range 5 { // warm
@@ -312,11 +345,13 @@ func TestAServerMayComeLater(t *testing.T) {
 	server.Kill()
 	var mu sync.Mutex
 	var told []error
-	s, err := redis.Open(redis.Options{Address: server.Address(), Keys: ticket.RandomKeys(), Bytes: 1 << 20, OnState: func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		told = append(told, err)
-	}})
+	s, err := redis.Open(
+		redis.Options{Address: server.Address(), Keys: ticket.RandomKeys(), Bytes: 1 << 20, OnState: func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, err)
+		}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,12 +36,14 @@ func TestTheServerLearnsNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, secret := range []string{"ticket-name", "older-name", "session-name", "principal-name", "header-value", "x-mcp-api-key"} {
+		for _, secret := range []string{"ticket-name", "older-name", "session-name", "principal-name", "header-value",
+			"x-mcp-api-key"} {
 			if strings.Contains(name+text, secret) {
 				t.Errorf("%s can be read at the server", secret)
 			}
 		}
-		if left, err := client.Do(limit(t), client.B().Pttl().Key(name).Build()).AsInt64(); err != nil || left <= 0 || left > (2*time.Hour-time.Second).Milliseconds() {
+		if left, err := client.Do(limit(t), client.B().Pttl().Key(name).Build()).AsInt64(); err != nil || left <= 0 ||
+			left > (2*time.Hour-time.Second).Milliseconds() {
 			t.Errorf("%s lives for %d ms, %v", name, left, err)
 		}
 		if !strings.Contains(name, "capture") {
@@ -78,16 +80,35 @@ func TestKeysOfAStoreRotate(t *testing.T) {
 }
 
 func TestAPasswordIsNeeded(t *testing.T) {
-	server := serve(t, programs["redis"], "--user", "bellhop", "on", ">canary", "~bellhop:*", "+@all", "--user", "default", "off")
+	server := serve(
+		t,
+		programs["redis"],
+		"--user",
+		"bellhop",
+		"on",
+		">canary",
+		"~bellhop:*",
+		"+@all",
+		"--user",
+		"default",
+		"off",
+	)
 	s := open(t, redis.Options{Address: "redis://bellhop:canary@" + server.HostPort(), Keys: ticket.RandomKeys()})
 	put(t, s, "T", "v")
 	var mu sync.Mutex
 	var told error
-	refused, err := redis.Open(redis.Options{Address: "redis://bellhop:wrong@" + server.HostPort(), Keys: ticket.RandomKeys(), Bytes: 1 << 20, OnState: func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		told = err
-	}})
+	refused, err := redis.Open(
+		redis.Options{
+			Address: "redis://bellhop:wrong@" + server.HostPort(),
+			Keys:    ticket.RandomKeys(),
+			Bytes:   1 << 20,
+			OnState: func(err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				told = err
+			},
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +118,8 @@ func TestAPasswordIsNeeded(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if told == nil || !strings.Contains(told.Error(), "WRONGPASS") || !strings.Contains(refused.Ready().Error(), "WRONGPASS") {
+	if told == nil || !strings.Contains(told.Error(), "WRONGPASS") ||
+		!strings.Contains(refused.Ready().Error(), "WRONGPASS") {
 		t.Errorf("told %v, ready %v; want why", told, refused.Ready())
 	}
 	if told != nil && (strings.Contains(told.Error(), "wrong") || strings.Contains(told.Error(), "canary")) {
@@ -106,7 +128,8 @@ func TestAPasswordIsNeeded(t *testing.T) {
 }
 
 func TestAnAddressThatCannotBeMeant(t *testing.T) {
-	for _, address := range []string{"http://canary@host", "redis://user:canary@host:1/x", "redis://user:canary@%zz", "canary"} {
+	for _, address := range []string{"http://canary@host", "redis://user:canary@host:1/x", "redis://user:canary@%zz",
+		"canary"} {
 		_, err := redis.Open(redis.Options{Address: address, Keys: ticket.RandomKeys(), Bytes: 1 << 20})
 		if err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "redis://") {
 			t.Errorf("%v", err)

@@ -55,7 +55,10 @@ func serveProcessor(t *testing.T, s *redis.Store, keys ticket.Keys, text string)
 // headers sends the headers of one request and returns those that the answer sets, or "refused".
 func (b bellhop) headers(t *testing.T, role string, lines ...string) map[string]string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "bellhop-role", role), 10*time.Second)
+	ctx, cancel := context.WithTimeout(
+		metadata.AppendToOutgoingContext(context.Background(), "bellhop-role", role),
+		10*time.Second,
+	)
 	defer cancel()
 	stream, err := b.Process(ctx)
 	if err != nil {
@@ -85,7 +88,8 @@ func (b bellhop) headers(t *testing.T, role string, lines ...string) map[string]
 	return set
 }
 
-// Invariant 8: a client at work costs the server nothing, through all that a request meets at two Bellhops with three keys.
+// Invariant 8: a client at work costs the server nothing, through all that a request meets at two Bellhops with three
+// keys.
 func TestAClientAtWorkAsksTheServerForNothing(t *testing.T) {
 	for name, program := range programs {
 		t.Run(name, func(t *testing.T) {
@@ -94,14 +98,18 @@ func TestAClientAtWorkAsksTheServerForNothing(t *testing.T) {
 			var all []bellhop
 			for range 2 {
 				s := open(t, redis.Options{Address: server.Address(), Keys: keys})
-				all = append(all, serveProcessor(t, s, keys, "version: 1\nforward:\n  - {name: x-mcp-api-key, keep: session}\n  - x-tenant-id\n"))
+				all = append(
+					all,
+					serveProcessor(t, s, keys, "version: 1\nforward:\n  - {name: x-mcp-api-key, keep: session}\n  - x-tenant-id\n"),
+				)
 			}
 			call := func(i int, lines ...string) { // ingress at one, egress at the other and at the same
 				t.Helper()
 				lines = append(lines, "authorization: user-1", "mcp-session-id: S", "x-tenant-id: t")
 				ticket := all[i%2].headers(t, "ingress", lines...)["x-bellhop-ticket"]
 				for _, b := range all {
-					if got := b.headers(t, "egress", "x-bellhop-ticket: "+ticket); got["x-mcp-api-key"] != "k" || got["x-tenant-id"] != "t" {
+					if got := b.headers(t, "egress", "x-bellhop-ticket: "+ticket); got["x-mcp-api-key"] != "k" ||
+						got["x-tenant-id"] != "t" {
 						t.Fatalf("call %d: the backend gets %v", i, got)
 					}
 				}

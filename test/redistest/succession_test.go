@@ -15,7 +15,14 @@ import (
 func TestSupersededTicketsStaySo(t *testing.T) {
 	server := serve(t, programs["redis"])
 	older, newer := ticket.RandomKeys(), ticket.RandomKeys()
-	s := open(t, redis.Options{Address: server.Address(), Keys: append(append(ticket.Keys{}, older...), newer...), Timeout: 500 * time.Millisecond})
+	s := open(
+		t,
+		redis.Options{
+			Address: server.Address(),
+			Keys:    append(append(ticket.Keys{}, older...), newer...),
+			Timeout: 500 * time.Millisecond,
+		},
+	)
 	replace(t, s, "S", record("A"))
 	replace(t, s, "S", record("B"))
 	wait(t, func() bool { return superseded(s, "A", 0) })
@@ -94,8 +101,8 @@ func TestALostSessionSupersedesItsTicket(t *testing.T) {
 	wait(t, func() bool { return superseded(s, "A", 0) })
 }
 
-// A session that is written again, with what it had, to a server that came back empty has it there too: another that leaves the same
-// content does not supersede it.
+// A session that is written again, with what it had, to a server that came back empty has it there too: another that
+// leaves the same content does not supersede it.
 func TestASessionThatIsWrittenAgainHoldsItsTicket(t *testing.T) {
 	server := serve(t, programs["redis"])
 	s := open(t, redis.Options{Address: server.Address(), Keys: threeKeys()})
@@ -120,8 +127,9 @@ func TestASessionThatIsWrittenAgainHoldsItsTicket(t *testing.T) {
 	}
 }
 
-// Invariant 10: while the server is away, a ticket of which nothing was told is as it was; one of which something was told
-// that could not be asked is an error, and if the server comes back empty then, it is superseded until it is minted.
+// Invariant 10: while the server is away, a ticket of which nothing was told is as it was; one of which something was
+// told that could not be asked is an error, and if the server comes back empty then, it is superseded until it is
+// minted.
 func TestATicketOfWhichSomethingWasToldIsAnErrorWhileTheServerIsAway(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
@@ -165,10 +173,13 @@ func TestATicketOfWhichSomethingWasToldIsAnErrorWhileTheServerIsAway(t *testing.
 	}
 }
 
-// Sessions change and tickets are superseded also where each answer takes 20 ms, within the usual time and with three keys.
+// Sessions change and tickets are superseded also where each answer takes 20 ms, within the usual time and with three
+// keys.
 func TestAServerThatIsFar(t *testing.T) {
 	server := serve(t, programs["redis"])
-	s, err := redis.Open(redis.Options{Address: lay(t, server.HostPort(), 10*time.Millisecond).address(), Keys: threeKeys(), Bytes: 4 << 20})
+	s, err := redis.Open(
+		redis.Options{Address: lay(t, server.HostPort(), 10*time.Millisecond).address(), Keys: threeKeys(), Bytes: 4 << 20},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +217,14 @@ func TestAServerThatIsFar(t *testing.T) {
 		wait(t, func() bool { return superseded(s, "old"+strconv.Itoa(i), 0) })
 	}
 	good, failed, refused := s.Commands()
-	t.Logf("%d sessions' tickets were told within %s; calls: %d good, %d failed, %d refused", many, time.Since(begun), good, failed, refused)
+	t.Logf(
+		"%d sessions' tickets were told within %s; calls: %d good, %d failed, %d refused",
+		many,
+		time.Since(begun),
+		good,
+		failed,
+		refused,
+	)
 	if failed > good/20 || refused > 0 {
 		t.Errorf("%d of %d calls failed, %d were refused", failed, good, refused)
 	}

@@ -42,7 +42,8 @@ func cluster(t *testing.T, nodes int) (all []*redistest.Server) {
 		client := alone(t, server)
 		wait(t, func() bool {
 			text, err := client.Do(limit(t), client.B().ClusterInfo().Build()).ToString()
-			return err == nil && strings.Contains(text, "cluster_state:ok") && strings.Contains(text, fmt.Sprintf("cluster_known_nodes:%d", nodes))
+			return err == nil && strings.Contains(text, "cluster_state:ok") &&
+				strings.Contains(text, fmt.Sprintf("cluster_known_nodes:%d", nodes))
 		})
 	}
 	return all
@@ -65,7 +66,10 @@ func watched(t *testing.T) (server, replica *redistest.Server, sentinel int) {
 	t.Helper()
 	secret := []string{"--requirepass", "canary", "--masterauth", "canary"}
 	server = serve(t, programs["redis"], append(secret, "--dir", t.TempDir())...)
-	replica = serve(t, programs["redis"], append(secret, "--dir", t.TempDir(), "--replicaof", "127.0.0.1", strconv.Itoa(server.Port))...)
+	replica = serve(
+		t,
+		programs["redis"],
+		append(secret, "--dir", t.TempDir(), "--replicaof", "127.0.0.1", strconv.Itoa(server.Port))...)
 	ports, err := process.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +86,9 @@ sentinel failover-timeout main 3000
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	running, err := process.Start(process.Options{Name: "Sentinel", Path: programs["redis"], Args: []string{config, "--sentinel"}})
+	running, err := process.Start(
+		process.Options{Name: "Sentinel", Path: programs["redis"], Args: []string{config, "--sentinel"}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +106,13 @@ func TestSentinelsSayWhereTheServerIs(t *testing.T) {
 	})
 	keys := ticket.RandomKeys()
 	address := fmt.Sprintf("redis://:canary@127.0.0.1:%d?master_set=main", port)
-	here, there := open(t, redis.Options{Address: address, Keys: keys}), open(t, redis.Options{Address: address, Keys: keys})
+	here, there := open(
+		t,
+		redis.Options{Address: address, Keys: keys},
+	), open(
+		t,
+		redis.Options{Address: address, Keys: keys},
+	)
 	put(t, here, "T", "v")
 	replace(t, here, "S", record("A"))
 	replace(t, here, "S", record("B"))
@@ -129,13 +141,20 @@ func waitLong(t *testing.T, condition func() bool) {
 	}
 }
 
-// TLS ends in front of the server here, for the pinned one is built without it. The machine's roots are those of SSL_CERT_FILE.
+// TLS ends in front of the server here, for the pinned one is built without it. The machine's roots are those of
+// SSL_CERT_FILE.
 func TestAServerBehindTLS(t *testing.T) {
 	server := serve(t, programs["redis"])
 	address := endTLS(t, server.HostPort(), machine)
 	s := open(t, redis.Options{Address: "rediss://" + address + "", Keys: ticket.RandomKeys()})
 	put(t, s, "T", "v")
-	strict, err := redis.Open(redis.Options{Address: "rediss://" + endTLS(t, server.HostPort(), unsigned(t)), Keys: ticket.RandomKeys(), Bytes: 1 << 20})
+	strict, err := redis.Open(
+		redis.Options{
+			Address: "rediss://" + endTLS(t, server.HostPort(), unsigned(t)),
+			Keys:    ticket.RandomKeys(),
+			Bytes:   1 << 20,
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

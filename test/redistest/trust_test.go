@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// machine is a certificate that this machine trusts, by SSL_CERT_FILE. It is set by TestMain, for a process reads that file
-// only once.
+// machine is a certificate that this machine trusts, by SSL_CERT_FILE. It is set by TestMain, for a process reads that
+// file only once.
 var machine tls.Certificate
 
 // trust makes machine, in a folder.

@@ -126,7 +126,10 @@ func (s *Stack) ended() error {
 	for name, p := range s.Processes() {
 		select {
 		case <-p.Done():
-			faults = append(faults, fmt.Errorf("%s has ended with exit code %d; the end of its output:\n%s", name, p.ExitCode(), end(p.Output())))
+			faults = append(
+				faults,
+				fmt.Errorf("%s has ended with exit code %d; the end of its output:\n%s", name, p.ExitCode(), end(p.Output())),
+			)
 		default:
 		}
 	}

@@ -168,7 +168,8 @@ func TestKeyArrives(t *testing.T) {
 		if err := s.WriteLogs(); err != nil {
 			t.Error(err)
 		}
-		if log, err := os.ReadFile(filepath.Join(s.Dir(), "bellhop.log")); err != nil || !bytes.Contains(log, []byte("serving")) {
+		if log, err := os.ReadFile(filepath.Join(s.Dir(), "bellhop.log")); err != nil ||
+			!bytes.Contains(log, []byte("serving")) {
 			t.Errorf("Bellhop's log file: %q, error %v", log, err)
 		}
 	})

@@ -37,7 +37,8 @@ func program(t *testing.T, dir, name, content string) string {
 func bare(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"basename", "dirname", "env", "grep", "mkdir", "mktemp", "mv", "rm", "sed", "sh", "sleep", "tail", "chmod"} {
+	for _, name := range []string{"basename", "dirname", "env", "grep", "mkdir", "mktemp", "mv", "rm", "sed", "sh",
+		"sleep", "tail", "chmod"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			t.Fatal(err)
@@ -109,7 +110,10 @@ func TestRefused(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			stdout, stderr, exitCode := fetch(t, []string{"PATH=" + bare(t), "BELLHOP_CACHE=" + t.TempDir(), c.environment}, c.arguments...)
+			stdout, stderr, exitCode := fetch(
+				t,
+				[]string{"PATH=" + bare(t), "BELLHOP_CACHE=" + t.TempDir(), c.environment},
+				c.arguments...)
 			if exitCode != 2 || stdout != "" || !strings.Contains(stderr, c.want) {
 				t.Errorf("exit code %d, stdout %q, stderr %q; want 2, nothing, and %q", exitCode, stdout, stderr, c.want)
 			}

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Path returns the path of a pinned tool: envoy, vmcp, redis, valkey or golangci-lint. One that is not in the cache is fetched,
-// which may take minutes; make does that before any test. Its progress goes to stderr.
+// Path returns the path of a pinned tool: envoy, vmcp, redis, valkey or golangci-lint. One that is not in the cache is
+// fetched, which may take minutes; make does that before any test. Its progress goes to stderr.
 func Path(ctx context.Context, tool string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {

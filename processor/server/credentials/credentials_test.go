@@ -17,7 +17,8 @@ func TestReadTrimsTheTrailingNewlineAndPutsThePrefix(t *testing.T) {
 	write(t, folder, "relative", "secret\r\n\n")
 	absolute := write(t, t.TempDir(), "absolute", "other")
 	got, err := credentials.Read(files.NewReader(files.DefaultTimeout), policy.Backend{
-		Name: "a", Discovery: []policy.Identity{{Name: "authorization", Prefix: "Bearer ", File: "relative"}, {Name: "x-b", File: absolute}},
+		Name: "a", Discovery: []policy.Identity{{Name: "authorization", Prefix: "Bearer ", File: "relative"},
+			{Name: "x-b", File: absolute}},
 	}, folder)
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +26,8 @@ func TestReadTrimsTheTrailingNewlineAndPutsThePrefix(t *testing.T) {
 	if len(got) != 2 || got[0].Value.Reveal() != "Bearer secret" || got[1].Value.Reveal() != "other" {
 		t.Errorf("got %d headers", len(got))
 	}
-	if none, err := credentials.Read(files.NewReader(files.DefaultTimeout), policy.Backend{Name: "none"}, folder); err != nil ||
+	if none, err := credentials.Read(files.NewReader(files.DefaultTimeout), policy.Backend{Name: "none"},
+		folder); err != nil ||
 		len(none) > 0 {
 		t.Errorf("a backend without an identity: %d headers, %v", len(none), err)
 	}
@@ -60,7 +62,8 @@ func TestReadReportsEveryFaultAndNoContent(t *testing.T) {
 	if err == nil || len(got) > 0 {
 		t.Fatalf("%d headers of an identity that is not whole, %v", len(got), err)
 	}
-	for _, want := range []string{"x-empty of backend a", "is empty", "x-control", "x-lines", "control character", "x-long", "larger than", "x-missing", "no such file"} {
+	for _, want := range []string{"x-empty of backend a", "is empty", "x-control", "x-lines", "control character",
+		"x-long", "larger than", "x-missing", "no such file"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}

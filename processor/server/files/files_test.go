@@ -45,7 +45,8 @@ func TestOnlyRegularFilesOfBoundedSizeAreRead(t *testing.T) {
 		switch {
 		case test.want == "" && (err != nil || string(content) != "12345"):
 			t.Errorf("%s: %q, %v", test.name, content, err)
-		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), test.name)):
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(),
+			test.name)):
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
 		}
 	}

@@ -52,7 +52,8 @@ func New(limit uint64) (*Store, error) {
 }
 
 func weighSession(key string, r session.Record) uint32 {
-	const texts = 64                                                                  // the principal and the content, beside their own lengths
+	// the principal and the content, beside their own lengths
+	const texts = 64
 	return store.Weigh(key, r.Kept) + texts + uint32(len(r.Principal)+len(r.Content)) //nolint:gosec // digests
 }
 

@@ -18,7 +18,10 @@ func superseded(sessions *memory.Store, ticket string) bool {
 func save(t *testing.T, sessions *memory.Store, id, ticket string) {
 	t.Helper()
 	record := session.Record{Principal: "P-" + id, Kept: capture(id), Content: ticket}
-	if err := sessions.Update(context.Background(), id, time.Hour, func(session.Record) (session.Record, bool) { return record, true }); err != nil {
+	if err := sessions.Update(context.Background(), id, time.Hour, func(session.Record) (session.Record,
+		bool) {
+		return record, true
+	}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -10,15 +10,22 @@ import (
 	"github.com/valkey-io/valkey-go"
 )
 
-// words may stand behind the ? of an address. The client library knows others, some of which take away what this package
-// relies on.
-var words = []string{"addr", "db", "master_set", "sentinel_username", "sentinel_password"}
+// values may stand behind the ? of an address. The client library knows others, some of which would disable what this
+// package relies on.
+var values = []string{"addr", "db", "master_set", "sentinel_username", "sentinel_password"}
 
-// No error of an address shows a part of it, for there may be a password in any.
+// No error about an address shows a part of it, because any part may be a password.
 var (
-	errScheme  = errors.New("write redis://HOST:PORT, rediss://… for TLS, valkey://… or unix:///PATH, with USER:PASSWORD@ in front of the host")
-	errAddress = errors.New("it is no address of a server: write redis://USER:PASSWORD@HOST:PORT/DATABASE, with addr=HOST:PORT for further nodes and master_set=NAME for Sentinel behind a ?")
-	errWord    = errors.New("behind the ? of an address like redis://HOST:PORT only these are known: " + strings.Join(words, ", "))
+	errScheme = errors.New(
+		"write redis://HOST:PORT, rediss://… for TLS, valkey://… or unix:///PATH, with USER:PASSWORD@ in front of the host",
+	)
+	errAddress = errors.New(
+		"it is no address of a server: write redis://USER:PASSWORD@HOST:PORT/DATABASE, with addr=HOST:PORT for further " +
+			"nodes and master_set=NAME for Sentinel behind a ?",
+	)
+	errWord = errors.New(
+		"behind the ? of an address like redis://HOST:PORT only these are known: " + strings.Join(values, ", "),
+	)
 )
 
 func parse(address string) (valkey.ClientOption, error) {
@@ -32,7 +39,7 @@ func parse(address string) (valkey.ClientOption, error) {
 	}
 	query := read.Query()
 	for word := range query {
-		if !slices.Contains(words, word) {
+		if !slices.Contains(values, word) {
 			return valkey.ClientOption{}, errWord
 		}
 	}
@@ -52,7 +59,7 @@ func parse(address string) (valkey.ClientOption, error) {
 	return options, nil
 }
 
-// askSentinels lets the Sentinels be asked as the server is, unless the address has a name and password for them alone.
+// askSentinels gives Sentinels the server's own credentials, unless the address has separate ones for them.
 func askSentinels(options *valkey.ClientOption, query url.Values) {
 	options.Sentinel.TLSConfig = options.TLSConfig
 	options.Sentinel.Dialer = options.Dialer
@@ -62,7 +69,7 @@ func askSentinels(options *valkey.ClientOption, query url.Values) {
 	}
 }
 
-// nothing is what the client library keeps of answers: what was told is kept once, and with more care.
+// nothing is the client library's own cache, which is not used: values are cached once, by [tracked].
 type nothing struct{}
 
 func (nothing) Flight(string, string, time.Duration, time.Time) (none valkey.ValkeyMessage, wait valkey.CacheEntry) {

@@ -12,7 +12,8 @@ func TestSentinelsAreAskedAsTheServerIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	sentinel := options.Sentinel
-	if sentinel.TLSConfig == nil || sentinel.Username != "user" || sentinel.Password != "secret" || sentinel.Dialer.Timeout == 0 {
+	if sentinel.TLSConfig == nil || sentinel.Username != "user" || sentinel.Password != "secret" ||
+		sentinel.Dialer.Timeout == 0 {
 		t.Errorf("Sentinels are asked as %q, TLS %v", sentinel.Username, sentinel.TLSConfig != nil)
 	}
 	if name := options.TLSConfig.ServerName; name != "" {
@@ -33,8 +34,10 @@ func TestSentinelsAreAskedAsTheServerIs(t *testing.T) {
 
 // What an address says more than this package knows could take away what it relies on, and may be a part of a password.
 func TestAnAddressHasNoOtherWords(t *testing.T) {
-	for _, query := range []string{"client_cache=0", "protocol=2", "max_retries=5", "skip_verify=true", "write_timeout=1h", "canary@host"} {
-		if _, err := parse("rediss://host?" + query); err == nil || strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), query) {
+	for _, query := range []string{"client_cache=0", "protocol=2", "max_retries=5", "skip_verify=true", "write_timeout=1h",
+		"canary@host"} {
+		if _, err := parse("rediss://host?" + query); err == nil || strings.Contains(err.Error(), "canary") ||
+			strings.Contains(err.Error(), query) {
 			t.Errorf("%s: %v", query, err)
 		}
 	}

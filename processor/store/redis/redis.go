@@ -1,10 +1,9 @@
 // Package redis keeps captures and sessions in a Redis or Valkey server, for several Bellhops.
 //
-// The server learns nothing: what it keeps is encrypted, and the names under which it keeps it are digests, both under
-// keys of Bellhop's own. It is asked only for what is new or has changed. A capture never changes, since its ticket names its
-// content, so each Bellhop has those that it has met beside it, and tells the server that they are in use when half of their
-// lifetime is over. Sessions, and which ticket has replaced another, change, and the server tells everybody who has asked
-// for them (client-side caching).
+// The server learns nothing: values are encrypted, and their names are digests, both under keys of Bellhop's own. Each
+// Bellhop caches what it has seen and queries the store only when something changes. A capture never changes, because
+// its ticket names its content; its TTL is extended when half of it is over. Sessions and supersession do change: the
+// server invalidates the cached values of every Bellhop that has read them (client-side caching).
 package redis
 
 import (
@@ -23,24 +22,24 @@ import (
 type Options struct {
 	Address string        // redis://, rediss://, valkey://, valkeys:// or unix://; it may hold a password
 	Keys    ticket.Keys   // see [Store.Rekey]
-	Bytes   uint64        // the most that is kept beside the process
-	Timeout time.Duration // of one call, whatever it takes; 0: 100 ms, well below Envoy's message timeout
+	Bytes   uint64        // the limit of the near cache
+	Timeout time.Duration // of one call; 0: 100 ms, well below Envoy's message timeout
 	OnState func(error)   // called at the start and on each change: nil, or why the server cannot be used; may be nil
 }
 
 // Store keeps captures and sessions. Safe for concurrent use.
 type Store struct {
-	link      *link
-	vaults    atomic.Pointer[vaults]
-	near      *cache.Cache[nearby] // captures, by their tickets
-	sessions  *told[seen]
-	marks     *told[time.Time]        // since when tickets are replaced; zero: they are not
-	minted    *cache.Cache[time.Time] // when clients got tickets that are replaced, or may be
-	steps     chan step
-	refresher *refresher
-	now       func() time.Time
+	conn         *connection
+	keyring      atomic.Pointer[keyring]
+	near         *cache.Cache[cachedCapture] // captures, by their tickets
+	sessions     *tracked[cachedSession]
+	supersededAt *tracked[time.Time]     // since when content is superseded; zero: it is not
+	lastIssued   *cache.Cache[time.Time] // when clients were issued content that is superseded, or may be
+	transitions  chan transition
+	refresher    *refresher
+	now          func() time.Time
 
-	closing    sync.Mutex // guards the beginning of work in the background against its end
+	closing    sync.Mutex // guards starts of background work against Close
 	background sync.WaitGroup
 	slots      chan struct{} // of that work
 	stop       context.CancelFunc
@@ -52,7 +51,7 @@ const (
 	maxBackground  = 256
 )
 
-// Open makes a store. It waits a second at most for the server, which may also come later: see [Store.Ready].
+// Open makes a store. It waits a second at most for the server, which may also come up later: see [Store.Ready].
 func Open(options Options) (*Store, error) {
 	parsed, err := parse(options.Address)
 	if err != nil {
@@ -65,50 +64,52 @@ func Open(options Options) (*Store, error) {
 		options.OnState = func(error) {}
 	}
 	s := &Store{
-		now: time.Now, steps: make(chan step, maxSteps), refresher: newRefresher(), slots: make(chan struct{}, maxBackground),
-		link: newLink(parsed, options.Timeout, options.OnState),
+		now: time.Now, transitions: make(chan transition, maxTransitions), refresher: newRefresher(), slots: make(chan struct{}, maxBackground),
+		conn: newConnection(parsed, options.Timeout, options.OnState),
 	}
 	s.Rekey(options.Keys)
-	if s.near, err = cache.New(options.Bytes/2, func(key string, n nearby) uint32 { return store.Weigh(key, n.capture) }, nil); err != nil {
+	if s.near, err = cache.New(options.Bytes/2, func(key string, n cachedCapture) uint32 { return store.Weigh(key, n.capture) },
+		nil); err != nil {
 		return nil, err
 	}
-	if s.sessions, err = s.toldOfSessions(options.Bytes / 8); err != nil {
+	if s.sessions, err = s.newTrackedSessions(options.Bytes / 8); err != nil {
 		return nil, err
 	}
-	if s.marks, err = s.toldOfMarks(options.Bytes / 16 * 5); err != nil {
+	if s.supersededAt, err = s.newTrackedSupersession(options.Bytes / 16 * 5); err != nil {
 		return nil, err
 	}
-	if s.minted, err = cache.New(options.Bytes/16, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) }, nil); err != nil {
+	if s.lastIssued, err = cache.New(options.Bytes/16, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) },
+		nil); err != nil {
 		return nil, err
 	}
-	s.link.open(s.changed)
+	s.conn.open(s.changed)
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	s.background.Go(func() { s.walk(ctx) })
+	s.background.Go(func() { s.flushLoop(ctx) })
 	s.background.Go(func() { s.refresh(ctx) })
 	return s, nil
 }
 
-// Rekey takes other keys, the newest first: that one encrypts and names, and all of them read.
+// Rekey replaces the keys, the newest first: that one encrypts and names, and all of them read.
 func (s *Store) Rekey(keys ticket.Keys) {
-	all := newVaults(keys)
-	s.vaults.Store(&all)
+	all := newKeyring(keys)
+	s.keyring.Store(&all)
 }
 
-func (s *Store) newest() vault { return (*s.vaults.Load())[0] }
+func (s *Store) newest() ringKey { return (*s.keyring.Load())[0] }
 
-// keys are the names of something under each key, the newest first.
-func (s *Store) keys(of purpose, name string) []string { return s.vaults.Load().keys(of, name) }
+// keys are the names of a value under each key, the newest first.
+func (s *Store) keys(of purpose, name string) []string { return s.keyring.Load().keys(of, name) }
 
-// Ready tells why the server cannot be asked or told, or nothing.
-func (s *Store) Ready() error { return s.link.ready() }
+// Ready returns why the server cannot be reached or refuses writes, or nil.
+func (s *Store) Ready() error { return s.conn.ready() }
 
 // Usage returns how full the near cache is, by kind of entry.
 func (s *Store) Usage() []store.Usage {
 	return []store.Usage{
 		usage(store.Captures, s.near.Usage()),
-		usage(store.Sessions, s.sessions.words.Usage()),
-		usage(store.Supersession, s.marks.words.Usage(), s.minted.Usage()),
+		usage(store.Sessions, s.sessions.values.Usage()),
+		usage(store.Supersession, s.supersededAt.values.Usage(), s.lastIssued.Usage()),
 	}
 }
 
@@ -123,14 +124,14 @@ func usage(kind store.Kind, parts ...cache.Usage) store.Usage {
 	return sum
 }
 
-// Commands counts the calls of the server: those that went well, those that failed, and those that were not made because
-// it could not be reached.
+// Commands counts commands: those that succeeded, those that failed, and those that were not sent because the server
+// could not be reached.
 func (s *Store) Commands() (good, failed, refused uint64) {
-	c := &s.link.commands
+	c := &s.conn.commands
 	return c.good.Load(), c.failed.Load(), c.refused.Load()
 }
 
-// Close ends the connection. Whoever uses the store afterwards gets an error.
+// Close closes the connection. Every later call returns an error.
 func (s *Store) Close() {
 	s.closing.Lock()
 	before := s.closed.Swap(true)
@@ -140,18 +141,18 @@ func (s *Store) Close() {
 	}
 	s.stop()
 	s.background.Wait()
-	s.link.close()
+	s.conn.close()
 	s.near.Clear()
-	s.sessions.words.Clear()
-	s.marks.words.Clear()
-	s.minted.Clear()
+	s.sessions.values.Clear()
+	s.supersededAt.values.Clear()
+	s.lastIssued.Clear()
 }
 
-// later does what nobody waits for, unless too much of that is under way. Its end is waited for when the store is closed.
-func (s *Store) later(speak speech) (begun bool) {
+// later runs a command in the background, unless too many are running. Close waits for them.
+func (s *Store) later(do command) (begun bool) {
 	s.closing.Lock()
 	defer s.closing.Unlock()
-	if s.closed.Load() || s.link.away() != nil {
+	if s.closed.Load() || s.conn.away() != nil {
 		return false
 	}
 	select {
@@ -161,7 +162,7 @@ func (s *Store) later(speak speech) (begun bool) {
 	}
 	s.background.Go(func() {
 		defer func() { <-s.slots }()
-		_ = s.link.patiently(context.Background(), speak)
+		_ = s.conn.doInBackground(context.Background(), do)
 	})
 	return true
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 )
 
-// refresher asks for what has changed as soon as that is told, so that it is known should the server go.
+// refresher fetches values as soon as they are invalidated, so that they are cached should the server go down.
 type refresher struct {
 	mu      sync.Mutex
 	waiting map[string]bool
@@ -16,9 +16,9 @@ type refresher struct {
 }
 
 const (
-	// maxWaiting bounds what waits to be asked for. What does not is asked for when it is needed.
+	// maxWaiting bounds the keys that wait to be fetched. Others are fetched when they are needed.
 	maxWaiting = 4096
-	// maxBatch bounds what is asked, or told, at once.
+	// maxBatch bounds one round trip.
 	maxBatch = 64
 )
 
@@ -51,17 +51,17 @@ func (r *refresher) take() (batch []string) {
 	return batch
 }
 
-// changed hears from the server that keys have changed.
+// changed is called by the client library with invalidated keys.
 func (s *Store) changed(keys []valkey.ValkeyMessage) {
 	for _, message := range keys {
 		key, err := message.ToString()
-		if err == nil && (s.sessions.changed(key) || s.marks.changed(key)) {
+		if err == nil && (s.sessions.changed(key) || s.supersededAt.changed(key)) {
 			s.refresher.add(key)
 		}
 	}
 }
 
-// refresh asks for what has changed, until ctx is done. What cannot be asked for now is so when it is needed.
+// refresh fetches invalidated values until ctx is done. What cannot be fetched now is fetched when it is needed.
 func (s *Store) refresh(ctx context.Context) {
 	for {
 		select {
@@ -70,19 +70,19 @@ func (s *Store) refresh(ctx context.Context) {
 		case <-s.refresher.wake:
 		}
 		for batch := s.refresher.take(); len(batch) > 0; batch = s.refresher.take() {
-			var records, marks []string
+			var records, supersededAt []string
 			for _, key := range batch {
 				if strings.HasPrefix(key, prefix(sessions)) {
 					records = append(records, key)
 				} else {
-					marks = append(marks, key)
+					supersededAt = append(supersededAt, key)
 				}
 			}
 			if len(records) > 0 {
-				_, _ = s.sessions.fetch(ctx, s.link.patiently, records)
+				_, _ = s.sessions.fetch(ctx, s.conn.doInBackground, records)
 			}
-			if len(marks) > 0 {
-				_, _ = s.marks.fetch(ctx, s.link.patiently, marks)
+			if len(supersededAt) > 0 {
+				_, _ = s.supersededAt.fetch(ctx, s.conn.doInBackground, supersededAt)
 			}
 		}
 	}

@@ -105,7 +105,8 @@ func closed(t *testing.T, s store.Backend) {
 	_, supersededErr := s.Superseded(ctx, "T", grace)
 	s.Issued(ctx, "T")
 	for call, err := range map[string]error{
-		"Put": s.Put(ctx, "T", Capture("v"), time.Minute), "Get": getErr, "Find": findErr, "Superseded": supersededErr, "End": s.End(ctx, "S"),
+		"Put": s.Put(ctx, "T", Capture("v"),
+			time.Minute), "Get": getErr, "Find": findErr, "Superseded": supersededErr, "End": s.End(ctx, "S"),
 		"Update": s.Update(ctx, "S", time.Minute, func(r session.Record) (session.Record, bool) { return r, true }),
 	} {
 		if err == nil {

@@ -1,5 +1,5 @@
-// Package oldest_test holds what is written for Istio against the API of the oldest Envoy that it may meet: that of Istio 1.29, which is
-// Envoy 1.37. It is a module of its own, for a module has one version of that API.
+// Package oldest_test holds what is written for Istio against the API of the oldest Envoy that it may meet: that of
+// Istio 1.29, which is Envoy 1.37. It is a module of its own, for a module has one version of that API.
 package oldest_test
 
 import (
@@ -84,7 +84,12 @@ func write(t *testing.T, binary string, args ...string) string {
 	if err := os.WriteFile(file, []byte(everything), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), binary, append([]string{"envoy", "istio", "--policy", file, "--backend", "a=http://a.tools.svc.cluster.local:80"}, args...)...)
+	command := exec.CommandContext(
+		t.Context(),
+		binary,
+		append(
+			[]string{"envoy", "istio", "--policy", file, "--backend", "a=http://a.tools.svc.cluster.local:80"},
+			args...)...)
 	command.Stderr = os.Stderr
 	text, err := command.Output()
 	if err != nil {
@@ -106,7 +111,11 @@ func TestTheOldestProxiesKnowEveryField(t *testing.T) {
 			t.Errorf("%s: %s", setUp[0], fault)
 		}
 	}
-	newer := strings.ReplaceAll(write(t, binary, "sidecar", "--proxy-version", "1.29"), "message_timeout:", "message_timeout_of_envoy_2:")
+	newer := strings.ReplaceAll(
+		write(t, binary, "sidecar", "--proxy-version", "1.29"),
+		"message_timeout:",
+		"message_timeout_of_envoy_2:",
+	)
 	if len(faults(t, newer)) == 0 {
 		t.Error("a field that they do not know is not noticed")
 	}

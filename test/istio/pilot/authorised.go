@@ -21,8 +21,8 @@ type Request struct {
 	Token     bool              // a client's token, which has been found to be sound
 }
 
-// Authorised says whether a filter chain's authorisation lets a request through, as Envoy decides it. The error is for rules
-// of a kind that is not known here.
+// Authorised says whether a filter chain's authorisation lets a request through, as Envoy decides it. The error is for
+// rules of a kind that is not known here.
 func Authorised(chain *listenerv3.FilterChain, request Request) (bool, error) {
 	for _, filter := range Manager(chain).GetHttpFilters() {
 		config := &rbacv3.RBAC{}

@@ -10,7 +10,8 @@ import (
 	"bellhop/test/istio/pilot"
 )
 
-// Where Bellhop stands at the gateways, nobody gets to the fan-out past them: not with a certificate of the mesh, not without.
+// Where Bellhop stands at the gateways, nobody gets to the fan-out past them: not with a certificate of the mesh, not
+// without.
 func TestNobodyGetsToTheFanoutPastTheIngressGateway(t *testing.T) {
 	rendered := render(t, "gateway", pilot.Sidecar("default", "10.0.0.1", vmcp))
 	for principal, want := range map[string]bool{
@@ -26,17 +27,19 @@ func TestNobodyGetsToTheFanoutPastTheIngressGateway(t *testing.T) {
 			}
 		}
 		for _, chain := range chains(t, rendered, 9090) {
-			if got, err := pilot.Authorised(chain, pilot.Request{Principal: principal, Port: 9090, Token: true}); !got || err != nil {
+			if got, err := pilot.Authorised(chain, pilot.Request{Principal: principal, Port: 9090, Token: true}); !got ||
+				err != nil {
 				t.Errorf("%q may not read the fan-out's metrics, which are no business of Bellhop's: %v", principal, err)
 			}
 		}
 	}
 }
 
-// The ingress gateway may have the fan-out's host on several ports, and routes for more hosts than one: clients nowhere get past
-// Bellhop.
+// The ingress gateway may have the fan-out's host on several ports, and routes for more hosts than one: clients nowhere
+// get past Bellhop.
 func TestTheHostIsCapturedWhereverItStands(t *testing.T) {
-	const gateway, virtualService = "hosts: [another.example.com, gateway.example.com, other.example.com]", "hosts: [another.example.com, gateway.example.com]"
+	const gateway, virtualService = "hosts: [another.example.com, gateway.example.com, " +
+		"other.example.com]", "hosts: [another.example.com, gateway.example.com]"
 	wild := `hosts: ["*.example.com"]`
 	for name, test := range map[string]struct{ gateway, virtualService, flag, domain string }{
 		"as it is":                 {gateway, virtualService, "gateway.example.com", "gateway.example.com"},
@@ -82,7 +85,10 @@ func TestOnlyTheFanoutPassesTheEgressGateway(t *testing.T) {
 				{"", "mcp.example.com", false},
 				{spiffe + "default/sa/other", "another.example.com", true},
 			} {
-				got, err := pilot.Authorised(chain, pilot.Request{Principal: test.principal, Port: 80, Headers: map[string]string{":authority": test.host}})
+				got, err := pilot.Authorised(
+					chain,
+					pilot.Request{Principal: test.principal, Port: 80, Headers: map[string]string{":authority": test.host}},
+				)
 				if err != nil || got != test.want {
 					t.Errorf("%s: %q asks for %s: %v, %v", listener.GetName(), test.principal, test.host, got, err)
 				}

@@ -82,7 +82,8 @@ func TestManifestsAreOfIstiosTypes(t *testing.T) {
 	}
 }
 
-// What a filter is in the manifest it is in the proxy's configuration: Istio, whose types are others, has lost none of it.
+// What a filter is in the manifest it is in the proxy's configuration: Istio, whose types are others, has lost none of
+// it.
 func TestIstioLosesNoFieldOfAFilter(t *testing.T) {
 	for name, test := range proxies {
 		t.Run(name, func(t *testing.T) {

@@ -7,7 +7,8 @@ import (
 	"bellhop/test/istio/pilot"
 )
 
-// another is an EnvoyFilter of somebody else, younger than ours by its name, that wants to stand in front of the router as well.
+// another is an EnvoyFilter of somebody else, younger than ours by its name, that wants to stand in front of the router
+// as well.
 const another = `
 apiVersion: networking.istio.io/v1alpha3
 kind: EnvoyFilter
@@ -29,13 +30,18 @@ spec:
 // Also where others put filters in front of the router, Bellhop has the last word.
 func TestOthersFiltersStandInFrontOfBellhop(t *testing.T) {
 	for name, test := range proxies {
-		for place, namespace := range map[string]string{"the root namespace": "istio-system", "the proxy's own": test.proxy().ConfigNamespace} {
+		for place, namespace := range map[string]string{"the root namespace": "istio-system",
+			"the proxy's own": test.proxy().ConfigNamespace} {
 			t.Run(name+", "+place, func(t *testing.T) {
 				theirs := another
 				if namespace != "istio-system" {
 					theirs = strings.ReplaceAll(another, "namespace: istio-system", "namespace: "+namespace)
 				}
-				rendered := pilot.Render(t, around(t)+"\n---"+theirs+read(t, "../../../deploy/istio/"+test.example+"/istio.yaml"), test.proxy())
+				rendered := pilot.Render(
+					t,
+					around(t)+"\n---"+theirs+read(t, "../../../deploy/istio/"+test.example+"/istio.yaml"),
+					test.proxy(),
+				)
 				there := false
 				for _, listener := range rendered.Listeners {
 					for _, chain := range listener.GetFilterChains() {

@@ -29,7 +29,8 @@ func Render(t test.Failer, manifests string, proxy *model.Proxy) Rendered {
 // Sidecar is a proxy beside the application of a pod.
 func Sidecar(namespace, ip string, labels map[string]string) *model.Proxy {
 	return &model.Proxy{
-		Type: model.SidecarProxy, ID: "pod." + namespace, ConfigNamespace: namespace, IPAddresses: []string{ip}, Labels: labels,
+		Type: model.SidecarProxy, ID: "pod." + namespace, ConfigNamespace: namespace, IPAddresses: []string{ip},
+		Labels:   labels,
 		Metadata: &model.NodeMetadata{Namespace: namespace, Labels: labels, IstioVersion: "1.31.0"},
 	}
 }

@@ -75,7 +75,8 @@ func TestExamplesAsIstioRendersThem(t *testing.T) {
 	}
 }
 
-// A proxy that is not the fan-out's gets nothing of Bellhop, also beside it: Bellhop's own service is all that it knows.
+// A proxy that is not the fan-out's gets nothing of Bellhop, also beside it: Bellhop's own service is all that it
+// knows.
 func TestOtherProxiesGetNothing(t *testing.T) {
 	for name, test := range proxies {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +92,8 @@ func TestOtherProxiesGetNothing(t *testing.T) {
 	}
 }
 
-// Where a filter of Bellhop's stands, it is the last in front of the router, behind those that authenticate and authorise.
+// Where a filter of Bellhop's stands, it is the last in front of the router, behind those that authenticate and
+// authorise.
 func TestFiltersStandInFrontOfTheRouter(t *testing.T) {
 	for name, test := range proxies {
 		t.Run(name, func(t *testing.T) {
@@ -133,10 +135,12 @@ func order(t *testing.T, manager *hcmv3.HttpConnectionManager) (roles []string) 
 		if err := filter.GetTypedConfig().UnmarshalTo(config); err != nil {
 			t.Fatal(err)
 		}
-		if told := config.GetGrpcService().GetInitialMetadata()[0]; told.GetKey() != "bellhop-role" || told.GetValue() != role {
+		if told := config.GetGrpcService().GetInitialMetadata()[0]; told.GetKey() != "bellhop-role" ||
+			told.GetValue() != role {
 			t.Errorf("%s: told %v", role, told)
 		}
-		if config.GetFailureModeAllow() || !config.GetMutationRules().GetDisallowAll().GetValue() || config.GetForwardRules() == nil {
+		if config.GetFailureModeAllow() || !config.GetMutationRules().GetDisallowAll().GetValue() ||
+			config.GetForwardRules() == nil {
 			t.Errorf("%s: it does not fail closed, or is open: %v", role, config)
 		}
 	}

@@ -22,7 +22,8 @@ func run(t *testing.T, setUp istio.SetUp, name, server string, hosts ...string) 
 		t.Fatal(findings)
 	}
 	options := istio.Options{
-		SetUp: setUp, Workload: []string{"app=" + name}, Accounts: []string{"default/" + name}, Backends: []string{"server=https://" + server},
+		SetUp: setUp, Workload: []string{"app=" + name}, Accounts: []string{"default/" + name},
+		Backends: []string{"server=https://" + server},
 	}
 	options.Hosts = hosts
 	made, err := istio.Manifests([]*policy.Policy{loaded}, options)
@@ -32,8 +33,8 @@ func run(t *testing.T, setUp istio.SetUp, name, server string, hosts ...string) 
 	return string(made)
 }
 
-// apply does what kubectl does with manifests one after the other: what has the kind, the name and the namespace of another
-// takes its place.
+// apply does what kubectl does with manifests one after the other: what has the kind, the name and the namespace of
+// another takes its place.
 func apply(manifests ...string) string {
 	identity := regexp.MustCompile(`(?m)^kind: .*\n|^  name(space)?: .*\n`)
 	var order []string
@@ -55,13 +56,26 @@ func apply(manifests ...string) string {
 // The command is run once for each fan-out. A later run takes nothing from an earlier one.
 func TestASecondRunTakesNothingFromTheFirst(t *testing.T) {
 	manifests := apply(
-		run(t, istio.Central, "one", "one.example.net"), run(t, istio.Central, "two", "two.example.net"),
-		run(t, istio.Gateway, "three", "three.example.net", "three.example.com"), run(t, istio.Gateway, "four", "four.example.net", "four.example.com"))
+		run(t, istio.Central, "one", "one.example.net"),
+		run(t, istio.Central, "two", "two.example.net"),
+		run(
+			t,
+			istio.Gateway,
+			"three",
+			"three.example.net",
+			"three.example.com",
+		),
+		run(t, istio.Gateway, "four", "four.example.net", "four.example.com"),
+	)
 	made := func(proxy *model.Proxy) pilot.Rendered { return pilot.Render(t, around(t)+"\n---\n"+manifests, proxy) }
 
 	for _, chain := range bellhops(t, made(pilot.Sidecar("bellhop", "10.0.2.1", map[string]string{"app": "bellhop"}))) {
 		for _, name := range []string{"one", "two"} {
-			request := pilot.Request{Principal: spiffe + "default/sa/" + name, Port: 9000, Headers: map[string]string{fanout: name}}
+			request := pilot.Request{
+				Principal: spiffe + "default/sa/" + name,
+				Port:      9000,
+				Headers:   map[string]string{fanout: name},
+			}
 			if is, err := pilot.Authorised(chain, request); !is || err != nil {
 				t.Errorf("the fan-out %s may not ask Bellhop: %v", name, err)
 			}
@@ -69,7 +83,8 @@ func TestASecondRunTakesNothingFromTheFirst(t *testing.T) {
 	}
 	in, out := proxies["gateway-ingress"], proxies["gateway-egress"]
 	for _, name := range []string{"three", "four"} {
-		for role, at := range map[string]string{"ingress": made(in.proxy()).Summary(), "egress": made(out.proxy()).Summary()} {
+		for role, at := range map[string]string{"ingress": made(in.proxy()).Summary(),
+			"egress": made(out.proxy()).Summary()} {
 			filter := fmt.Sprintf("bellhop.%s.default-%s", role, name)
 			if strings.Count(at, "enables "+filter) > 1 || !strings.Contains(at, "  "+filter+" (disabled) ") {
 				t.Errorf("%s is not there once:\n%s", filter, at)

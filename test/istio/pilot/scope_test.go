@@ -16,13 +16,22 @@ func without(t *testing.T, proxy *model.Proxy) string {
 	return pilot.Render(t, around(t), proxy).Summary()
 }
 
-// Proxies that are not the fan-out's, in other namespaces, are as if there were no Bellhop: no filter and no patch, and no server,
-// TLS or route of what is made for the fan-out.
+// Proxies that are not the fan-out's, in other namespaces, are as if there were no Bellhop: no filter and no patch, and
+// no server, TLS or route of what is made for the fan-out.
 func TestOtherProxiesAreAsTheyWere(t *testing.T) {
 	others := map[string]func() *model.Proxy{
-		"a pod elsewhere":   func() *model.Proxy { return pilot.Sidecar("tools", "10.0.1.1", map[string]string{"app": "vmcp"}) },
-		"another gateway":   func() *model.Proxy { return pilot.Gateway("tools", "10.0.1.2", map[string]string{"istio": "another"}) },
-		"an unlabelled pod": func() *model.Proxy { return pilot.Sidecar("tools", "10.0.1.1", map[string]string{"app": "other"}) },
+		"a pod elsewhere": func() *model.Proxy {
+			return pilot.Sidecar("tools", "10.0.1.1",
+				map[string]string{"app": "vmcp"})
+		},
+		"another gateway": func() *model.Proxy {
+			return pilot.Gateway("tools", "10.0.1.2",
+				map[string]string{"istio": "another"})
+		},
+		"an unlabelled pod": func() *model.Proxy {
+			return pilot.Sidecar("tools", "10.0.1.1",
+				map[string]string{"app": "other"})
+		},
 	}
 	for _, example := range []string{"sidecar", "central", "mesh", "gateway"} {
 		for name, proxy := range others {
@@ -46,7 +55,8 @@ func TestOtherProxiesAreAsTheyWere(t *testing.T) {
 // What is beyond the mesh is asked by TLS, and has to prove its name.
 func TestServersOutsideAreSpokenToByTLS(t *testing.T) {
 	for name, cluster := range map[string]string{
-		"sidecar": "outbound|80||mcp.example.com", "central": "outbound|80||mcp.example.com", "mesh": "outbound|80||mcp.example.com",
+		"sidecar": "outbound|80||mcp.example.com", "central": "outbound|80||mcp.example.com",
+		"mesh":           "outbound|80||mcp.example.com",
 		"gateway-egress": "outbound|443||mcp.example.com",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,7 +67,10 @@ func TestServersOutsideAreSpokenToByTLS(t *testing.T) {
 		})
 	}
 	fanout := proxies["gateway-fanout"]
-	if !strings.Contains(render(t, fanout.example, fanout.proxy()).Summary(), "\ncluster outbound|80|mcp-example-com|istio-egressgateway.istio-system.svc.cluster.local, TLS to mcp.example.com\n") {
+	if !strings.Contains(
+		render(t, fanout.example, fanout.proxy()).Summary(),
+		"\ncluster outbound|80|mcp-example-com|istio-egressgateway.istio-system.svc.cluster.local, TLS to mcp.example.com\n",
+	) {
 		t.Error("on the way to the egress gateway there is no TLS for the server's host")
 	}
 }

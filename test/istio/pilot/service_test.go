@@ -50,7 +50,9 @@ func TestBellhopIsReachedThroughItsProxyAlone(t *testing.T) {
 			behind := ""
 			for _, cluster := range rendered.Clusters {
 				if cluster.GetName() == "inbound|9000||" {
-					address := cluster.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress()
+					address := cluster.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().
+						GetAddress().
+						GetSocketAddress()
 					behind = address.GetAddress()
 				}
 			}
@@ -75,32 +77,39 @@ const (
 	egressGateway  = "istio-system/sa/istio-egressgateway-service-account"
 )
 
-// Whoever asks Bellhop has a fan-out's certificate, and asks in that fan-out's name: the name in the gRPC metadata alone could be
-// anybody's.
+// Whoever asks Bellhop has a fan-out's certificate, and asks in that fan-out's name: the name in the gRPC metadata
+// alone could be anybody's.
 func TestBellhopAnswersOnlyFanoutsEachForItself(t *testing.T) {
 	for name, test := range map[string]struct {
 		example, principal string
 		headers            map[string]string
 		want               bool
 	}{
-		"its own, mesh":                  {"mesh", spiffe + "search/sa/vmcp", map[string]string{fanout: "search"}, true},
-		"the other's own, mesh":          {"mesh", spiffe + "support/sa/any", map[string]string{fanout: "support"}, true},
-		"another's, mesh":                {"mesh", spiffe + "support/sa/any", map[string]string{fanout: "search"}, false},
-		"nobody's, mesh":                 {"mesh", spiffe + "search/sa/vmcp", nil, false},
-		"a namespace without a policy":   {"mesh", spiffe + "tools/sa/any", map[string]string{fanout: "tools"}, false},
-		"a stranger, mesh":               {"mesh", spiffe + "tools/sa/any", map[string]string{fanout: "search"}, false},
-		"in the clear, mesh":             {"mesh", "", map[string]string{fanout: "search"}, false},
-		"the fan-out, central":           {"central", spiffe + "default/sa/vmcp", map[string]string{fanout: "vmcp"}, true},
-		"for another fan-out, central":   {"central", spiffe + "default/sa/vmcp", map[string]string{fanout: "search"}, false},
-		"another account, central":       {"central", spiffe + "default/sa/other", map[string]string{fanout: "vmcp"}, false},
-		"in the clear, central":          {"central", "", map[string]string{fanout: "vmcp"}, false},
-		"the ingress gateway":            {"gateway", spiffe + ingressGateway, map[string]string{role: "ingress", fanout: "vmcp"}, true},
-		"the egress gateway":             {"gateway", spiffe + egressGateway, map[string]string{role: "egress", fanout: "vmcp"}, true},
-		"redeems at the ingress gateway": {"gateway", spiffe + ingressGateway, map[string]string{role: "egress", fanout: "vmcp"}, false},
-		"takes at the egress gateway":    {"gateway", spiffe + egressGateway, map[string]string{role: "ingress", fanout: "vmcp"}, false},
-		"others beside the gateways":     {"gateway", spiffe + "istio-system/sa/default", map[string]string{role: "egress", fanout: "vmcp"}, false},
-		"for another fan-out, gateway":   {"gateway", spiffe + egressGateway, map[string]string{role: "egress", fanout: "search"}, false},
-		"another namespace's, gateway":   {"gateway", spiffe + "default/sa/vmcp", map[string]string{role: "egress", fanout: "vmcp"}, false},
+		"its own, mesh":                {"mesh", spiffe + "search/sa/vmcp", map[string]string{fanout: "search"}, true},
+		"the other's own, mesh":        {"mesh", spiffe + "support/sa/any", map[string]string{fanout: "support"}, true},
+		"another's, mesh":              {"mesh", spiffe + "support/sa/any", map[string]string{fanout: "search"}, false},
+		"nobody's, mesh":               {"mesh", spiffe + "search/sa/vmcp", nil, false},
+		"a namespace without a policy": {"mesh", spiffe + "tools/sa/any", map[string]string{fanout: "tools"}, false},
+		"a stranger, mesh":             {"mesh", spiffe + "tools/sa/any", map[string]string{fanout: "search"}, false},
+		"in the clear, mesh":           {"mesh", "", map[string]string{fanout: "search"}, false},
+		"the fan-out, central":         {"central", spiffe + "default/sa/vmcp", map[string]string{fanout: "vmcp"}, true},
+		"for another fan-out, central": {"central", spiffe + "default/sa/vmcp", map[string]string{fanout: "search"}, false},
+		"another account, central":     {"central", spiffe + "default/sa/other", map[string]string{fanout: "vmcp"}, false},
+		"in the clear, central":        {"central", "", map[string]string{fanout: "vmcp"}, false},
+		"the ingress gateway": {"gateway", spiffe + ingressGateway,
+			map[string]string{role: "ingress", fanout: "vmcp"}, true},
+		"the egress gateway": {"gateway", spiffe + egressGateway, map[string]string{role: "egress", fanout: "vmcp"},
+			true},
+		"redeems at the " +
+			"ingress gateway": {"gateway", spiffe + ingressGateway, map[string]string{role: "egress", fanout: "vmcp"}, false},
+		"takes at the egress gateway": {"gateway", spiffe + egressGateway,
+			map[string]string{role: "ingress", fanout: "vmcp"}, false},
+		"others beside the gateways": {"gateway", spiffe + "istio-system/sa/default",
+			map[string]string{role: "egress", fanout: "vmcp"}, false},
+		"for another fan-out, gateway": {"gateway", spiffe + egressGateway,
+			map[string]string{role: "egress", fanout: "search"}, false},
+		"another namespace's, gateway": {"gateway", spiffe + "default/sa/vmcp",
+			map[string]string{role: "egress", fanout: "vmcp"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, chain := range bellhops(t, bellhopsProxy(t, test.example)) {
@@ -126,7 +135,8 @@ func TestTheFanoutItselfDoesNotReachBellhop(t *testing.T) {
 						continue
 					}
 					found++
-					if first := host.GetRoutes()[0]; first.GetMatch().GetPrefix() != "/" || first.GetDirectResponse().GetStatus() != http.StatusForbidden {
+					if first := host.GetRoutes()[0]; first.GetMatch().GetPrefix() != "/" ||
+						first.GetDirectResponse().GetStatus() != http.StatusForbidden {
 						t.Errorf("%s, %s: it is led to %v", table.GetName(), host.GetName(), first.GetAction())
 					}
 				}
@@ -134,7 +144,10 @@ func TestTheFanoutItselfDoesNotReachBellhop(t *testing.T) {
 			if found == 0 {
 				t.Error("no virtual host is Bellhop's")
 			}
-			if !slices.ContainsFunc(rendered.Clusters, func(c *clusterv3.Cluster) bool { return c.GetName() == "outbound|9000||"+bellhop }) {
+			if !slices.ContainsFunc(
+				rendered.Clusters,
+				func(c *clusterv3.Cluster) bool { return c.GetName() == "outbound|9000||"+bellhop },
+			) {
 				t.Error("the filters' own cluster is gone")
 			}
 		})

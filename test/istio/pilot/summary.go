@@ -15,9 +15,9 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 )
 
-// Summary says of a configuration what matters to Bellhop: which HTTP filters and access logs stand where and in what order, what
-// Bellhop's ask and where, what virtual hosts set for them, which headers are taken off, and which clusters there are with what TLS. It is sorted where order says nothing:
-// pilot's own changes from run to run.
+// Summary says of a configuration what matters to Bellhop: which HTTP filters and access logs stand where and in what
+// order, what Bellhop's ask and where, what virtual hosts set for them, which headers are taken off, and which clusters
+// there are with what TLS. It is sorted where order says nothing: pilot's own changes from run to run.
 func (r Rendered) Summary() string {
 	var out strings.Builder
 	for _, listener := range sorted(r.Listeners) {
@@ -82,7 +82,10 @@ func matched(cluster *clusterv3.Cluster) []*corev3.TransportSocket {
 }
 
 func sorted[T interface{ GetName() string }](all []T) []T {
-	return slices.SortedStableFunc(slices.Values(all), func(a, b T) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return slices.SortedStableFunc(
+		slices.Values(all),
+		func(a, b T) int { return strings.Compare(a.GetName(), b.GetName()) },
+	)
 }
 
 func defaultChain(listener *listenerv3.Listener) []*listenerv3.FilterChain {

@@ -30,7 +30,10 @@ func hosts(rendered pilot.Rendered, cluster string) map[string]*routev3.VirtualH
 	found := map[string]*routev3.VirtualHost{}
 	for _, table := range rendered.Routes {
 		for _, host := range table.GetVirtualHosts() {
-			if slices.ContainsFunc(host.GetRoutes(), func(r *routev3.Route) bool { return r.GetRoute().GetCluster() == cluster }) {
+			if slices.ContainsFunc(
+				host.GetRoutes(),
+				func(r *routev3.Route) bool { return r.GetRoute().GetCluster() == cluster },
+			) {
 				found[table.GetName()] = host
 			}
 		}
@@ -38,10 +41,16 @@ func hosts(rendered pilot.Rendered, cluster string) map[string]*routev3.VirtualH
 	return found
 }
 
-// A Service whose port has no protocol is a backend like any other: where Istio finds out that it is HTTP, Bellhop's filters run.
+// A Service whose port has no protocol is a backend like any other: where Istio finds out that it is HTTP, Bellhop's
+// filters run.
 func TestPortsWithoutAProtocol(t *testing.T) {
-	mesh := strings.NewReplacer("hosts: [mcp-billing.tools.svc.cluster.local, ", "hosts: [", "{number: 4483, name: http, protocol: HTTP}", "{number: 4483, name: main}").Replace(around(t))
-	rendered := pilot.Render(t, mesh+billing+"---\n"+read(t, "../../../deploy/istio/central/istio.yaml"), pilot.Sidecar("default", "10.0.0.1", vmcp))
+	mesh := strings.NewReplacer("hosts: [mcp-billing.tools.svc.cluster.local, ", "hosts: [", "{number: 4483, name: "+
+		"http, protocol: HTTP}", "{number: 4483, name: main}").Replace(around(t))
+	rendered := pilot.Render(
+		t,
+		mesh+billing+"---\n"+read(t, "../../../deploy/istio/central/istio.yaml"),
+		pilot.Sidecar("default", "10.0.0.1", vmcp),
+	)
 	there := hosts(rendered, "outbound|8080||mcp-billing.tools.svc.cluster.local")
 	if there["mcp-billing.tools.svc.cluster.local:8080"] == nil {
 		t.Fatalf("the service has no routes of its own: %v", there)
@@ -64,10 +73,16 @@ func TestPortsWithoutAProtocol(t *testing.T) {
 	}
 }
 
-// Where a port is said to be TCP, there is nothing that a filter for HTTP could stand in: so the pages ask for another name.
+// Where a port is said to be TCP, there is nothing that a filter for HTTP could stand in: so the pages ask for another
+// name.
 func TestPortsOfTCPAreNotCaptured(t *testing.T) {
-	mesh := strings.ReplaceAll(around(t), "{number: 4483, name: http, protocol: HTTP}", "{number: 4483, name: tcp, protocol: TCP}")
-	rendered := pilot.Render(t, mesh+"\n---\n"+read(t, "../../../deploy/istio/sidecar/istio.yaml"), pilot.Sidecar("default", "10.0.0.1", vmcp))
+	mesh := strings.ReplaceAll(around(t), "{number: 4483, name: http, protocol: HTTP}", "{number: 4483, name: tcp, "+
+		"protocol: TCP}")
+	rendered := pilot.Render(
+		t,
+		mesh+"\n---\n"+read(t, "../../../deploy/istio/sidecar/istio.yaml"),
+		pilot.Sidecar("default", "10.0.0.1", vmcp),
+	)
 	for _, listener := range rendered.Listeners {
 		for _, chain := range listener.GetFilterChains() {
 			if chain.GetFilterChainMatch().GetDestinationPort().GetValue() == 4483 && pilot.Manager(chain) != nil {

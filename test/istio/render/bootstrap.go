@@ -100,7 +100,8 @@ func (p path) inbound(rendered pilot.Rendered) (*listenerv3.Listener, error) {
 	for _, listener := range rendered.Listeners {
 		for _, chain := range listener.GetFilterChains() {
 			port := chain.GetFilterChainMatch().GetDestinationPort().GetValue()
-			if listener.GetName() == "virtualInbound" && strconv.Itoa(int(port)) == portOf(p.ingress) && chain.GetTransportSocket() == nil {
+			if listener.GetName() == "virtualInbound" && strconv.Itoa(int(port)) == portOf(p.ingress) &&
+				chain.GetTransportSocket() == nil {
 				return p.opened("inbound", tcp(p.ingress), chain, nil), nil
 			}
 		}
@@ -136,7 +137,12 @@ func (p path) find(rendered pilot.Rendered, name string, at *corev3.Address, of 
 }
 
 // opened is a listener with one filter chain of pilot's, and the routes that it would ask for.
-func (p path) opened(name string, at *corev3.Address, chain *listenerv3.FilterChain, table *routev3.RouteConfiguration) *listenerv3.Listener {
+func (p path) opened(
+	name string,
+	at *corev3.Address,
+	chain *listenerv3.FilterChain,
+	table *routev3.RouteConfiguration,
+) *listenerv3.Listener {
 	manager := proto.Clone(pilot.Manager(chain)).(*hcmv3.HttpConnectionManager)
 	if table != nil {
 		table.ValidateClusters = nil
@@ -144,13 +150,17 @@ func (p path) opened(name string, at *corev3.Address, chain *listenerv3.FilterCh
 	}
 	var filters []*hcmv3.HttpFilter
 	for _, filter := range manager.GetHttpFilters() {
-		nobody := p.setUp == istio.Gateway && filter.GetName() == "envoy.filters.http.rbac" // it asks for names in certificates
+		nobody := p.setUp == istio.Gateway &&
+			filter.GetName() == "envoy.filters.http.rbac" // it asks for names in certificates
 		if !strings.HasPrefix(filter.GetName(), "istio.") && !nobody {
 			filters = append(filters, p.named(filter))
 		}
 	}
 	manager.HttpFilters, manager.Tracing = filters, nil
-	manager.AccessLog = slices.DeleteFunc(manager.AccessLog, func(l *accesslogv3.AccessLog) bool { return !strings.HasPrefix(l.GetName(), "bellhop.") })
+	manager.AccessLog = slices.DeleteFunc(
+		manager.AccessLog,
+		func(l *accesslogv3.AccessLog) bool { return !strings.HasPrefix(l.GetName(), "bellhop.") },
+	)
 	for _, log := range manager.AccessLog {
 		config := &grpclogv3.HttpGrpcAccessLogConfig{}
 		if log.GetTypedConfig().UnmarshalTo(config) == nil {
@@ -178,19 +188,29 @@ func (p path) rename(service *corev3.GrpcService) {
 			pair.Value = p.name
 		}
 	}
-	service.InitialMetadata = slices.DeleteFunc(service.GetInitialMetadata(), func(pair *corev3.HeaderValue) bool { return pair.GetValue() == "" })
+	service.InitialMetadata = slices.DeleteFunc(
+		service.GetInitialMetadata(),
+		func(pair *corev3.HeaderValue) bool { return pair.GetValue() == "" },
+	)
 }
 
 func listen(name string, at *corev3.Address, manager *hcmv3.HttpConnectionManager) *listenerv3.Listener {
-	return &listenerv3.Listener{Name: name, Address: at, FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
-		Name: "envoy.filters.network.http_connection_manager", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(manager)},
-	}}}}}
+	return &listenerv3.Listener{
+		Name:    name,
+		Address: at,
+		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+			Name:       "envoy.filters.network.http_connection_manager",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(manager)},
+		}}}},
+	}
 }
 
 // cluster is one of pilot's, with the endpoint that it has here; nil for those of which no use is made.
 func (p path) cluster(cluster *clusterv3.Cluster) *clusterv3.Cluster {
 	endpoints := map[string]*corev3.Address{
-		fmt.Sprintf("outbound|%d||%s", bellhopPort, bellhopHost):                      pipe(strings.TrimPrefix(p.bellhop, "unix://")),
+		fmt.Sprintf("outbound|%d||%s", bellhopPort, bellhopHost): pipe(
+			strings.TrimPrefix(p.bellhop, "unix://"),
+		),
 		"inbound|" + portOf(p.ingress) + "||":                                         p.socket("vmcp"),
 		fmt.Sprintf("outbound|%s||vmcp.default.svc.cluster.local", portOf(p.ingress)): p.socket("vmcp"),
 	}
@@ -260,7 +280,9 @@ func forward(cluster, host string) *routev3.RouteAction {
 func plain(name string, host *routev3.VirtualHost) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: name, StreamIdleTimeout: durationpb.New(0),
-		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{VirtualHosts: []*routev3.VirtualHost{host}}},
+		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{
+			RouteConfig: &routev3.RouteConfiguration{VirtualHosts: []*routev3.VirtualHost{host}},
+		},
 		HttpFilters: []*hcmv3.HttpFilter{{
 			Name: "envoy.filters.http.router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&routerv3.Router{})},
 		}},
@@ -269,14 +291,19 @@ func plain(name string, host *routev3.VirtualHost) *hcmv3.HttpConnectionManager 
 
 func static(name string, at *corev3.Address) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
-		Name: name, ConnectTimeout: durationpb.New(5e9), ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
-		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
-			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: at}},
-		}}}}},
+		Name: name, ConnectTimeout: durationpb.New(5e9),
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{
+			ClusterName: name,
+			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
+				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: at}},
+			}}}},
+		},
 	}
 }
 
-// socket is a Unix socket of this path alone: abstract, so that nobody has to take it away, and named by a port that is.
+// socket is a Unix socket of this path alone: abstract, so that nobody has to take it away, and named by a port that
+// is.
 func (p path) socket(name string) *corev3.Address {
 	return pipe("@bellhop-" + portOf(p.ingress) + "-" + name)
 }
@@ -291,7 +318,10 @@ func tcp(address string) *corev3.Address {
 		panic(err) // whoever calls has made it
 	}
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-		Address: strings.Trim(address[:strings.LastIndexByte(address, ':')], "[]"), PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+		Address: strings.Trim(
+			address[:strings.LastIndexByte(address, ':')],
+			"[]",
+		), PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
 	}}}
 }
 

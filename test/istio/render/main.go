@@ -1,6 +1,6 @@
-// Render prints a configuration for Envoy that has the shape of those in an Istio mesh: Istio's own pilot makes it of what
-// "bellhop envoy istio" prints for the set-up that its first argument names. It takes the flags of "bellhop envoy bootstrap", so that
-// whatever is tested on that configuration can be tested on this one.
+// Render prints a configuration for Envoy that has the shape of those in an Istio mesh: Istio's own pilot makes it of
+// what "bellhop envoy istio" prints for the set-up that its first argument names. It takes the flags of "bellhop envoy
+// bootstrap", so that whatever is tested on that configuration can be tested on this one.
 package main
 
 import (
@@ -178,14 +178,17 @@ func (p *path) manifests() (string, error) {
 	return string(manifests), err
 }
 
-// mesh is what there is without Bellhop: the services of the fan-out, of the backends and of Bellhop, and the fan-out's host at
-// the ingress gateway.
+// mesh is what there is without Bellhop: the services of the fan-out, of the backends and of Bellhop, and the fan-out's
+// host at the ingress gateway.
 func (p path) mesh() string {
-	text := service("vmcp.default.svc.cluster.local", "HTTP", portOf(p.ingress), "{address: 127.0.0.1, labels: {app: vmcp}}") +
+	text := service("vmcp.default.svc.cluster.local", "HTTP", portOf(p.ingress), "{address: 127.0.0.1, labels: "+
+		"{app: vmcp}}") +
 		service(bellhopHost, "GRPC", strconv.Itoa(bellhopPort), "{address: 127.0.0.1}")
 	if p.setUp == istio.Gateway {
-		return text + service("istio-egressgateway.istio-system.svc.cluster.local", "HTTP", "80", "{address: 10.0.0.4, labels: {istio: egressgateway}}") +
-			service("istio-ingressgateway.istio-system.svc.cluster.local", "HTTP", "80", "{address: 10.0.0.3, labels: {istio: ingressgateway}}") +
+		return text + service("istio-egressgateway.istio-system.svc.cluster.local", "HTTP", "80", "{address: 10.0.0.4, "+
+			"labels: {istio: egressgateway}}") +
+			service("istio-ingressgateway.istio-system.svc.cluster.local", "HTTP", "80", "{address: 10.0.0.3, labels: {istio: "+
+				"ingressgateway}}") +
 			fmt.Sprintf(clients, fanoutHost, portOf(p.ingress))
 	}
 	for _, b := range p.backends {

@@ -14,17 +14,17 @@ import (
 	"github.com/valkey-io/valkey-go"
 )
 
-// All that a caller learns of a server that does not do what it is asked.
+// All that a caller learns of a server that fails.
 var (
 	errAway    = errors.New("the store cannot be reached")
-	errRefuses = errors.New("the store refuses what it is told")
+	errRefuses = errors.New("the store refuses writes")
 )
 
-// link is the connection to the server. It is made, and made again, in the background, and knows whether it stands.
-type link struct {
+// connection is the connection to the server. It is opened and reopened in the background, and knows whether it is up.
+type connection struct {
 	options valkey.ClientOption
-	timeout time.Duration // of one call of the store, whatever it takes
-	tell    func(error)   // of the state, first and whenever it changes; nil: it stands
+	timeout time.Duration // of one call of the store
+	onState func(error)   // called with the first state and each change; nil: it is up
 
 	client     atomic.Pointer[valkey.Client]
 	generation atomic.Uint64 // of the connection: what was written in an earlier one may be lost
@@ -32,16 +32,16 @@ type link struct {
 
 	changing sync.Mutex // guards changes of the state
 	state    atomic.Pointer[state]
-	missed   bool // the last probe was not answered in time; only watch uses it
+	missed   bool // the last probe timed out; only watch uses it
 
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
 
-// counters count calls of the server by what became of them.
+// counters count commands by outcome.
 type counters struct{ good, failed, refused atomic.Uint64 }
 
-// state is why the server cannot be asked, or why it can be asked but not told, or nothing.
+// state is why the server cannot be reached, or why it refuses writes, or neither.
 type state struct{ away, refuses error }
 
 func (s *state) err() error {
@@ -52,24 +52,24 @@ func (s *state) err() error {
 }
 
 const (
-	// probeTime is how often the server is asked whether it is there.
+	// probeTime is how often the server is probed.
 	probeTime = 500 * time.Millisecond
-	// firstTime is how long the first connection is waited for.
+	// firstTime is how long Open waits for the first connection.
 	firstTime = time.Second
-	// patience times the time of a call is the time of what nobody waits for.
-	patience = 10
+	// backgroundFactor times the timeout of a command is that of one in the background.
+	backgroundFactor = 10
 )
 
-func newLink(options valkey.ClientOption, timeout time.Duration, tell func(error)) *link {
-	l := &link{options: options, timeout: timeout, tell: tell}
+func newConnection(options valkey.ClientOption, timeout time.Duration, onState func(error)) *connection {
+	l := &connection{options: options, timeout: timeout, onState: onState}
 	l.options.ConnWriteTimeout = 4 * timeout
 	l.state.Store(&state{away: errAway})
 	return l
 }
 
-// open begins to connect. Most often the server is there at once, so that is waited for a moment. Changed is told of keys
-// that were asked for and have changed.
-func (l *link) open(changed func(keys []valkey.ValkeyMessage)) {
+// open begins to connect, and waits a moment, because most often the server is up. Changed is called with tracked keys
+// that have changed.
+func (l *connection) open(changed func(keys []valkey.ValkeyMessage)) {
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	l.options.OnInvalidations = func(keys []valkey.ValkeyMessage) {
@@ -87,8 +87,8 @@ func (l *link) open(changed func(keys []valkey.ValkeyMessage)) {
 	}
 }
 
-// watch keeps the connection, until ctx is done. It tells when it has tried for the first time.
-func (l *link) watch(ctx context.Context, tried func()) {
+// watch keeps the connection up until ctx is done. It calls tried after the first attempt.
+func (l *connection) watch(ctx context.Context, tried func()) {
 	l.change(ctx, &state{away: l.probe(ctx)}, true)
 	tried()
 	ticker := time.NewTicker(probeTime)
@@ -101,11 +101,11 @@ func (l *link) watch(ctx context.Context, tried func()) {
 		}
 		before := l.state.Load()
 		if refusal(before.err()) == readOnly {
-			l.drop() // another may be the one that is told now, under the same name
+			l.drop() // another server may be the primary now, under the same name
 		}
 		now := &state{away: l.probe(ctx)}
 		if l.missed = errors.Is(now.away, context.DeadlineExceeded) && !l.missed && before.away == nil; l.missed {
-			continue // once is nothing
+			continue // one missed probe is no outage
 		}
 		if now.away == nil && before.err() != nil {
 			now = l.try(ctx)
@@ -114,8 +114,8 @@ func (l *link) watch(ctx context.Context, tried func()) {
 	}
 }
 
-// change takes another state, and tells of it.
-func (l *link) change(ctx context.Context, now *state, first bool) {
+// change takes another state and reports it.
+func (l *connection) change(ctx context.Context, now *state, first bool) {
 	l.changing.Lock()
 	defer l.changing.Unlock()
 	before := l.state.Load()
@@ -126,12 +126,11 @@ func (l *link) change(ctx context.Context, now *state, first bool) {
 		l.generation.Add(1)
 	}
 	l.state.Store(now)
-	l.tell(now.err())
+	l.onState(now.err())
 }
 
-// probe makes the client, if there is none yet, and asks whether the server is there. One that is too slow for a request
-// is as good as away.
-func (l *link) probe(ctx context.Context) error {
+// probe makes the client, if there is none yet, and pings the server. A server too slow for a request counts as down.
+func (l *connection) probe(ctx context.Context) error {
 	if l.client.Load() == nil {
 		made, err := valkey.NewClient(l.options)
 		if err != nil {
@@ -145,8 +144,8 @@ func (l *link) probe(ctx context.Context) error {
 	return safe(client.Do(ctx, client.B().Ping().Build()).Error())
 }
 
-// try finds out whether a server that was away, or has refused to be told something, takes it now.
-func (l *link) try(ctx context.Context) *state {
+// try finds out whether a server that was down, or refused writes, accepts them now.
+func (l *connection) try(ctx context.Context) *state {
 	client := *l.client.Load()
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
@@ -157,20 +156,20 @@ func (l *link) try(ctx context.Context) *state {
 	return &state{}
 }
 
-// drop ends the connection; the next probe makes another.
-func (l *link) drop() {
+// drop closes the connection; the next probe opens another.
+func (l *connection) drop() {
 	if client := l.client.Swap(nil); client != nil {
 		(*client).Close()
 	}
 }
 
-// readOnly is the first word of a server that has become the replica of another.
+// readOnly is the error prefix of a server that has become a replica.
 const readOnly = "READONLY"
 
-// refused is the state of a server that answered with err, and nil if that says nothing of its state.
+// refused is the state of a server that answered with err, or nil if that says nothing of its state.
 func refused(err error) *state {
 	switch word := refusal(err); {
-	case word == readOnly: // nor would it tell what the other one is told
+	case word == readOnly: // nor would it notify us of writes to the primary
 		return &state{away: safe(err)}
 	case slices.Contains([]string{"OOM", "MISCONF", "NOREPLICAS"}, word):
 		return &state{refuses: safe(err)}
@@ -179,7 +178,7 @@ func refused(err error) *state {
 	}
 }
 
-// refusal is the first word of a server's error, and empty for another error.
+// refusal is the prefix of a server's error, and empty for another error.
 func refusal(err error) string {
 	if said, ok := errors.AsType[answered](err); ok {
 		return string(said)
@@ -191,12 +190,12 @@ func refusal(err error) string {
 	return ""
 }
 
-// answered is the first word of a server's error: NOAUTH, WRONGPASS, LOADING, READONLY and others.
+// answered is the prefix of a server's error: NOAUTH, WRONGPASS, LOADING, READONLY and others.
 type answered string
 
 func (a answered) Error() string { return "it answers " + string(a) }
 
-// safe is an error with nothing in it but what a network or a server says of itself.
+// safe is an error without anything but what a network or a server reports of itself.
 func safe(err error) error {
 	if err == nil || errors.Is(err, errSealed) {
 		return err
@@ -214,25 +213,24 @@ func safe(err error) error {
 	return fmt.Errorf("%w: %w", errAway, err)
 }
 
-// ready tells why the server cannot be asked or told, or nothing.
-func (l *link) ready() error { return l.state.Load().err() }
+// ready returns why the server cannot be reached or refuses writes, or nil.
+func (l *connection) ready() error { return l.state.Load().err() }
 
-// away tells why the server cannot be asked, or nothing.
-func (l *link) away() error { return l.state.Load().away }
+// away returns why the server cannot be reached, or nil.
+func (l *connection) away() error { return l.state.Load().away }
 
-// speech is what one call of the store says to the server.
-type speech func(ctx context.Context, client valkey.Client) error
+// command is what one call of the store sends to the server.
+type command func(ctx context.Context, client valkey.Client) error
 
-// ask lets one call of the store speak with the server, within its time. While the connection does not stand, it is not
-// waited for.
-func (l *link) ask(ctx context.Context, speak speech) error { return l.within(ctx, l.timeout, speak) }
+// do runs a command within the timeout. While the connection is down it fails at once.
+func (l *connection) do(ctx context.Context, do command) error { return l.within(ctx, l.timeout, do) }
 
-// patiently is the same for what nobody waits for.
-func (l *link) patiently(ctx context.Context, speak speech) error {
-	return l.within(ctx, patience*l.timeout, speak)
+// doInBackground is do with a longer timeout, for what no request waits for.
+func (l *connection) doInBackground(ctx context.Context, do command) error {
+	return l.within(ctx, backgroundFactor*l.timeout, do)
 }
 
-func (l *link) within(ctx context.Context, limit time.Duration, speak speech) error {
+func (l *connection) within(ctx context.Context, limit time.Duration, do command) error {
 	client := l.client.Load()
 	if err := l.away(); err != nil || client == nil {
 		l.commands.refused.Add(1)
@@ -240,7 +238,7 @@ func (l *link) within(ctx context.Context, limit time.Duration, speak speech) er
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := speak(limited, *client)
+	err := do(limited, *client)
 	if err == nil {
 		l.commands.good.Add(1)
 		return nil
@@ -252,8 +250,8 @@ func (l *link) within(ctx context.Context, limit time.Duration, speak speech) er
 	return safe(err)
 }
 
-// close ends the connection.
-func (l *link) close() {
+// close closes the connection.
+func (l *connection) close() {
 	l.stop()
 	l.done.Wait() // a probe may still be making the client
 	l.state.Store(&state{away: errAway})
