@@ -20,8 +20,8 @@ func newKeygen() *cobra.Command {
 		Use:   "keygen",
 		Short: "Make a key of tickets, or rotate those of a key file",
 		Long: `Make a key of tickets: 32 random bytes in base64. With --add it becomes the newest of a key file, which is made if it
-does not exist; a running Bellhop reloads it. Several replicas do not reload at the same moment: --stage adds the new key
-behind the others, where it redeems tickets but makes none; when all replicas have that file, --promote moves it to the
+does not exist; a running Bellhop reloads it. Several replicas do not reload at the same moment: --stage adds the new
+key behind the others, where it redeems tickets but makes none; when all replicas have that file, --promote moves it to the
 front. Old keys go on redeeming: keep them for as long as their tickets live (ticket.rotate and ticket.lifetime of the
 policies).`,
 		Example: `  bellhop keygen --add keys

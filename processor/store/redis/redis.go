@@ -64,11 +64,15 @@ func Open(options Options) (*Store, error) {
 		options.OnState = func(error) {}
 	}
 	s := &Store{
-		now: time.Now, transitions: make(chan transition, maxTransitions), refresher: newRefresher(), slots: make(chan struct{}, maxBackground),
-		conn: newConnection(parsed, options.Timeout, options.OnState),
+		now: time.Now, transitions: make(chan transition, maxTransitions), refresher: newRefresher(),
+		slots: make(chan struct{}, maxBackground),
+		conn:  newConnection(parsed, options.Timeout, options.OnState),
 	}
 	s.Rekey(options.Keys)
-	if s.near, err = cache.New(options.Bytes/2, func(key string, n cachedCapture) uint32 { return store.Weigh(key, n.capture) },
+	if s.near, err = cache.New(options.Bytes/2, func(key string, n cachedCapture) uint32 {
+		return store.Weigh(key,
+			n.capture)
+	},
 		nil); err != nil {
 		return nil, err
 	}
@@ -78,7 +82,10 @@ func Open(options Options) (*Store, error) {
 	if s.supersededAt, err = s.newTrackedSupersession(options.Bytes / 16 * 5); err != nil {
 		return nil, err
 	}
-	if s.lastIssued, err = cache.New(options.Bytes/16, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) },
+	if s.lastIssued, err = cache.New(options.Bytes/16, func(key string,
+		_ time.Time) uint32 {
+		return store.Weigh(key, nil)
+	},
 		nil); err != nil {
 		return nil, err
 	}

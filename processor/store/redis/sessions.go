@@ -27,7 +27,12 @@ const unknownLife = time.Minute
 func sessionLife(idle time.Duration) time.Duration { return idle + idle/10 + 100*time.Millisecond }
 
 func (s *Store) newTrackedSessions(bytes uint64) (*tracked[cachedSession], error) {
-	t, err := newTracked(s.conn, s.now, bytes, func(key string, k cachedSession) uint32 { return store.Weigh(key, k.record.Kept) })
+	t, err := newTracked(
+		s.conn,
+		s.now,
+		bytes,
+		func(key string, k cachedSession) uint32 { return store.Weigh(key, k.record.Kept) },
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +46,8 @@ func (s *Store) newTrackedSessions(bytes uint64) (*tracked[cachedSession], error
 	}
 	t.lost = func(_ string, before, answer cached[cachedSession]) cached[cachedSession] {
 		answer.value.lost = before.value.lost
-		if had := before.value.record; before.exists && before.generation != answer.generation && before.staleSince.IsZero() &&
+		if had := before.value.record; before.exists && before.generation != answer.generation &&
+			before.staleSince.IsZero() &&
 			s.now().Before(before.until) {
 			answer.value.lost = session.Record{Content: had.Content, Lifetime: had.Lifetime}
 		}
@@ -223,7 +229,11 @@ func (s *Store) swap(
 	if done == yes {
 		s.sessions.written(
 			key,
-			cached[cachedSession]{value: cachedSession{record: next, idle: idle, version: version(sealed)}, exists: true, until: s.now().Add(life)},
+			cached[cachedSession]{
+				value:  cachedSession{record: next, idle: idle, version: version(sealed)},
+				exists: true,
+				until:  s.now().Add(life),
+			},
 		)
 		return yes, nil
 	}

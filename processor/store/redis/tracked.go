@@ -44,13 +44,19 @@ type cached[V any] struct {
 	staleSince time.Time // when it was invalidated; zero: it was not
 }
 
-func newTracked[V any](link *connection, now func() time.Time, bytes uint64, weigh func(string, V) uint32) (*tracked[V], error) {
+func newTracked[V any](
+	link *connection,
+	now func() time.Time,
+	bytes uint64,
+	weigh func(string, V) uint32,
+) (*tracked[V], error) {
 	values, err := cache.New(bytes, func(key string, w cached[V]) uint32 { return weigh(key, w.value) }, nil)
 	return &tracked[V]{conn: link, values: values, now: now, seed: maphash.MakeSeed()}, err
 }
 
 func (t *tracked[V]) current(w cached[V]) bool {
-	return w.staleSince.IsZero() && w.generation == t.conn.generation.Load() && (w.until.IsZero() || t.now().Before(w.until))
+	return w.staleSince.IsZero() && w.generation == t.conn.generation.Load() &&
+		(w.until.IsZero() || t.now().Before(w.until))
 }
 
 // first returns the first value of keys that is the one looked for, and the number of its key, or -1 if there is none.

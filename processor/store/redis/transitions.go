@@ -160,7 +160,8 @@ func (s *Store) acquire(client valkey.Client, v ringKey, one transition) valkey.
 	}
 	return valkey.Commands{
 		client.B().Eval().Script(acquireScript).Numkeys(2).Key(v.key(holders, content), v.key(replaced, content)).
-			Arg(v.key(sessions, one.id), at(one.at), at(one.at.Add(life)), milliseconds(life), milliseconds(supersessionLife(one.has))).
+			Arg(v.key(sessions, one.id), at(one.at), at(one.at.Add(life)), milliseconds(life),
+				milliseconds(supersessionLife(one.has))).
 			Build(),
 	}
 }
