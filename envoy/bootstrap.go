@@ -24,7 +24,7 @@ const maxClientConnections = 50000
 const maxExpression = 100000
 
 // Bootstrap writes a complete static configuration for one Envoy that stands on both sides of a fan-out, as YAML with
-// comments. The same input gives the same bytes. The error holds everything that is wrong with the options, a fault
+// comments. The same input gives the same bytes. The error holds everything that is wrong with the options, an error
 // a line.
 func Bootstrap(p *policy.Policy, options BootstrapOptions) ([]byte, error) {
 	options = options.withDefaults()
@@ -36,7 +36,7 @@ func Bootstrap(p *policy.Policy, options BootstrapOptions) ([]byte, error) {
 	config := w.bootstrap()
 	w.check(config)
 	if err := w.Errs.Join(); err != nil {
-		return nil, fmt.Errorf("write Envoy's configuration: %w (a fault of Bellhop's, please report it)", err)
+		return nil, fmt.Errorf("write Envoy's configuration: %w (a bug in Bellhop, please report it)", err)
 	}
 	return render(config, w.title(options), w.Notes)
 }

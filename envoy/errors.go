@@ -12,7 +12,7 @@ import (
 // OptionErrors gathers all that is wrong with the options, so that one run shows it all.
 type OptionErrors []error
 
-// Add reports one fault: the flag, its value, what is wrong, and how to fix it.
+// Add reports one error: the flag, its value, what is wrong, and how to fix it.
 func (f *OptionErrors) Add(flag, value, wrong, hint string) {
 	if value != "" {
 		flag += " " + withoutSecrets(value)
@@ -34,7 +34,7 @@ func withoutSecrets(value string) string {
 	return regexp.MustCompile(`\?.*`).ReplaceAllString(value, "?…")
 }
 
-// Join returns all faults as one error, or nil.
+// Join returns all errors as one error, or nil.
 func (f *OptionErrors) Join() error { return errors.Join(*f...) }
 
 // Problem is what a parser finds wrong with a value. It does not know whose value it is.

@@ -12,7 +12,7 @@ import (
 // Filters writes what an Envoy that exists already needs to have Bellhop on both sides of a fan-out: the HTTP filters
 // of each side, Bellhop's cluster and a setting of the runtime, each under a heading that says where it belongs. The
 // result is YAML with comments, and no complete configuration. The error holds everything that is wrong with the
-// options, a fault a line.
+// options, an error a line.
 func Filters(p *policy.Policy, options FilterOptions) ([]byte, error) {
 	options = options.withDefaults()
 	var f OptionErrors
@@ -23,7 +23,7 @@ func Filters(p *policy.Policy, options FilterOptions) ([]byte, error) {
 	}
 	document := w.pieces()
 	if err := w.Errs.Join(); err != nil {
-		return nil, fmt.Errorf("write Envoy's filters: %w (a fault of Bellhop's, please report it)", err)
+		return nil, fmt.Errorf("write Envoy's filters: %w (a bug in Bellhop, please report it)", err)
 	}
 	body, err := Write(document, w.Notes)
 	if err != nil {

@@ -23,7 +23,7 @@ func load(t *testing.T, text string) *policy.Policy {
 	return p
 }
 
-// sound are options without a fault.
+// sound are options without an error.
 func sound() envoy.BootstrapOptions {
 	return envoy.BootstrapOptions{
 		FilterOptions: envoy.FilterOptions{PolicyFile: "policy.yaml"},
@@ -253,7 +253,7 @@ func mutual(o *envoy.BootstrapOptions) {
 	o.BellhopCA, o.BellhopCert, o.BellhopKey = "ca.pem", "cert.pem", "key.pem"
 }
 
-// requireFaults wants exactly these faults, each with a way to fix it.
+// requireFaults wants exactly these errors, each with a way to fix it.
 func requireFaults(t *testing.T, err error, want []string) {
 	t.Helper()
 	var got []string

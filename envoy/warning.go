@@ -52,7 +52,7 @@ func (p *plan) exposed() []string {
 	if p.admin.IsValid() && !p.admin.Addr().IsLoopback() {
 		warnings = append(
 			warnings,
-			fmt.Sprintf("--envoy-admin %s: whoever reaches it can read and stop this Envoy; listen on loopback", p.admin),
+			fmt.Sprintf("--envoy-admin %s: every process that reaches it can read and stop this Envoy; listen on loopback", p.admin),
 		)
 	}
 	return warnings
@@ -76,4 +76,4 @@ func (p *plan) inTheClear() []string {
 	return warnings
 }
 
-const egressRisk = "whoever reaches it can redeem tickets and, through the backends, act for clients"
+const egressRisk = "every process that reaches it can redeem tickets and, through the backends, act for clients"

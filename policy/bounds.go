@@ -48,7 +48,7 @@ func (d *decoder) lowerWord(node ast.Node, path string) string {
 func (c *checker) ceiling(doc CeilingDocument) {
 	c.version(doc.Version, "the ceiling")
 	if _, ok := c.places["ceiling"]; !ok {
-		c.fault(
+		c.errorAt(
 			Position{},
 			"add ceiling: with allow:, deny:, sensitive:, discovery: or limits:",
 			"the document has no ceiling",
@@ -57,7 +57,7 @@ func (c *checker) ceiling(doc CeilingDocument) {
 	c.patterns("ceiling.allow", doc.Ceiling.Allow)
 	c.patterns("ceiling.deny", doc.Ceiling.Deny)
 	if doc.Ceiling.Allow != nil && len(doc.Ceiling.Allow) == 0 {
-		c.fault(
+		c.errorAt(
 			c.at("ceiling.allow"),
 			"list what policies may carry, or take the line out for all that is not restricted",
 			"allow is empty: no policy could carry anything",
@@ -68,7 +68,7 @@ func (c *checker) ceiling(doc CeilingDocument) {
 	}
 	for i, folder := range doc.Ceiling.Discovery {
 		if !path.IsAbs(folder) {
-			c.fault(
+			c.errorAt(
 				c.at("ceiling.discovery[%d]", i),
 				"write an absolute path, such as /run/secrets/"+fanoutWord,
 				"%q is not the path of a folder",
@@ -88,7 +88,7 @@ func (c *checker) patterns(path string, patterns []string) {
 	for i, pattern := range patterns {
 		name := strings.TrimSuffix(pattern, "*")
 		if pattern != "*" && (!ValidName(name) || strings.Contains(name, "*")) {
-			c.fault(
+			c.errorAt(
 				c.at("%s[%d]", path, i),
 				"write a header's name, or the common beginning of names and one * at the end",
 				"%q is neither a header name nor a family of them",
@@ -100,13 +100,13 @@ func (c *checker) patterns(path string, patterns []string) {
 
 func (c *checker) grant(path string, grant Grant) {
 	if _, ok := c.places[path+".name"]; !ok {
-		c.fault(c.at("%s", path), "add name: authorization or name: cookie", "the grant has no name")
+		c.errorAt(c.at("%s", path), "add name: authorization or name: cookie", "the grant has no name")
 	} else if !sensitive(grant.Name) {
-		c.fault(c.at("%s.name", path), "grants are for authorization and cookie; list other names "+
+		c.errorAt(c.at("%s.name", path), "grants are for authorization and cookie; list other names "+
 			"under allow:", "name: %q is not a sensitive header", grant.Name)
 	}
 	if len(grant.To) == 0 {
-		c.fault(c.at("%s", path), "add to: with the backends that may have it", "the grant is for no backend")
+		c.errorAt(c.at("%s", path), "add to: with the backends that may have it", "the grant is for no backend")
 	}
 	c.labels(path+".to", "backend", grant.To)
 	c.labels(path+".fanouts", "fan-out", grant.Fanouts)
@@ -115,7 +115,7 @@ func (c *checker) grant(path string, grant Grant) {
 		entries []string
 	}{{"clusters", grant.Clusters}, {"fanouts", grant.Fanouts}} {
 		if list.entries != nil && len(list.entries) == 0 {
-			c.fault(
+			c.errorAt(
 				c.at("%s.%s", path, list.name),
 				"name at least one, or take the line out for all",
 				"%s is empty: the grant would be of no use",
@@ -128,7 +128,7 @@ func (c *checker) grant(path string, grant Grant) {
 func (c *checker) labels(path, of string, names []string) {
 	for i, name := range names {
 		if !ValidLabel(name) {
-			c.fault(c.at("%s[%d]", path, i), labelHint, "%q cannot be the name of a %s", name, of)
+			c.errorAt(c.at("%s[%d]", path, i), labelHint, "%q cannot be the name of a %s", name, of)
 		}
 	}
 }
@@ -136,7 +136,7 @@ func (c *checker) labels(path, of string, names []string) {
 // below checks a policy against the ceiling above it. Limits that the policy leaves to their defaults are lowered to
 // the ceiling's, others refused.
 func (c *checker) below(ceiling *Ceiling, doc *Document) {
-	ask := "take it out, or ask whoever owns " + ceiling.file
+	ask := "take it out, or ask the owner of " + ceiling.file
 	for i, rule := range doc.Forward {
 		path := fmt.Sprintf("forward[%d]", i)
 		c.permitted(ceiling, c.firstOf(path+".name", path), rule.Name, ask)
@@ -179,7 +179,7 @@ func (c *checker) permitted(ceiling *Ceiling, at Position, name, ask string) {
 			!includes(plain(denied), plain(name)) {
 			what = "%q has headers that are denied" // and others that are not
 		}
-		c.fault(at, ask, what+" by the ceiling (%s: %s)", name, ceiling.where("ceiling.deny[%d]", i), ceiling.bounds.Deny[i])
+		c.errorAt(at, ask, what+" by the ceiling (%s: %s)", name, ceiling.where("ceiling.deny[%d]", i), ceiling.bounds.Deny[i])
 		return
 	}
 	if ceiling.bounds.Allow == nil || sensitive(name) { // who may have these is for the grants to say
@@ -189,7 +189,7 @@ func (c *checker) permitted(ceiling *Ceiling, at Position, name, ask string) {
 		ceiling.bounds.Allow,
 		func(allowed string) bool { return includes(plain(allowed), plain(name)) },
 	) {
-		c.fault(
+		c.errorAt(
 			at,
 			ask+" (allowed: "+strings.Join(ceiling.bounds.Allow, ", ")+")",
 			"%q is not allowed by the ceiling (%s)",
@@ -204,9 +204,9 @@ func (c *checker) granted(ceiling *Ceiling, path, name string, rule Rule, doc *D
 	for i, to := range rule.To {
 		grants := ceiling.grants(name, to, doc.Fanout)
 		if len(grants) == 0 {
-			c.fault(
+			c.errorAt(
 				c.at("%s.to[%d]", path, i),
-				"send it elsewhere, or ask whoever owns "+ceiling.file,
+				"send it elsewhere, or ask the owner of "+ceiling.file,
 				"the ceiling does not let backend %q have %s (%s)",
 				to,
 				name,
@@ -247,9 +247,9 @@ func (c *checker) clustersGranted(ceiling *Ceiling, grants []int, backend string
 		}
 		for k, cluster := range declared.Clusters {
 			if at := c.at("backends.%s.clusters[%d]", backend, k); !slices.Contains(clusters, cluster) {
-				c.fault(
+				c.errorAt(
 					at,
-					"keep to "+strings.Join(clusters, ", ")+", or ask whoever owns "+ceiling.file,
+					"keep to "+strings.Join(clusters, ", ")+", or ask the owner of "+ceiling.file,
 					"backend %q gets %s, and so cannot be cluster %q (%s)",
 					backend,
 					ceiling.bounds.Sensitive[grants[0]].Name,
@@ -265,7 +265,7 @@ func (c *checker) clustersGranted(ceiling *Ceiling, grants []int, backend string
 func (c *checker) identityBelow(ceiling *Ceiling, at string, identity Identity, fanout, ask string) {
 	for i, denied := range ceiling.bounds.Deny {
 		if meets(plain(denied), plain(identity.Name)) {
-			c.fault(
+			c.errorAt(
 				c.at("%s.name", at),
 				ask,
 				"%q is denied by the ceiling (%s: %s)",
@@ -283,12 +283,12 @@ func (c *checker) identityBelow(ceiling *Ceiling, at string, identity Identity, 
 		return path.IsAbs(identity.File) && strings.HasPrefix(path.Clean(identity.File), strings.TrimSuffix(folder, "/")+"/")
 	})
 	if !inside && identity.File != "" {
-		c.fault(
+		c.errorAt(
 			c.at("%s.file", at),
 			"write the absolute path of a file in a folder that is allowed ("+cmp.Or(
 				strings.Join(ceiling.bounds.Discovery, ", "),
 				"none is",
-			)+"), or ask whoever owns "+ceiling.file,
+			)+"), or ask the owner of "+ceiling.file,
 			"the ceiling does not let %q be read (%s)",
 			identity.File,
 			ceiling.where("ceiling.discovery"),
@@ -305,7 +305,7 @@ func (c *checker) lower(ceiling *Ceiling, limits *Limits) {
 		switch {
 		case bound == 0 || *limit.value <= bound:
 		case explicit:
-			c.fault(
+			c.errorAt(
 				c.at("%s", limit.path),
 				fmt.Sprintf("write %d or less", bound),
 				"%s: %d is above the ceiling of %d (%s)",
@@ -328,7 +328,7 @@ func (c *checker) lowerValue(bounds Limits, limits *Limits, where string) {
 	case !explicit:
 		limits.ValueBytes = min(limits.ValueBytes, limits.TotalBytes)
 	case !refused && bounds.TotalBytes != 0 && bounds.TotalBytes < limits.ValueBytes:
-		c.fault(
+		c.errorAt(
 			at,
 			fmt.Sprintf("write %d or less", bounds.TotalBytes),
 			"limits.value_bytes: %d is above the ceiling of %d for all together (%s)",

@@ -16,7 +16,7 @@ type CeilingDocument struct {
 type Bounds struct {
 	Allow     []string `json:"allow" jsonschema_description:"The names and families that policies may carry; without it all that are not restricted"` // nil: all
 	Deny      []string `json:"deny" jsonschema_description:"The names and families that no policy may carry or write, whatever allow says"`
-	Sensitive []Grant  `json:"sensitive" jsonschema_description:"Who may get authorization and cookie; nobody else may"`
+	Sensitive []Grant  `json:"sensitive" jsonschema_description:"The backends that may get authorization and cookie; no others may"`
 	Discovery []string `json:"discovery" jsonschema_description:"The folders from which discovery identities may be read, {fanout} for the policy's own name; without it none may"`
 	Limits    Limits   `json:"limits" jsonschema_description:"The highest limits that a policy may set; one that sets none has these, where they are lower than the defaults"` // 0: none
 }
@@ -40,7 +40,7 @@ type Ceiling struct {
 	digest string
 }
 
-// LoadCeiling reads and checks one ceiling document. The file's name is for the findings only. With a fault among the
+// LoadCeiling reads and checks one ceiling document. The file's name is for the findings only. With an error among the
 // findings the ceiling is nil.
 func LoadCeiling(file string, text []byte) (*Ceiling, Findings) {
 	text = bytes.TrimPrefix(text, []byte(byteOrderMark))

@@ -23,14 +23,14 @@ func loadCeiling(t *testing.T, text string) *policy.Ceiling {
 }
 
 func TestEachFaultOfACeilingIsReportedAtItsPlace(t *testing.T) {
-	for _, file := range fixtures(t, "ceiling/faults") {
+	for _, file := range fixtures(t, "ceiling/invalid") {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
 			text := read(t, file)
 			loaded, findings := policy.LoadCeiling(file, text)
 			if loaded != nil {
 				t.Fatal("a ceiling with a fault was loaded")
 			}
-			wantOneFault(t, text, findings)
+			wantOneError(t, text, findings)
 		})
 	}
 }
@@ -47,7 +47,7 @@ func TestEachPolicyAboveItsCeilingIsReportedAtItsPlace(t *testing.T) {
 			if loaded != nil {
 				t.Fatal("a policy above its ceiling was loaded")
 			}
-			wantOneFault(t, text, findings)
+			wantOneError(t, text, findings)
 		})
 	}
 }

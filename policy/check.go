@@ -21,10 +21,10 @@ type checker struct {
 	places map[string]Position
 }
 
-// fault reports a fault unless the value there could not even be read, so that one fault is not reported as two.
-func (c *checker) fault(at Position, hint, format string, args ...any) {
+// errorAt reports an error unless the value there could not even be read, so that one error is not reported as two.
+func (c *checker) errorAt(at Position, hint, format string, args ...any) {
 	if !c.unread[at] {
-		c.recorder.fault(at, hint, format, args...)
+		c.recorder.errorAt(at, hint, format, args...)
 	}
 }
 
@@ -35,7 +35,7 @@ func (c *checker) at(format string, args ...any) Position {
 func (c *checker) document(doc *Document) {
 	c.version(doc.Version, "the policy")
 	if _, ok := c.places["fanout"]; ok && !ValidLabel(doc.Fanout) {
-		c.fault(c.at("fanout"), labelHint, "%q cannot be the name of a fan-out", doc.Fanout)
+		c.errorAt(c.at("fanout"), labelHint, "%q cannot be the name of a fan-out", doc.Fanout)
 	}
 	c.forward(doc)
 	c.backends(doc.Backends)
@@ -48,18 +48,18 @@ func (c *checker) document(doc *Document) {
 
 func (c *checker) version(version int, what string) {
 	if _, ok := c.places["version"]; !ok {
-		c.fault(Position{}, "add the line: version: 1", "%s has no version", what)
+		c.errorAt(Position{}, "add the line: version: 1", "%s has no version", what)
 	} else if version != Version {
-		c.fault(c.at("version"), "write version: 1", "version %d is not known", version)
+		c.errorAt(c.at("version"), "write version: 1", "version %d is not known", version)
 	}
 }
 
 func (c *checker) forward(doc *Document) {
 	if len(doc.Forward) == 0 {
-		c.fault(c.at("forward"), "list under forward: the headers that may be carried", "the policy carries no header")
+		c.errorAt(c.at("forward"), "list under forward: the headers that may be carried", "the policy carries no header")
 	}
 	if len(doc.Forward) > maxRules {
-		c.fault(
+		c.errorAt(
 			c.at("forward[%d]", maxRules),
 			"carry fewer headers; Envoy takes at most 100 changes in one answer, and a rule can need two",
 			"%d rules are more than the %d allowed",
@@ -86,7 +86,7 @@ func (c *checker) as(path string, rule Rule) {
 	switch {
 	case rule.As == rule.Name:
 	case isFamily:
-		c.fault(
+		c.errorAt(
 			at,
 			"rename each header with a rule of its own",
 			"a family of headers keeps its names: as: %q would make one name of many",
@@ -100,7 +100,7 @@ func (c *checker) as(path string, rule Rule) {
 // oneName wants a header's name, and no family of names.
 func (c *checker) oneName(at Position, name, field string) {
 	if _, ok := family(name); ok {
-		c.fault(at, "write one name", "%s: %q is a family of headers, and this is one header", field, name)
+		c.errorAt(at, "write one name", "%s: %q is a family of headers, and this is one header", field, name)
 		return
 	}
 	c.headerName(at, name, field)
@@ -118,7 +118,7 @@ func (c *checker) values(path string, rule Rule, limits Limits) {
 		)
 	}
 	if _, ok := c.places[path+".max_bytes"]; ok && (rule.MaxBytes < 1 || rule.MaxBytes > limits.ValueBytes) {
-		c.fault(
+		c.errorAt(
 			c.at("%s.max_bytes", path),
 			fmt.Sprintf("write a number from 1 to %d (limits.value_bytes)", limits.ValueBytes),
 			"max_bytes: %d is out of range",
@@ -126,7 +126,7 @@ func (c *checker) values(path string, rule Rule, limits Limits) {
 		)
 	}
 	if _, ok := family(rule.Name); ok && rule.Required {
-		c.fault(
+		c.errorAt(
 			c.at("%s.required", path),
 			"require each header with a rule of its own",
 			"a family of headers cannot be required",
@@ -137,7 +137,7 @@ func (c *checker) values(path string, rule Rule, limits Limits) {
 // tools checks the patterns of tools. MCP names have letters, digits and ._-/ only.
 func (c *checker) tools(path string, rule Rule) {
 	if _, ok := c.places[path+".tools"]; ok && len(rule.Tools) == 0 {
-		c.fault(
+		c.errorAt(
 			c.at("%s.tools", path),
 			"name at least one tool, or take the line out for every request",
 			"the rule is for no tool",
@@ -146,7 +146,7 @@ func (c *checker) tools(path string, rule Rule) {
 	for i, pattern := range rule.Tools {
 		if pattern == "" ||
 			strings.Trim(pattern, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/*") != "" {
-			c.fault(
+			c.errorAt(
 				c.at("%s.tools[%d]", path, i),
 				"write a tool's name as the backend has it; * stands for any run of characters",
 				"%q cannot be the name of a tool",
@@ -159,7 +159,7 @@ func (c *checker) tools(path string, rule Rule) {
 func (c *checker) name(path, name string) {
 	at, ok := c.places[path+".name"]
 	if !ok {
-		c.fault(c.at("%s", path), "add name: with the header that clients send", "the rule has no name")
+		c.errorAt(c.at("%s", path), "add name: with the header that clients send", "the rule has no name")
 		return
 	}
 	c.headerName(at, name, "name")
@@ -168,7 +168,7 @@ func (c *checker) name(path, name string) {
 func (c *checker) headerName(at Position, name, field string) {
 	switch row, found := restricted(name); {
 	case found:
-		c.fault(
+		c.errorAt(
 			at,
 			"choose another header; no policy can carry this one",
 			"%s: %q is restricted (%s): %s",
@@ -180,7 +180,7 @@ func (c *checker) headerName(at Position, name, field string) {
 	case strings.HasSuffix(name, "*"):
 		c.familyName(at, name)
 	case !ValidName(name):
-		c.fault(
+		c.errorAt(
 			at,
 			"a header name has letters, digits and hyphens only, such as x-mcp-api-key",
 			"%s: %q is not a header name",
@@ -193,9 +193,9 @@ func (c *checker) headerName(at Position, name, field string) {
 func (c *checker) prefix(path, prefix string) {
 	switch at := c.at("%s.prefix", path); {
 	case !ValidValue(prefix):
-		c.fault(at, "take out line breaks and other control characters", "prefix holds a byte that no header value may have")
+		c.errorAt(at, "take out line breaks and other control characters", "prefix holds a byte that no header value may have")
 	case len(prefix) > maxPrefix:
-		c.fault(at, fmt.Sprintf("write %d bytes or less", maxPrefix), "prefix has %d bytes", len(prefix))
+		c.errorAt(at, fmt.Sprintf("write %d bytes or less", maxPrefix), "prefix has %d bytes", len(prefix))
 	}
 }
 
@@ -204,14 +204,14 @@ func (c *checker) familyName(at Position, name string) {
 	prefix, _ := family(name)
 	switch row, found := restrictedFamily(prefix); {
 	case prefix == "" || !ValidName(prefix) || strings.Contains(prefix, "*"):
-		c.fault(
+		c.errorAt(
 			at,
 			"write the common beginning of the names and one * at the end, such as x-acme-*",
 			"name: %q is not a family of header names",
 			name,
 		)
 	case found:
-		c.fault(
+		c.errorAt(
 			at,
 			"choose other headers; no policy can carry these",
 			"name: every header of %q is restricted (%s): %s",
@@ -224,7 +224,7 @@ func (c *checker) familyName(at Position, name string) {
 
 func (c *checker) to(path string, rule Rule, doc *Document) {
 	if _, ok := c.places[path+".to"]; ok && len(rule.To) == 0 {
-		c.fault(
+		c.errorAt(
 			c.at("%s.to", path),
 			"name at least one backend, or take the line out for every declared one",
 			"the rule goes to no backend",
@@ -234,14 +234,14 @@ func (c *checker) to(path string, rule Rule, doc *Document) {
 		at := c.at("%s.to[%d]", path, i)
 		switch {
 		case !slices.ContainsFunc(doc.Backends, func(b Backend) bool { return b.Name == name }):
-			c.fault(
+			c.errorAt(
 				at,
 				"declare it under backends:, or correct the name ("+declared(doc.Backends)+")",
 				"backend %q is not declared",
 				name,
 			)
 		case slices.Contains(rule.To[:i], name):
-			c.fault(at, "keep one of the two", "backend %q stands twice", name)
+			c.errorAt(at, "keep one of the two", "backend %q stands twice", name)
 		}
 	}
 }
@@ -253,7 +253,7 @@ func (c *checker) sensitive(path string, rule Rule) {
 	if sensitive(rule.Name) {
 		at := c.at("%s.name", path)
 		if !to || !hide {
-			c.fault(
+			c.errorAt(
 				at,
 				"write {name: "+rule.Name+", to: [BACKEND], hide: true} (or hide: false, where the fan-out itself needs it)",
 				"%q carries the client's own credential: it needs an explicit to: and an explicit hide:",
@@ -265,7 +265,7 @@ func (c *checker) sensitive(path string, rule Rule) {
 		}
 	}
 	if sensitive(rule.As) && rule.As != rule.Name && !to {
-		c.fault(c.at("%s.as", path), "add to: with the backends that may have it", "as: %q needs an explicit to:", rule.As)
+		c.errorAt(c.at("%s.as", path), "add to: with the backends that may have it", "as: %q needs an explicit to:", rule.As)
 	}
 }
 
@@ -287,7 +287,7 @@ func (c *checker) agrees(i int, rules []Rule) {
 			what = "repeat"
 		}
 		if what != "" {
-			c.fault(
+			c.errorAt(
 				c.at("forward[%d]", i),
 				"give both rules the same "+what+":",
 				"this rule and the one in line %d take the same header, with another %s",
@@ -301,7 +301,7 @@ func (c *checker) agrees(i int, rules []Rule) {
 
 func (c *checker) backends(backends []Backend) {
 	if backends != nil && len(backends) == 0 {
-		c.fault(
+		c.errorAt(
 			c.at("backends"),
 			"declare at least one, or take the line out to mean every backend behind the filter",
 			"backends is empty: no backend would get anything",
@@ -311,14 +311,14 @@ func (c *checker) backends(backends []Backend) {
 	for _, backend := range backends {
 		path := "backends." + backend.Name
 		if !ValidLabel(backend.Name) {
-			c.fault(c.at("%s", path), labelHint, "%q cannot be the name of a backend", backend.Name)
+			c.errorAt(c.at("%s", path), labelHint, "%q cannot be the name of a backend", backend.Name)
 		}
 		for i, cluster := range backend.Clusters {
 			at := c.at("%s.clusters[%d]", path, i)
 			if cluster == "" {
-				c.fault(at, "write the cluster's name as Envoy has it", "an empty cluster name")
+				c.errorAt(at, "write the cluster's name as Envoy has it", "an empty cluster name")
 			} else if other, taken := owner[cluster]; taken {
-				c.fault(at, "a cluster is one backend only", "cluster %q already belongs to backend %q", cluster, other)
+				c.errorAt(at, "a cluster is one backend only", "cluster %q already belongs to backend %q", cluster, other)
 			}
 			owner[cluster] = backend.Name
 		}
@@ -364,16 +364,16 @@ func (c *checker) discovery(path string, identities []Identity) {
 	for i, identity := range identities {
 		at := fmt.Sprintf("%s.discovery[%d]", path, i)
 		if _, ok := c.places[at+".name"]; !ok {
-			c.fault(c.at("%s", at), "add name: with the header that the backend reads", "the discovery header has no name")
+			c.errorAt(c.at("%s", at), "add name: with the header that the backend reads", "the discovery header has no name")
 		} else {
 			c.oneName(c.at("%s.name", at), identity.Name, "name")
 		}
 		if identity.File == "" {
-			c.fault(c.at("%s", at), "add file: with the path of a file that holds the value", "the discovery header has no file")
+			c.errorAt(c.at("%s", at), "add file: with the path of a file that holds the value", "the discovery header has no file")
 		}
 		c.prefix(at, identity.Prefix)
 		if slices.ContainsFunc(identities[:i], func(other Identity) bool { return other.Name == identity.Name }) {
-			c.fault(c.at("%s", at), "keep one of the two", "the discovery header %q stands twice", identity.Name)
+			c.errorAt(c.at("%s", at), "keep one of the two", "the discovery header %q stands twice", identity.Name)
 		}
 	}
 }
@@ -386,7 +386,7 @@ func (c *checker) destinations(doc *Document) {
 				continue
 			}
 			if backend, both := meet(rule.To, earlier.To); both {
-				c.fault(c.at("forward[%d]", i), "send one of them elsewhere with to:, or under another name with as:",
+				c.errorAt(c.at("forward[%d]", i), "send one of them elsewhere with to:, or under another name with as:",
 					"this rule and the one in line %d both write %q at %s", c.at("forward[%d]", j).Line, rule.As, backend)
 				break
 			}
@@ -415,7 +415,7 @@ func (c *checker) limits(limits Limits) {
 		c.within(limit.path, *limit.value, limit.most)
 	}
 	if _, ok := c.places["limits.value_bytes"]; ok && limits.ValueBytes > limits.TotalBytes {
-		c.fault(
+		c.errorAt(
 			c.at("limits.value_bytes"),
 			"raise total_bytes too, or lower this",
 			"value_bytes is above total_bytes (%d)",
@@ -426,7 +426,7 @@ func (c *checker) limits(limits Limits) {
 
 func (c *checker) within(path string, value, most int) {
 	if value < 1 || value > most {
-		c.fault(
+		c.errorAt(
 			c.at("%s", path),
 			fmt.Sprintf(
 				"write a number from 1 to %d: Envoy takes 100 headers and 60 KiB in one request, its own included",

@@ -24,7 +24,7 @@ func (c *checker) ticket(doc *Document) {
 	case !explicit:
 		ticket.Rotate = defaultRotate
 	case baggage && ticket.Rotate > maxBaggageRotate:
-		c.fault(
+		c.errorAt(
 			c.at("ticket.rotate"),
 			"write rotate: 5m or less, or carry tickets in the header",
 			"with baggage, rotate must be at most 5m: fan-outs copy baggage into the body of calls",
@@ -47,7 +47,7 @@ func (c *checker) ticket(doc *Document) {
 	)
 	for _, backend := range doc.Backends {
 		if len(backend.Discovery) > 0 {
-			c.fault(
+			c.errorAt(
 				c.at("backends.%s.discovery", backend.Name),
 				"carry tickets in the header, or take the discovery identity out",
 				"a discovery identity cannot be used with baggage: a client can take the ticket off its own request and would "+
@@ -81,7 +81,7 @@ func (c *checker) sealed(doc *Document) {
 		c.warn(
 			c.at("ticket.grace"),
 			"take it out, or use mode: stored where the fan-out may freeze a carrier",
-			"grace is of no use with sealed tickets: nobody knows which ticket has been replaced",
+			"grace has no effect with sealed tickets: supersession is not tracked",
 		)
 	}
 	for i, rule := range doc.Forward {
@@ -111,9 +111,9 @@ func (c *checker) session(doc *Document) {
 	for i, name := range doc.Session.Bind {
 		at := c.at("session.bind[%d]", i)
 		if !ValidName(name) || strings.HasSuffix(name, "*") {
-			c.fault(at, "name one header that tells users apart, such as authorization", "bind: %q is not a header name", name)
+			c.errorAt(at, "name one header that tells users apart, such as authorization", "bind: %q is not a header name", name)
 		} else if slices.Contains(doc.Session.Bind[:i], name) {
-			c.fault(at, "keep one of the two", "bind: %q stands twice", name)
+			c.errorAt(at, "keep one of the two", "bind: %q stands twice", name)
 		}
 	}
 	if len(doc.Session.Bind) > 0 {
@@ -124,7 +124,7 @@ func (c *checker) session(doc *Document) {
 			c.warn(
 				c.at("forward[%d]", i),
 				"name in session: {bind: [...]} the headers that tell users apart",
-				"keep: session without a principal: whoever learns a session's ID gets the headers of its owner",
+				"keep: session without a principal: everybody who learns a session's ID gets the headers of its owner",
 			)
 		}
 	}
@@ -132,21 +132,21 @@ func (c *checker) session(doc *Document) {
 
 func (c *checker) carriers(carriers []Carrier) {
 	if len(carriers) == 0 {
-		c.fault(c.at("ticket.carriers"), "write carriers: [header]", "no carrier: the ticket could not cross the fan-out")
+		c.errorAt(c.at("ticket.carriers"), "write carriers: [header]", "no carrier: the ticket could not cross the fan-out")
 	}
 	for i, carrier := range carriers {
 		at := c.at("ticket.carriers[%d]", i)
 		switch {
 		case carrier != CarrierHeader && carrier != CarrierBaggage:
-			c.fault(at, "the carriers are header and baggage", "carrier %q is not known", carrier)
+			c.errorAt(at, "the carriers are header and baggage", "carrier %q is not known", carrier)
 		case slices.Contains(carriers[:i], carrier):
-			c.fault(at, "keep one of the two", "carrier %q stands twice", carrier)
+			c.errorAt(at, "keep one of the two", "carrier %q stands twice", carrier)
 		}
 	}
 }
 
 func (c *checker) atLeast(path string, value, least time.Duration) {
 	if value < least {
-		c.fault(c.at("%s", path), "write "+least.String()+" or more", "%s: %s is too short", path, value)
+		c.errorAt(c.at("%s", path), "write "+least.String()+" or more", "%s: %s is too short", path, value)
 	}
 }

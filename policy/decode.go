@@ -12,7 +12,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// decoder reads a document node by node, so that it can report every fault with its place and not only the first.
+// decoder reads a document node by node, so that it can report every error with its place and not only the first.
 // Its methods read what they can and leave the rest at its default.
 type decoder struct {
 	*recorder
@@ -27,7 +27,7 @@ type field struct {
 
 // root parses source, which is one document, into its mapping of fields. It returns nil where there is nothing to read.
 func (d *decoder) root(source []byte, what, smallest string) ast.Node {
-	// The decoder below reports duplicate keys itself, among the other faults.
+	// The decoder below reports duplicate keys itself, among the other errors.
 	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		d.syntax(err)
@@ -35,7 +35,7 @@ func (d *decoder) root(source []byte, what, smallest string) ast.Node {
 	}
 	docs := file.Docs
 	if len(docs) == 0 || docs[0].Body == nil || docs[0].Body.Type() == ast.NullType {
-		d.fault(Position{}, smallest, "%s is empty", what)
+		d.errorAt(Position{}, smallest, "%s is empty", what)
 		return nil
 	}
 	if len(docs) > 1 {
@@ -45,7 +45,7 @@ func (d *decoder) root(source []byte, what, smallest string) ast.Node {
 		} else if docs[1].Body != nil {
 			at = place(docs[1].Body)
 		}
-		d.fault(at, "put each document into a file of its own", "a second document begins here")
+		d.errorAt(at, "put each document into a file of its own", "a second document begins here")
 	}
 	switch body := docs[0].Body.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
@@ -60,10 +60,10 @@ func (d *decoder) syntax(err error) {
 	var fault *yaml.SyntaxError
 	if errors.As(err, &fault) && fault.Token != nil && fault.Token.Position != nil {
 		at := Position{Line: fault.Token.Position.Line, Column: fault.Token.Position.Column}
-		d.fault(at, "correct the YAML here; nothing beyond it was checked", "not valid YAML: %s", fault.Message)
+		d.errorAt(at, "correct the YAML here; nothing beyond it was checked", "not valid YAML: %s", fault.Message)
 		return
 	}
-	d.fault(Position{}, "correct the YAML", "not valid YAML: %s", strings.SplitN(err.Error(), "\n", 2)[0])
+	d.errorAt(Position{}, "correct the YAML", "not valid YAML: %s", strings.SplitN(err.Error(), "\n", 2)[0])
 }
 
 func (d *decoder) document(node ast.Node) *Document {
@@ -206,11 +206,11 @@ func (d *decoder) mapping(node ast.Node, path, what string, fields []field) {
 			if at == "ceiling" {
 				hint = "a ceiling is a document of its own: bellhop check --ceiling FILE"
 			}
-			d.fault(entry.at, hint, "unknown field %q in %s", entry.key, what)
+			d.errorAt(entry.at, hint, "unknown field %q in %s", entry.key, what)
 		case entry.value.Type() == ast.NullType:
 			d.places[at] = place(entry.value)
 			d.unread[place(entry.value)] = true
-			d.fault(entry.at, "give it a value, or take the line out", "%q has no value", entry.key)
+			d.errorAt(entry.at, "give it a value, or take the line out", "%q has no value", entry.key)
 		default:
 			d.places[at] = place(entry.value)
 			fields[i].read(entry.value, at)
@@ -246,7 +246,7 @@ func (d *decoder) entries(node ast.Node, path, what string) []entry {
 		at := place(pair.Key)
 		text, ok := pair.Key.(*ast.StringNode)
 		if !ok {
-			d.fault(
+			d.errorAt(
 				at,
 				"write each field out; a name that is not text needs quotes",
 				"%q cannot be a key in a policy",
@@ -255,7 +255,7 @@ func (d *decoder) entries(node ast.Node, path, what string) []entry {
 			continue
 		}
 		if line, twice := first[text.Value]; twice {
-			d.fault(at, "keep one of the two", "%q stands twice in %s; first in line %d", text.Value, what, line)
+			d.errorAt(at, "keep one of the two", "%q stands twice in %s; first in line %d", text.Value, what, line)
 			continue
 		}
 		first[text.Value] = at.Line
@@ -264,7 +264,7 @@ func (d *decoder) entries(node ast.Node, path, what string) []entry {
 	return entries
 }
 
-// list reads a sequence with read; anything else is a fault.
+// list reads a sequence with read; anything else is an error.
 func list[T any](d *decoder, node ast.Node, path string, read func(ast.Node, string) T) []T {
 	sequence, ok := node.(*ast.SequenceNode)
 	if !ok {
@@ -288,7 +288,7 @@ func oneOf[T ~string](d *decoder, node ast.Node, path string, into *T, choices .
 	}
 	if !slices.Contains(choices, word) {
 		d.unread[place(node)] = true
-		d.fault(place(node), "write "+either(choices), "%s: %q is not known", path, word)
+		d.errorAt(place(node), "write "+either(choices), "%s: %q is not known", path, word)
 		return
 	}
 	*into = word
@@ -353,7 +353,7 @@ func (d *decoder) duration(node ast.Node, path string, into *time.Duration) {
 	value, err := time.ParseDuration(text.Value)
 	if err != nil {
 		d.unread[place(node)] = true
-		d.fault(place(node), "write a number with a unit: 30s, 5m, 24h", "%s: %q is not a duration", path, text.Value)
+		d.errorAt(place(node), "write a number with a unit: 30s, 5m, 24h", "%s: %q is not a duration", path, text.Value)
 		return
 	}
 	*into = value
@@ -372,7 +372,7 @@ func (d *decoder) wrongType(node ast.Node, what, want string) {
 			hint = "put it in quotes"
 		}
 	}
-	d.fault(place(node), hint, "%s: expected %s, found %s", what, want, kind(node))
+	d.errorAt(place(node), hint, "%s: expected %s, found %s", what, want, kind(node))
 }
 
 func (d *decoder) has(path string) bool {

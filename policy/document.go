@@ -9,9 +9,9 @@ const Version = 1
 type Document struct {
 	Version  int       `json:"version" jsonschema:"required,enum=1" jsonschema_description:"The version of the policy language"`
 	Fanout   string    `json:"fanout" jsonschema_description:"A name for the fan-out; tickets of one fan-out are worthless at another"`
-	Keep     Keep      `json:"keep" jsonschema:"enum=request,enum=session,default=request" jsonschema_description:"The default of the rules: how long a client's header is of use"`
+	Keep     Keep      `json:"keep" jsonschema:"enum=request,enum=session,default=request" jsonschema_description:"The default of the rules: how long a client's header is kept"`
 	Mode     Mode      `json:"mode" jsonschema:"enum=enforce,enum=observe,default=enforce" jsonschema_description:"observe computes, counts and logs, and changes nothing"`
-	Explain  bool      `json:"explain" jsonschema:"default=false" jsonschema_description:"A client that sends x-bellhop-explain: 1 is told which of its own headers were captured"`
+	Explain  bool      `json:"explain" jsonschema:"default=false" jsonschema_description:"A client that sends x-bellhop-explain: 1 learns which of its own headers were captured"`
 	Forward  []Rule    `json:"forward" jsonschema:"required,minItems=1" jsonschema_description:"The headers that may be carried; nothing that is not listed here ever is"`
 	Backends []Backend `json:"backends" jsonschema_description:"The backends, by name. Declared: all others get nothing. Not declared: every backend behind the filter is meant"` // nil: none is declared
 	Limits   Limits    `json:"limits" jsonschema_description:"Limits reject a request; they never cut one"`
@@ -19,7 +19,7 @@ type Document struct {
 	Session  Session   `json:"session" jsonschema_description:"How MCP sessions are recognised"`
 }
 
-// Keep says how long a client's header is of use.
+// Keep says how long a client's header is kept.
 type Keep string
 
 const (
@@ -130,7 +130,7 @@ type Ticket struct {
 	Carriers []Carrier     `json:"carriers" jsonschema:"minItems=1,uniqueItems=true,enum=header,enum=baggage,default=header" jsonschema_description:"How tickets cross the fan-out, in the order in which egress reads them"`
 	Lifetime time.Duration `json:"lifetime" jsonschema:"default=30m" jsonschema_description:"How long an unused ticket can be redeemed"`
 	Rotate   time.Duration `json:"rotate" jsonschema:"default=24h" jsonschema_description:"The same headers get a new ticket this often; with baggage at most (and by default) 5m"`
-	Grace    time.Duration `json:"grace" jsonschema:"default=30s" jsonschema_description:"How long a ticket is of use after every session that had it has another"`
+	Grace    time.Duration `json:"grace" jsonschema:"default=30s" jsonschema_description:"How long a ticket can be used after every session that had it was issued another"`
 }
 
 // Session says how MCP sessions are recognised.

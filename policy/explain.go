@@ -17,50 +17,50 @@ type Question struct {
 	Fanout    []Header // what the fan-out itself sends to the backend
 }
 
-// Fate says what becomes of a header at the ingress. Its text is stable.
-type Fate string
+// IngressOutcome says what becomes of a header at the ingress. Its text is stable.
+type IngressOutcome string
 
 const (
-	// FateCaptured is a header that the request's ticket stands for.
-	FateCaptured Fate = "captured"
-	// FateRemembered is one that the request lacks and its session remembers.
-	FateRemembered Fate = "remembered"
-	// FateNotSent is a header of a rule that the client did not send.
-	FateNotSent Fate = "not_sent"
-	// FateNotListed is a header that no rule lists.
-	FateNotListed Fate = "not_listed"
-	// FateRestricted is a header that no policy can carry.
-	FateRestricted Fate = "restricted"
-	// FateSensitive is a header that begins like a family of the policy, but that only a rule of its own can carry.
-	FateSensitive Fate = "sensitive"
-	// FateNominated is a header that the request's own Connection makes hop-by-hop.
-	FateNominated Fate = "nominated"
-	// FateRejected is the header for which the client's request is refused.
-	FateRejected Fate = "rejected"
-	// FateRefused is a listed header of a request that is refused for another one.
-	FateRefused Fate = "refused"
-	// FateIdentity is a header of the backend's discovery identity, which no client sends.
-	FateIdentity Fate = "discovery"
+	// IngressCaptured is a header that the request's ticket stands for.
+	IngressCaptured IngressOutcome = "captured"
+	// IngressRemembered is one that the request lacks and its session remembers.
+	IngressRemembered IngressOutcome = "remembered"
+	// IngressNotSent is a header of a rule that the client did not send.
+	IngressNotSent IngressOutcome = "not_sent"
+	// IngressNotListed is a header that no rule lists.
+	IngressNotListed IngressOutcome = "not_listed"
+	// IngressRestricted is a header that no policy can carry.
+	IngressRestricted IngressOutcome = "restricted"
+	// IngressSensitive is a header that begins like a family of the policy, but that only a rule of its own can carry.
+	IngressSensitive IngressOutcome = "sensitive"
+	// IngressNominated is a header that the request's own Connection makes hop-by-hop.
+	IngressNominated IngressOutcome = "nominated"
+	// IngressRejected is the header for which the client's request is refused.
+	IngressRejected IngressOutcome = "rejected"
+	// IngressRefused is a listed header of a request that is refused for another one.
+	IngressRefused IngressOutcome = "refused"
+	// IngressIdentity is a header of the backend's discovery identity, which no client sends.
+	IngressIdentity IngressOutcome = "discovery"
 )
 
-// Sight says what the fan-out sees of a header that a client sends. Its text is stable.
-type Sight string
+// Visibility says what the fan-out sees of a header that a client sends. Its text is stable.
+type Visibility string
 
 const (
-	// SightHidden is a header that is taken off.
-	SightHidden Sight = "hidden"
-	// SightShown is a header that Bellhop leaves as it is.
-	SightShown Sight = "shown"
-	// SightNone is a header that is not sent, or that is of a refused request.
-	SightNone Sight = "none"
+	// VisibilityHidden is a header that is taken off.
+	VisibilityHidden Visibility = "hidden"
+	// VisibilityShown is a header that Bellhop leaves as it is.
+	VisibilityShown Visibility = "shown"
+	// VisibilityNone is a header that is not sent, or that is of a refused request.
+	VisibilityNone Visibility = "none"
 )
 
 // Row is one header, from the client to one place at the backend. It holds names, never a value of a client.
 type Row struct {
 	Header    string  `json:"header"` // the client's name for it, or the family; of an identity the backend's name
-	Fate      Fate    `json:"fate"`
+	IngressOutcome      IngressOutcome    `json:"ingress"`
 	FirstLine bool    `json:"first_line_only"` // of several
-	Fanout    Sight   `json:"fanout"`
+	Fanout    Visibility   `json:"fanout"`
 	Keep      Keep    `json:"keep,omitempty"` // what the rule says
 	Outcome   Outcome `json:"outcome,omitempty"`
 	As        string  `json:"as,omitempty"`     // the name at the backend; empty where it gets nothing
@@ -92,7 +92,7 @@ type Explanation struct {
 func (p *Policy) Explain(q Question) Explanation {
 	q.Client, q.Earlier, q.Fanout = lowered(q.Client), lowered(q.Earlier), lowered(q.Fanout)
 	q.Session = q.Session || len(q.Earlier) > 0
-	e := explainer{policy: p, question: q, told: make(map[int]bool)}
+	e := explainer{policy: p, question: q, reported: make(map[int]bool)}
 	e.Rows = []Row{}
 	e.locate()
 	if q.NoTicket {
@@ -119,9 +119,9 @@ type explainer struct {
 	refusal   *Rejection // of the client's request
 	limited   bool       // the refusal is for a limit, so that there is no capture at all
 	overLimit []string   // names that the session remembers, and that break a limit together with the request's own
-	nameless  bool       // the request says nothing of its principal, so its session gives it nothing
+	noPrincipal  bool       // the request says nothing of its principal, so its session gives it nothing
 	decision  Decision
-	told      map[int]bool // verdicts that a row tells of
+	reported      map[int]bool // verdicts that a row tells of
 }
 
 // locate finds the backend, by its name or by a cluster of it.
@@ -143,7 +143,7 @@ func (e *explainer) ingress() {
 		earlier, _ := e.policy.Capture(e.question.Earlier) // of a request that was refused a session remembers nothing
 		remembered := e.policy.Kept(earlier.Capture)
 		if len(remembered) > 0 && !e.policy.HasPrincipal(e.question.Client) {
-			remembered, e.nameless = nil, true
+			remembered, e.noPrincipal = nil, true
 		}
 		e.capture, e.overLimit = e.policy.Complete(e.taken.Capture, remembered)
 	}
@@ -193,8 +193,8 @@ func (e *explainer) clientRows() {
 	for _, name := range names {
 		row := Row{
 			Header:    name,
-			Fate:      e.fate(name),
-			Fanout:    e.sight(name),
+			IngressOutcome:      e.ingressOutcome(name),
+			Fanout:    e.visibility(name),
 			FirstLine: slices.Contains(e.taken.Repeated, name),
 		}
 		if e.capture.Has(name) {
@@ -212,7 +212,7 @@ func (e *explainer) deliveryRows(row Row) {
 	}
 	for i, verdict := range e.decision.Verdicts {
 		if matches(verdict.Header, row.Header) {
-			e.told[i] = true
+			e.reported[i] = true
 			e.Rows = append(e.Rows, e.judged(row, verdict))
 		}
 	}
@@ -222,7 +222,7 @@ func (e *explainer) deliveryRows(row Row) {
 func (e *explainer) uncapturedRow(row Row) {
 	for i, verdict := range e.decision.Verdicts {
 		if verdict.Header == row.Header && verdict.Outcome == OutcomeAbsent {
-			e.told[i], row.Outcome = true, OutcomeAbsent
+			e.reported[i], row.Outcome = true, OutcomeAbsent
 		}
 	}
 	row.Lines, row.Why = e.listing(row.Header), e.whyNotCaptured(row)
@@ -232,10 +232,10 @@ func (e *explainer) uncapturedRow(row Row) {
 // ruleRows tell of the rules whose header nobody sent.
 func (e *explainer) ruleRows() {
 	for i, verdict := range e.decision.Verdicts {
-		if !e.told[i] && verdict.Outcome != OutcomeIdentity {
+		if !e.reported[i] && verdict.Outcome != OutcomeIdentity {
 			e.Rows = append(
 				e.Rows,
-				e.judged(Row{Header: verdict.Header, Fate: FateNotSent, Fanout: SightNone, Keep: e.rule(verdict).Keep}, verdict),
+				e.judged(Row{Header: verdict.Header, IngressOutcome: IngressNotSent, Fanout: VisibilityNone, Keep: e.rule(verdict).Keep}, verdict),
 			)
 		}
 	}
@@ -243,7 +243,7 @@ func (e *explainer) ruleRows() {
 		return
 	}
 	e.Rows = append(e.Rows, Row{
-		Header: e.refusal.Header, Fate: FateNotSent, Fanout: SightNone, Lines: e.listing(e.refusal.Header),
+		Header: e.refusal.Header, IngressOutcome: IngressNotSent, Fanout: VisibilityNone, Lines: e.listing(e.refusal.Header),
 		Why: "required of every client, though not for this backend",
 	})
 }
@@ -251,7 +251,7 @@ func (e *explainer) ruleRows() {
 // identityRows tell of the backend's own credential.
 func (e *explainer) identityRows() {
 	for _, identity := range e.described().Discovery {
-		row := Row{Header: identity.Name, Fate: FateIdentity, Fanout: SightNone, Lines: []int{identity.Line}}
+		row := Row{Header: identity.Name, IngressOutcome: IngressIdentity, Fanout: VisibilityNone, Lines: []int{identity.Line}}
 		given := func(v Verdict) bool { return v.Outcome == OutcomeIdentity && v.Header == identity.Name }
 		switch {
 		case slices.ContainsFunc(e.decision.Verdicts, given):
@@ -291,38 +291,38 @@ func (e *explainer) rule(verdict Verdict) Rule {
 	return e.policy.doc.Forward[verdict.Rule-1]
 }
 
-func (e *explainer) fate(name string) Fate {
+func (e *explainer) ingressOutcome(name string) IngressOutcome {
 	cover, leftOut := e.policy.sources.cover(name)
 	_, forbidden := restricted(name)
 	switch {
 	case e.taken.Capture.Has(name):
-		return FateCaptured
+		return IngressCaptured
 	case e.capture.Has(name):
-		return FateRemembered
+		return IngressRemembered
 	case slices.Contains(e.taken.Nominated, name):
-		return FateNominated
+		return IngressNominated
 	case e.limited && e.refusal.Header == name:
-		return FateRejected
+		return IngressRejected
 	case cover.set != 0:
-		return FateRefused
+		return IngressRefused
 	case forbidden:
-		return FateRestricted
+		return IngressRestricted
 	case leftOut:
-		return FateSensitive
+		return IngressSensitive
 	default:
-		return FateNotListed
+		return IngressNotListed
 	}
 }
 
-func (e *explainer) sight(name string) Sight {
+func (e *explainer) visibility(name string) Visibility {
 	sent := slices.ContainsFunc(e.question.Client, func(h Header) bool { return h.Name == name })
 	switch {
 	case !sent || e.refusal != nil:
-		return SightNone
+		return VisibilityNone
 	case slices.Contains(e.taken.Hide, name), name == TicketHeader, name == TicketAlias:
-		return SightHidden
+		return VisibilityHidden
 	default:
-		return SightShown
+		return VisibilityShown
 	}
 }
 
@@ -341,7 +341,7 @@ func (e *explainer) listing(name string) []int {
 func (e *explainer) results() {
 	e.Sees, e.Gets, e.TakenOff = []string{}, []string{}, []string{}
 	for i := range e.Rows {
-		if row := &e.Rows[i]; row.Fanout == SightShown {
+		if row := &e.Rows[i]; row.Fanout == VisibilityShown {
 			e.Sees = appendOnce(e.Sees, row.Header)
 		}
 	}
@@ -375,7 +375,7 @@ func (e *explainer) notes() {
 	note(e.policy.Open(), "the policy declares no backends: every backend behind the filter is treated like this one")
 	note(e.NoTicket, "no ticket: no client caused the request, so that no client's header can be meant")
 	note(
-		e.nameless,
+		e.noPrincipal,
 		"keep: session: what an earlier request of the session sent is not given to this one, which says nothing of its "+
 			"principal: it has none of "+
 			strings.Join(

@@ -41,8 +41,8 @@ func TestExplainHeader(t *testing.T) {
 	}{
 		{"forwarded", policy.Question{Backend: "github", Client: headers("X-All: 1", required)}, "x-all",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeForwarded,
 				As:      "x-all",
@@ -50,8 +50,8 @@ func TestExplainHeader(t *testing.T) {
 			}},
 		{"by the name of a cluster", policy.Question{Backend: "mcp-github", Client: headers("x-all: 1", required)}, "x-all",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeForwarded,
 				As:      "x-all",
@@ -62,8 +62,8 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{Backend: "github", Client: headers("x-token: 1", required), Operation: search},
 			"x-token",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeForwarded,
 				As:      "authorization",
@@ -80,8 +80,8 @@ func TestExplainHeader(t *testing.T) {
 			},
 			"x-token",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeOtherTool,
 				Lines:   []int{5},
@@ -97,8 +97,8 @@ func TestExplainHeader(t *testing.T) {
 			},
 			"x-token",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeOtherTool,
 				Lines:   []int{5},
@@ -114,8 +114,8 @@ func TestExplainHeader(t *testing.T) {
 			},
 			"x-token",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeOtherTool,
 				Lines:   []int{5},
@@ -131,8 +131,8 @@ func TestExplainHeader(t *testing.T) {
 			},
 			"x-token",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeOtherTool,
 				Lines:   []int{5},
@@ -141,8 +141,8 @@ func TestExplainHeader(t *testing.T) {
 		},
 		{"for another backend", policy.Question{Backend: "github", Client: headers(required)}, "x-billing",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeNotAllowed,
 				Lines:   []int{4},
@@ -150,8 +150,8 @@ func TestExplainHeader(t *testing.T) {
 			}},
 		{"backend not declared", policy.Question{Backend: "mail", Client: headers("x-all: 1", required)}, "x-all",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeNotAllowed,
 				Lines:   []int{3},
@@ -159,8 +159,8 @@ func TestExplainHeader(t *testing.T) {
 			}},
 		{"absent", policy.Question{Backend: "github", Client: headers(required)}, "x-all",
 			policy.Row{
-				Fate:    policy.FateNotSent,
-				Fanout:  policy.SightNone,
+				IngressOutcome:    policy.IngressNotSent,
+				Fanout:  policy.VisibilityNone,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeAbsent,
 				Lines:   []int{3},
@@ -168,8 +168,8 @@ func TestExplainHeader(t *testing.T) {
 			}},
 		{"required", policy.Question{Backend: "billing"}, "x-billing",
 			policy.Row{
-				Fate:    policy.FateNotSent,
-				Fanout:  policy.SightNone,
+				IngressOutcome:    policy.IngressNotSent,
+				Fanout:  policy.VisibilityNone,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeAbsent,
 				Lines:   []int{4},
@@ -177,15 +177,15 @@ func TestExplainHeader(t *testing.T) {
 			}},
 		{"required elsewhere", policy.Question{Backend: "github"}, "x-billing",
 			policy.Row{
-				Fate:   policy.FateNotSent,
-				Fanout: policy.SightNone,
+				IngressOutcome:   policy.IngressNotSent,
+				Fanout: policy.VisibilityNone,
 				Lines:  []int{4},
 				Why:    "required of every client, though not for this backend",
 			}},
 		{"of a request that lacks another", policy.Question{Backend: "github", Client: headers("x-all: 1")}, "x-all",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightNone,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityNone,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeForwarded,
 				Lines:   []int{3},
@@ -193,8 +193,8 @@ func TestExplainHeader(t *testing.T) {
 			}},
 		{"too long", policy.Question{Backend: "billing", Client: headers("x-billing: 12345678901")}, "x-billing",
 			policy.Row{
-				Fate:   policy.FateRejected,
-				Fanout: policy.SightNone,
+				IngressOutcome:   policy.IngressRejected,
+				Fanout: policy.VisibilityNone,
 				Lines:  []int{4},
 				Why:    "header x-billing is longer than the 10 bytes allowed; send a shorter value",
 			}},
@@ -203,18 +203,18 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{Backend: "billing", Client: headers("x-all: 1", "x-billing: 12345678901")},
 			"x-all",
 			policy.Row{
-				Fate:   policy.FateRefused,
-				Fanout: policy.SightNone,
+				IngressOutcome:   policy.IngressRefused,
+				Fanout: policy.VisibilityNone,
 				Lines:  []int{3},
 				Why:    "the request is refused because of x-billing",
 			},
 		},
 		{"not listed", policy.Question{Backend: "github", Client: headers("x-other: 1", required)}, "x-other",
-			policy.Row{Fate: policy.FateNotListed, Fanout: policy.SightShown, Lines: []int{}, Why: "no rule lists it"}},
+			policy.Row{IngressOutcome: policy.IngressNotListed, Fanout: policy.VisibilityShown, Lines: []int{}, Why: "no rule lists it"}},
 		{"restricted", policy.Question{Backend: "github", Client: headers("mcp-session-id: 1", required)}, "mcp-session-id",
 			policy.Row{
-				Fate:   policy.FateRestricted,
-				Fanout: policy.SightShown,
+				IngressOutcome:   policy.IngressRestricted,
+				Fanout: policy.VisibilityShown,
 				Lines:  []int{},
 				Why: "no policy can carry it (mcp-*): it belongs to the MCP exchange between fan-out and backend; a foreign " +
 					"one breaks every backend",
@@ -224,8 +224,8 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{Backend: "github", Client: headers("x-bellhop-ticket: 1", required)},
 			"x-bellhop-ticket",
 			policy.Row{
-				Fate:   policy.FateRestricted,
-				Fanout: policy.SightHidden,
+				IngressOutcome:   policy.IngressRestricted,
+				Fanout: policy.VisibilityHidden,
 				Lines:  []int{},
 				Why:    "no policy can carry it (x-bellhop-*): it is Bellhop's own",
 			},
@@ -235,16 +235,16 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{Backend: "billing", Client: headers("authorization: 1", required)},
 			"authorization",
 			policy.Row{
-				Fate:   policy.FateSensitive,
-				Fanout: policy.SightShown,
+				IngressOutcome:   policy.IngressSensitive,
+				Fanout: policy.VisibilityShown,
 				Lines:  []int{},
 				Why:    "no family has it: it carries a credential, and needs a rule of its own with to: and hide:",
 			},
 		},
 		{"nominated", policy.Question{Backend: "github", Client: headers("connection: x-all", "x-all: 1", required)}, "x-all",
 			policy.Row{
-				Fate:    policy.FateNominated,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressNominated,
+				Fanout:  policy.VisibilityHidden,
 				Outcome: policy.OutcomeAbsent,
 				Lines:   []int{3},
 				Why:     "the request's own Connection makes it hop-by-hop (RFC 9110, 7.6.1)",
@@ -254,9 +254,9 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{Backend: "github", Client: headers("x-acme-a: 1", "x-acme-a: 2", required)},
 			"x-acme-a",
 			policy.Row{
-				Fate:      policy.FateCaptured,
+				IngressOutcome:      policy.IngressCaptured,
 				FirstLine: true,
-				Fanout:    policy.SightShown,
+				Fanout:    policy.VisibilityShown,
 				Keep:      policy.KeepSession,
 				Outcome:   policy.OutcomeForwarded,
 				As:        "x-acme-a",
@@ -269,8 +269,8 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{Backend: "github", Session: true, Client: headers("x-acme-a: 1", required)},
 			"x-acme-a",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightShown,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityShown,
 				Keep:    policy.KeepSession,
 				Outcome: policy.OutcomeForwarded,
 				As:      "x-acme-a",
@@ -287,8 +287,8 @@ func TestExplainHeader(t *testing.T) {
 			},
 			"x-acme-a",
 			policy.Row{
-				Fate:    policy.FateRemembered,
-				Fanout:  policy.SightNone,
+				IngressOutcome:    policy.IngressRemembered,
+				Fanout:  policy.VisibilityNone,
 				Keep:    policy.KeepSession,
 				Outcome: policy.OutcomeForwarded,
 				As:      "x-acme-a",
@@ -301,8 +301,8 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{Backend: "github", Earlier: headers("x-all: 2"), Client: headers(required)},
 			"x-all",
 			policy.Row{
-				Fate:    policy.FateNotSent,
-				Fanout:  policy.SightNone,
+				IngressOutcome:    policy.IngressNotSent,
+				Fanout:  policy.VisibilityNone,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeAbsent,
 				Lines:   []int{3},
@@ -311,8 +311,8 @@ func TestExplainHeader(t *testing.T) {
 		},
 		{"never in the session", policy.Question{Backend: "github", Session: true, Client: headers(required)}, "x-acme-*",
 			policy.Row{
-				Fate:    policy.FateNotSent,
-				Fanout:  policy.SightNone,
+				IngressOutcome:    policy.IngressNotSent,
+				Fanout:  policy.VisibilityNone,
 				Keep:    policy.KeepSession,
 				Outcome: policy.OutcomeAbsent,
 				Lines:   []int{6},
@@ -323,8 +323,8 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{Backend: "github", Client: headers("x-keep: 1", required), Fanout: headers("X-Keep: 2")},
 			"x-keep",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeConflict,
 				Lines:   []int{7},
@@ -336,8 +336,8 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{Backend: "github", Client: headers("x-conflict: 1", required), Fanout: headers("x-conflict: 2")},
 			"x-conflict",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeConflict,
 				Lines:   []int{8},
@@ -353,8 +353,8 @@ func TestExplainHeader(t *testing.T) {
 			},
 			"x-all",
 			policy.Row{
-				Fate:    policy.FateCaptured,
-				Fanout:  policy.SightHidden,
+				IngressOutcome:    policy.IngressCaptured,
+				Fanout:  policy.VisibilityHidden,
 				Keep:    policy.KeepRequest,
 				Outcome: policy.OutcomeForwarded,
 				Lines:   []int{3},
@@ -363,8 +363,8 @@ func TestExplainHeader(t *testing.T) {
 		},
 		{"discovery", policy.Question{Backend: "github", NoTicket: true}, "authorization",
 			policy.Row{
-				Fate:    policy.FateIdentity,
-				Fanout:  policy.SightNone,
+				IngressOutcome:    policy.IngressIdentity,
+				Fanout:  policy.VisibilityNone,
 				Outcome: policy.OutcomeIdentity,
 				As:      "authorization",
 				Prefix:  "Bearer ",
@@ -376,16 +376,16 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{Backend: "github", NoTicket: true, Operation: search},
 			"authorization",
 			policy.Row{
-				Fate:   policy.FateIdentity,
-				Fanout: policy.SightNone,
+				IngressOutcome:   policy.IngressIdentity,
+				Fanout: policy.VisibilityNone,
 				Lines:  []int{14},
 				Why:    "discovery identity: never for what only a client can cause, such as tools/call",
 			},
 		},
 		{"no discovery for a client", policy.Question{Backend: "github", Client: headers(required)}, "authorization",
 			policy.Row{
-				Fate:   policy.FateIdentity,
-				Fanout: policy.SightNone,
+				IngressOutcome:   policy.IngressIdentity,
+				Fanout: policy.VisibilityNone,
 				Lines:  []int{14},
 				Why:    "discovery identity: only for requests that no client caused",
 			}},
@@ -510,8 +510,8 @@ func TestExplainAgreesWithWhatServes(t *testing.T) {
 		)
 		var gets []string
 		for _, row := range explained.Rows {
-			if taken.Capture.Has(row.Header) != (row.Fate == policy.FateCaptured) {
-				t.Fatalf("%s: captured %v, explained as %s", row.Header, taken.Capture.Has(row.Header), row.Fate)
+			if taken.Capture.Has(row.Header) != (row.IngressOutcome == policy.IngressCaptured) {
+				t.Fatalf("%s: captured %v, explained as %s", row.Header, taken.Capture.Has(row.Header), row.IngressOutcome)
 			}
 			if row.As != "" {
 				gets = append(gets, row.As)

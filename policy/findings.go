@@ -12,7 +12,7 @@ import (
 type Severity string
 
 const (
-	// SeverityError is a fault: the policy is not used.
+	// SeverityError is an error: the policy is not used.
 	SeverityError Severity = "error"
 	// SeverityWarning is legal but unwise: the policy is used.
 	SeverityWarning Severity = "warning"
@@ -96,7 +96,7 @@ func newRecorder(file string, source []byte) *recorder {
 	return &recorder{file: file, lines: strings.Split(string(source), "\n"), unread: make(map[Position]bool)}
 }
 
-func (r *recorder) fault(at Position, hint, format string, args ...any) {
+func (r *recorder) errorAt(at Position, hint, format string, args ...any) {
 	r.add(SeverityError, at, hint, format, args...)
 }
 

@@ -11,10 +11,10 @@ import (
 	"bellhop/policy"
 )
 
-// Invariant 9: a policy loads whole or not at all. Each fixture has exactly one fault; its first line says where and
+// Invariant 9: a policy loads whole or not at all. Each fixture has exactly one error; its first line says where and
 // how it is reported.
 func TestEachFaultIsReportedAtItsPlace(t *testing.T) {
-	files, err := filepath.Glob("testdata/faults/*.yaml")
+	files, err := filepath.Glob("testdata/invalid/*.yaml")
 	if err != nil || len(files) < 40 {
 		t.Fatalf("%d fixtures, %v", len(files), err)
 	}
@@ -28,13 +28,13 @@ func TestEachFaultIsReportedAtItsPlace(t *testing.T) {
 			if loaded != nil {
 				t.Fatal("a policy with a fault was loaded")
 			}
-			wantOneFault(t, text, findings)
+			wantOneError(t, text, findings)
 		})
 	}
 }
 
-// wantOneFault wants the one fault that the first line of a document names.
-func wantOneFault(t *testing.T, text []byte, findings policy.Findings) {
+// wantOneError wants the one error that the first line of a document names.
+func wantOneError(t *testing.T, text []byte, findings policy.Findings) {
 	t.Helper()
 	if findings.Count(policy.SeverityError) != 1 {
 		t.Fatalf("want one fault, got %d:\n%s", findings.Count(policy.SeverityError), findings.Error())
@@ -101,7 +101,7 @@ func TestWarnings(t *testing.T) {
 		{
 			"sealed and grace",
 			"version: 1\nforward: [x-a]\nlimits: {total_bytes: 8192}\nticket: {mode: sealed, grace: 1m}\n",
-			"grace is of no use with sealed tickets",
+			"grace has no effect with sealed tickets",
 		},
 		{
 			"sealed and a session",
@@ -200,7 +200,7 @@ func TestAQuotedKeyIsTheKey(t *testing.T) {
 }
 
 func FuzzLoad(f *testing.F) {
-	for _, pattern := range []string{"testdata/faults/*.yaml", "testdata/good/*.yaml"} {
+	for _, pattern := range []string{"testdata/invalid/*.yaml", "testdata/good/*.yaml"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			f.Fatal(err)

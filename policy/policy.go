@@ -36,7 +36,7 @@ type delivery struct {
 // byteOrderMark is what some editors put in front of a text.
 const byteOrderMark = "\ufeff"
 
-// Load reads, checks and compiles one policy document. The file's name is for the findings only. With a fault
+// Load reads, checks and compiles one policy document. The file's name is for the findings only. With an error
 // among the findings the policy is nil: a policy loads whole or not at all. Findings may hold warnings beside a
 // policy.
 func Load(file string, text []byte) (*Policy, Findings) { return LoadUnder(nil, file, text) }
@@ -215,7 +215,7 @@ func (p *Policy) routeTo(backend string) *route {
 }
 
 // Footprint is all that a proxy has to show to Bellhop in one role, and all that it has to let Bellhop change.
-// A proxy that enforces both makes the policy hold even against a fault of Bellhop's own.
+// A proxy that enforces both makes the policy hold even against an error of Bellhop's own.
 //
 // A name that ends in * stands for a family.
 type Footprint struct {

@@ -47,7 +47,7 @@ func TestCeilingSchemaAgreesWithTheParser(t *testing.T) {
 	if err := schema.Validate(instance); err != nil {
 		t.Error(err)
 	}
-	for _, file := range fixtures(t, "ceiling/faults") {
+	for _, file := range fixtures(t, "ceiling/invalid") {
 		if instance, err := toJSON(read(t, file)); err == nil && schema.Validate(instance) == nil {
 			t.Errorf("%s: the schema takes it", file)
 		}
@@ -111,7 +111,7 @@ func TestSchemaTakesEveryGoodPolicy(t *testing.T) {
 	}
 }
 
-// The faults that a schema cannot see, with the reason.
+// The errors that a schema cannot see, with the reason.
 func unseen() map[string]string {
 	const (
 		restricted = "the table of restricted names is long, and blind to case and to _ for -; its reasons are worth more " +
@@ -136,9 +136,9 @@ func unseen() map[string]string {
 	}
 }
 
-func TestSchemaRefusesEveryFaultOfShape(t *testing.T) {
+func TestSchemaRefusesEveryErrorOfShape(t *testing.T) {
 	schema, unseen := compileSchema(t, policy.Schema), unseen()
-	for _, file := range fixtures(t, "faults") {
+	for _, file := range fixtures(t, "invalid") {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
 		reason, excused := unseen[name]
 		delete(unseen, name)
@@ -153,7 +153,7 @@ func TestSchemaRefusesEveryFaultOfShape(t *testing.T) {
 	}
 }
 
-// A field that the parser knows and the schema does not, or the other way round, is a fault of one of the two.
+// A field that the parser knows and the schema does not, or the other way round, is an error of one of the two.
 func TestSchemaAndParserKnowTheSameFields(t *testing.T) {
 	var document struct {
 		Properties map[string]any `json:"properties"`

@@ -8,17 +8,17 @@ import (
 
 // whyNotCaptured says why a header that the client sent is not captured.
 func (e *explainer) whyNotCaptured(row Row) string {
-	switch row.Fate {
-	case FateRestricted:
+	switch row.IngressOutcome {
+	case IngressRestricted:
 		restriction, _ := restricted(row.Header)
 		return fmt.Sprintf("no policy can carry it (%s): %s", restriction.Pattern, restriction.Reason)
-	case FateSensitive:
+	case IngressSensitive:
 		return "no family has it: it carries a credential, and needs a rule of its own with to: and hide:"
-	case FateNominated:
+	case IngressNominated:
 		return "the request's own Connection makes it hop-by-hop (RFC 9110, 7.6.1)"
-	case FateRejected:
+	case IngressRejected:
 		return e.refusal.Error()
-	case FateRefused:
+	case IngressRefused:
 		return "the request is refused because of " + e.refusal.Header
 	default:
 		return "no rule lists it"
@@ -114,9 +114,9 @@ func (e *explainer) whySession(row Row) string {
 		return ""
 	case !e.question.Session:
 		return "no MCP session: acts as keep: request"
-	case row.Fate == FateRemembered:
+	case row.IngressOutcome == IngressRemembered:
 		return "sent by an earlier request of this session"
-	case row.Fate == FateCaptured:
+	case row.IngressOutcome == IngressCaptured:
 		return "later requests of this session that lack it get it too"
 	case row.Outcome == OutcomeAbsent:
 		return "nor did an earlier request of this session"

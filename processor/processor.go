@@ -152,7 +152,7 @@ func (p *Processor) Serves(fanout string) error {
 	return err
 }
 
-// Misconfiguration is why the requests of a filter must fail: its configuration is at fault.
+// Misconfiguration is why the requests of a filter must fail: its configuration is at error.
 type Misconfiguration struct {
 	Reason  string // stable: the label of a metric
 	Message string // with what to change

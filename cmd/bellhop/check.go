@@ -16,8 +16,8 @@ func newCheck() *cobra.Command {
 	var output, ceiling string
 	cmd := &cobra.Command{
 		Use:   "check FILE...",
-		Short: "Check policy documents: every fault and every warning",
-		Long:  "Check policy documents, - for standard input. Exit code 0: no fault; 1: faults; 2: a file cannot be read.",
+		Short: "Check policy documents: every error and every warning",
+		Long:  "Check policy documents, - for standard input. Exit code 0: valid; 1: invalid; 2: a file cannot be read.",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, files []string) error {
 			if len(files) == 0 && ceiling == "" {

@@ -10,7 +10,7 @@ import (
 
 const ceilingUsage = "a ceiling document, below which the policy has to stay (default: none)"
 
-// readPolicy reads a policy, and the ceiling above it if there is one. It returns the warnings of both; faults of
+// readPolicy reads a policy, and the ceiling above it if there is one. It returns the warnings of both; errors of
 // either are the error, as [policy.Findings].
 func readPolicy(file, ceiling string, stdin io.Reader) (*policy.Policy, policy.Findings, error) {
 	above, findings, err := readCeiling(ceiling, stdin)
@@ -31,7 +31,7 @@ func readPolicy(file, ceiling string, stdin io.Reader) (*policy.Policy, policy.F
 	return loaded, append(findings, more...), nil
 }
 
-// readCeiling reads a ceiling; there is none where the file has no name. It is nil with a fault among the findings.
+// readCeiling reads a ceiling; there is none where the file has no name. It is nil with an error among the findings.
 func readCeiling(file string, stdin io.Reader) (*policy.Ceiling, policy.Findings, error) {
 	if file == "" {
 		return nil, policy.Findings{}, nil

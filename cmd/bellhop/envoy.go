@@ -129,7 +129,7 @@ func onePolicy(cmd *cobra.Command, file, ceiling, example string) (*policy.Polic
 	return readPolicy(file, ceiling, cmd.InOrStdin())
 }
 
-// tell prints findings that are no faults.
+// tell prints findings that are no errors.
 func tell(cmd *cobra.Command, findings policy.Findings) {
 	for _, finding := range findings {
 		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), finding)

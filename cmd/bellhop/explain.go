@@ -31,7 +31,7 @@ func newExplain() *cobra.Command {
 		Short: "Say what becomes of a client's headers at a backend, and why",
 		Long: `Say what becomes of a client's headers at a backend, and why: whether each is captured, what the fan-out sees, under which
 name the backend gets it, and by which line of the policy. The answers come from the code that serves. Values are
-never printed. Exit code 0: explained; 1: the policy has faults; 2: the command line cannot be meant.`,
+never printed. Exit code 0: explained; 1: the policy is invalid; 2: the command line is wrong.`,
 		Example: `  bellhop explain --policy policy.yaml --backend github -H 'x-github-token: t' --tool search_code
   bellhop explain --policy policy.yaml --backend github --no-ticket`,
 		Args: cobra.NoArgs,
@@ -86,21 +86,21 @@ func explain(cmd *cobra.Command, asked explainFlags) error {
 	return render(cmd.OutOrStdout(), loaded.Explain(question))
 }
 
-// question reads the flags, and reports all faults at once.
+// question reads the flags, and reports all errors at once.
 func (asked explainFlags) question() (policy.Question, error) {
-	var faults []error
+	var errs []error
 	if asked.policy == "" {
-		faults = append(
-			faults,
+		errs = append(
+			errs,
 			errors.New("explain needs a policy: bellhop explain --policy policy.yaml --backend NAME -H 'x-mcp-api-key: VALUE'"),
 		)
 	}
 	if asked.noTicket && len(asked.client)+len(asked.earlier) > 0 {
-		faults = append(faults, errors.New("--no-ticket is a request that no client caused: leave -H and --earlier out"))
+		errs = append(errs, errors.New("--no-ticket is a request that no client caused: leave -H and --earlier out"))
 	}
 	read := func(flag string, lines []string) []policy.Header {
 		headers, err := parseHeaders(flag, lines)
-		faults = append(faults, err)
+		errs = append(errs, err)
 		return headers
 	}
 	question := policy.Question{
@@ -110,7 +110,7 @@ func (asked explainFlags) question() (policy.Question, error) {
 			asked.client,
 		), Earlier: read("--earlier", asked.earlier), Fanout: read("--fanout-header", asked.fanout),
 	}
-	return question, errors.Join(faults...)
+	return question, errors.Join(errs...)
 }
 
 func (asked explainFlags) operation() policy.Operation {
@@ -125,18 +125,18 @@ func (asked explainFlags) operation() policy.Operation {
 // credential.
 func parseHeaders(flag string, lines []string) ([]policy.Header, error) {
 	var headers []policy.Header
-	var faults []error
+	var errs []error
 	for i, line := range lines {
 		name, value, found := strings.Cut(line, ":")
 		switch {
 		case !found:
-			faults = append(
-				faults,
+			errs = append(
+				errs,
 				fmt.Errorf("%s number %d has no colon; write it as %s 'x-mcp-api-key: VALUE'", flag, i+1, flag),
 			)
 		case !policy.ValidName(name):
-			faults = append(
-				faults,
+			errs = append(
+				errs,
 				fmt.Errorf(
 					"%s number %d has no header name before its colon; write it as %s 'x-mcp-api-key: VALUE'",
 					flag,
@@ -148,7 +148,7 @@ func parseHeaders(flag string, lines []string) ([]policy.Header, error) {
 			headers = append(headers, policy.Header{Name: name, Value: policy.NewValue(strings.TrimSpace(value))})
 		}
 	}
-	return headers, errors.Join(faults...)
+	return headers, errors.Join(errs...)
 }
 
 func oneOfBackends(loaded *policy.Policy) string {
@@ -204,7 +204,7 @@ func printRows(text *strings.Builder, explained policy.Explanation) {
 	_, _ = fmt.Fprintf(writer, "HEADER\tCAPTURED\tFAN-OUT\tKEEP\t%s\tLINE\tWHY\n", at)
 	for _, row := range explained.Rows {
 		_, _ = fmt.Fprintln(writer, strings.Join([]string{
-			row.Header, captured(row.Fate), dash(string(row.Fanout)), dash(string(row.Keep)), destination(row), lines(row.Lines),
+			row.Header, captured(row.IngressOutcome), dash(string(row.Fanout)), dash(string(row.Keep)), destination(row), lines(row.Lines),
 			row.Why,
 		}, "\t"))
 	}
@@ -215,15 +215,15 @@ func printRows(text *strings.Builder, explained policy.Explanation) {
 	text.WriteString("\n")
 }
 
-func captured(fate policy.Fate) string {
+func captured(fate policy.IngressOutcome) string {
 	switch fate {
-	case policy.FateCaptured:
+	case policy.IngressCaptured:
 		return "yes"
-	case policy.FateRemembered:
+	case policy.IngressRemembered:
 		return "by the session"
-	case policy.FateNotSent:
+	case policy.IngressNotSent:
 		return "not sent"
-	case policy.FateIdentity:
+	case policy.IngressIdentity:
 		return "discovery"
 	default:
 		return "no"
@@ -250,7 +250,7 @@ func lines(numbers []int) string {
 }
 
 func dash(text string) string {
-	if text == "" || text == string(policy.SightNone) {
+	if text == "" || text == string(policy.VisibilityNone) {
 		return "-"
 	}
 	return text

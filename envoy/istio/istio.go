@@ -12,7 +12,7 @@ import (
 // Manifests writes the manifests that put Bellhop on both sides of a fan-out in an Istio mesh, as YAML with comments:
 // the EnvoyFilter, and what the set-up needs of Istio's other resources. Bellhop's own workload is not among them: it
 // does not depend on the policy, and stands in deploy/kubernetes. There is one policy but for [Mesh]. The error holds
-// everything that is wrong with the options, a fault a line.
+// everything that is wrong with the options, an error a line.
 func Manifests(policies []*policy.Policy, options Options) ([]byte, error) {
 	options = options.withDefaults()
 	plan, err := newPlan(policies, options)
@@ -22,7 +22,7 @@ func Manifests(policies []*policy.Policy, options Options) ([]byte, error) {
 	w := &writer{plan: plan}
 	manifests := w.manifests()
 	if err := w.errs.Join(); err != nil {
-		return nil, fmt.Errorf("write Istio's configuration: %w (a fault of Bellhop's, please report it)", err)
+		return nil, fmt.Errorf("write Istio's configuration: %w (a bug in Bellhop, please report it)", err)
 	}
 	return renderAll(w.title(policies), manifests)
 }

@@ -20,7 +20,7 @@ func (s *site) identity(t *testing.T) string {
 	return set["x-id"]
 }
 
-// A credential is rotated without the policy being touched, and also while that has faults. One that cannot be read
+// A credential is rotated without the policy being touched, and also while that has errors. One that cannot be read
 // leaves the last good one in force.
 func TestADiscoveryFileIsReloaded(t *testing.T) {
 	s := serve(t, withIdentity, func(folder string) { write(t, folder, "secret", first) })
@@ -42,7 +42,7 @@ func TestADiscoveryFileIsReloaded(t *testing.T) {
 	s.wantMetric(t, "bellhop_policy_reload_success", "1")
 
 	s.write(t, faulty)
-	s.wantMetric(t, reloads("faults"), "1")
+	s.wantMetric(t, reloads("invalid"), "1")
 	replace(t, secret, first)
 	wait(t, func() bool { return s.identity(t) == first })
 	s.wantMetric(t, "bellhop_policy_reload_success", "0")

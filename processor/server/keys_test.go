@@ -11,7 +11,7 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// A key file that changes is taken without a restart; with a fault the last good keys stay.
+// A key file that changes is taken without a restart; with an error the last good keys stay.
 func TestKeysAreReloaded(t *testing.T) {
 	var keyFile string
 	s := serve(t, older, func(folder string) {
@@ -43,14 +43,14 @@ func TestKeysAreReloaded(t *testing.T) {
 	}
 }
 
-// A fault in one document does not keep a key, which may be known to others, in force; the policy stays as it was.
+// A error in one document does not keep a key, which may be known to others, in force; the policy stays as it was.
 func TestKeysAreReloadedWhileSomethingElseIsWrong(t *testing.T) {
 	tests := []struct {
 		name    string
 		spoil   func(t *testing.T, s *site)
 		outcome string
 	}{
-		{"faults", func(t *testing.T, s *site) { s.write(t, faulty) }, "faults"},
+		{"invalid", func(t *testing.T, s *site) { s.write(t, faulty) }, "invalid"},
 		{"deleted", func(t *testing.T, s *site) { must(t, os.Remove(s.config.Policies[0])) }, "unreadable"},
 		{"another fan-out", func(t *testing.T, s *site) { s.write(t, "fanout: other\n"+withIdentity) }, "fanout_changed"},
 		{

@@ -23,18 +23,18 @@ const (
 	outcomeApplied    outcome = "applied"        // a policy, keys, or discovery identities that were not in force before
 	outcomeUnchanged  outcome = "unchanged"      // what is in force is what the files say
 	outcomeUnreadable outcome = "unreadable"     // a document; its last good version stays
-	outcomeFaults     outcome = "faults"         // of a document; its last good version stays
+	outcomeInvalid    outcome = "invalid"        // of a document; its last good version stays
 	outcomeFanout     outcome = "fanout_changed" // needs a restart; the last good version stays
 	outcomeKeys       outcome = "keys_failed"    // the last good keys stay
 	// A file of a discovery identity; the last good identity stays in force, and with it its policy.
 	outcomeDiscovery outcome = "discovery_failed"
 )
 
-// reloader keeps the rules in force equal to the files. Each document, the keys and each discovery identity is taken by
-// itself, whole: one with faults stays as it was, and keeps no other from being taken, for it may be another team's.
+// reloader keeps the configuration in force equal to the files. Each document, the keys and each discovery identity is
+// loaded by itself, whole: an invalid one keeps its last good version and stops no other, which may be another team's.
 //
-// A discovery file that cannot be read leaves the last good identity of its backend in force. Where there is none, at
-// the start, requests that need it are refused, until it can be read; all others go on.
+// Where a discovery file cannot be read, the last good identity of its backend stays in force. If there is none, at the
+// start, requests that need it are refused until it can be read; all others go on.
 type reloader struct {
 	sources   sources
 	processor *processor.Processor
@@ -42,7 +42,7 @@ type reloader struct {
 	metrics   *reloadMetrics
 	log       *slog.Logger
 
-	inForce atomic.Pointer[rules] // written under mu
+	inForce atomic.Pointer[configuration] // written under mu
 
 	mu   sync.Mutex // one reload at a time
 	last attempt
@@ -57,11 +57,11 @@ func newReloader(
 	log *slog.Logger,
 ) *reloader {
 	r := &reloader{sources: sources, processor: service, rekey: rekey, log: log}
-	r.inForce.Store(first.rules)
+	r.inForce.Store(first.configuration)
 	r.metrics = newReloadMetrics(registerer, r.policies)
 	r.metrics.tell(first)
-	if len(first.faults) > 0 {
-		r.settle(attempt{reading: first, outcome: first.faults[0].outcome}, true)
+	if len(first.loadErrors) > 0 {
+		r.settle(attempt{reading: first, outcome: first.loadErrors[0].outcome}, true)
 	}
 	return r
 }
@@ -69,7 +69,7 @@ func newReloader(
 // policies are those in force.
 func (r *reloader) policies() []*policy.Policy { return r.inForce.Load().policies() }
 
-// reload reads the files, whatever is known of them, and returns why what they say is not in force.
+// reload reads the files, changed or not, and returns why what they say is not in force.
 func (r *reloader) reload() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -78,8 +78,8 @@ func (r *reloader) reload() error {
 	return a.err()
 }
 
-// look reloads if the files have changed since the last time. It returns the files to watch: those of the rules in
-// force, and those that a policy waits for.
+// look reloads if the files have changed since the last time. It returns the files to watch: those in force, and those
+// that a rejected policy names.
 func (r *reloader) look() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,26 +88,26 @@ func (r *reloader) look() []string {
 	return slices.Concat(r.sources.watched(), r.inForce.Load().files(), a.names)
 }
 
-// attempt is what one reading of the files came to.
+// attempt is the result of one reading of the files.
 type attempt struct {
 	reading
 	outcome outcome
 }
 
-// attempt does all that can fail, and touches nothing that is live.
+// attempt does all that can fail, and changes nothing that is live.
 func (r *reloader) attempt() attempt {
 	now := r.inForce.Load()
 	a := attempt{reading: r.sources.next(now), outcome: outcomeApplied}
-	if a.rules.same(now) {
-		a.rules, a.outcome = now, outcomeUnchanged
+	if a.configuration.same(now) {
+		a.configuration, a.outcome = now, outcomeUnchanged
 	}
-	if len(a.faults) > 0 {
-		a.outcome = a.faults[0].outcome
+	if len(a.loadErrors) > 0 {
+		a.outcome = a.loadErrors[0].outcome
 	}
 	return a
 }
 
-// isNews reports whether an attempt that nobody asked for tells more than the one before.
+// isNews reports whether an attempt that nobody asked for has another result than the one before.
 func (r *reloader) isNews(a attempt) bool {
 	was, is := r.last.err(), a.err()
 	switch {
@@ -120,24 +120,24 @@ func (r *reloader) isNews(a attempt) bool {
 	}
 }
 
-// settle makes an attempt take effect, and tells of it.
+// settle puts an attempt into force, and logs and counts it.
 func (r *reloader) settle(a attempt, tell bool) {
 	r.last = a
 	was := r.inForce.Load()
-	if a.rules != was {
-		r.rekey(a.rules.keys)
-		r.processor.Apply(a.rules.keys, a.rules.processed()...)
-		r.inForce.Store(a.rules)
-		r.announce(a.rules, was)
+	if a.configuration != was {
+		r.rekey(a.configuration.keys)
+		r.processor.Apply(a.configuration.keys, a.configuration.processed()...)
+		r.inForce.Store(a.configuration)
+		r.announce(a.configuration, was)
 	}
 	if !tell {
 		return
 	}
-	if a.rules != was && len(a.faults) > 0 {
+	if a.configuration != was && len(a.loadErrors) > 0 {
 		r.metrics.total.WithLabelValues(string(outcomeApplied)).Inc() // some of it is
 	}
 	r.metrics.count(a)
-	for _, one := range a.faults {
+	for _, one := range a.loadErrors {
 		r.complain(one)
 	}
 	if a.outcome == outcomeUnchanged {
@@ -145,8 +145,8 @@ func (r *reloader) settle(a attempt, tell bool) {
 	}
 }
 
-// announce tells what is in force from the next request on.
-func (r *reloader) announce(now, was *rules) {
+// announce logs what is in force from the next request on.
+func (r *reloader) announce(now, was *configuration) {
 	if !now.keys.Equal(was.keys) {
 		r.log.Info("keys reloaded", "file", r.sources.keyFile, "keys", len(now.keys))
 		warnOfExposed(r.log, r.sources.keyFile)
@@ -210,7 +210,7 @@ func (r *reloader) announceChange(now, was *document) {
 	if names := now.beyond(was); len(names) > 0 {
 		r.log.Warn(
 			"Envoy shows, and lets be changed, only the headers in its own configuration; if that was made from the policy "+
-				"before, make it anew",
+				"before, regenerate it",
 			"headers",
 			names,
 			"command",
@@ -219,8 +219,8 @@ func (r *reloader) announceChange(now, was *document) {
 	}
 }
 
-// complain tells why something is not in force.
-func (r *reloader) complain(f fault) {
+// complain logs why something is not in force.
+func (r *reloader) complain(f loadError) {
 	message := "policy not reloaded; the last good one stays in force, if there is any"
 	switch f.outcome {
 	case outcomeKeys:
@@ -247,7 +247,7 @@ func (r *reloader) complain(f fault) {
 				finding.Message,
 				"hint",
 				finding.Hint,
-				"faults",
+				"errors",
 				findings.Count(policy.SeverityError),
 			)
 			break

@@ -6,7 +6,7 @@ import (
 	"bellhop/policy"
 )
 
-// reloadMetrics say which policy is in force, and whether it is the one in the files.
+// reloadMetrics report which policy is in force, and whether it is the one in the files.
 type reloadMetrics struct {
 	success prometheus.Gauge
 	each    *prometheus.GaugeVec
@@ -14,12 +14,12 @@ type reloadMetrics struct {
 	total   *prometheus.CounterVec
 }
 
-// newReloadMetrics makes metrics that know of no reading yet.
+// newReloadMetrics makes metrics before the first reading.
 func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy.Policy) *reloadMetrics {
 	m := &reloadMetrics{
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "bellhop_policy_reload_success", Help: "Whether what the files say is in force (1), or the last good policy " +
-				"because they have faults (0).",
+				"because they have loadErrors (0).",
 		}),
 		each: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "bellhop_policy_document_success", Help: "Whether what one policy document says is in force, whole " +
@@ -33,7 +33,7 @@ func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy
 			Name: "bellhop_policy_reloads_total", Help: "Reloads, by what became of them.",
 		}, []string{"outcome"}),
 	}
-	for _, o := range []outcome{outcomeApplied, outcomeUnchanged, outcomeUnreadable, outcomeFaults, outcomeFanout,
+	for _, o := range []outcome{outcomeApplied, outcomeUnchanged, outcomeUnreadable, outcomeInvalid, outcomeFanout,
 		outcomeKeys, outcomeDiscovery} {
 		m.total.WithLabelValues(string(o)) // a rate needs the 0 before the first
 	}
@@ -46,18 +46,18 @@ func (m *reloadMetrics) count(a attempt) {
 	m.tell(a.reading)
 }
 
-// tell says what is in force after a reading.
+// tell records what is in force after a reading.
 func (m *reloadMetrics) tell(r reading) {
 	m.each.Reset()
 	for _, path := range r.paths {
 		m.each.WithLabelValues(path).Set(1)
 	}
-	for _, one := range r.faults {
+	for _, one := range r.loadErrors {
 		if one.document != "" {
 			m.each.WithLabelValues(one.document).Set(0)
 		}
 	}
-	if len(r.faults) > 0 {
+	if len(r.loadErrors) > 0 {
 		m.success.Set(0)
 		return
 	}

@@ -227,18 +227,18 @@ func TestFaultsChangeNothing(t *testing.T) {
 		log     []string
 	}{
 		{
-			"faults",
+			"invalid",
 			func(t *testing.T, s *site) { s.write(t, faulty) },
-			"faults",
-			[]string{"policy.yaml:3:5", "faults=2", "level=ERROR"},
+			"invalid",
+			[]string{"policy.yaml:3:5", "errors=2", "level=ERROR"},
 		},
 		{
 			"half written",
 			func(t *testing.T, s *site) { s.write(t, "version: 1\nforw") },
-			"faults",
+			"invalid",
 			[]string{"policy.yaml:2:"},
 		},
-		{"empty", func(t *testing.T, s *site) { s.write(t, "") }, "faults", []string{"policy.yaml:1:"}},
+		{"empty", func(t *testing.T, s *site) { s.write(t, "") }, "invalid", []string{"policy.yaml:1:"}},
 		{
 			"deleted",
 			func(t *testing.T, s *site) { must(t, os.Remove(s.config.Policies[0])) },
@@ -320,7 +320,7 @@ func TestNoReloadWhereNothingChanged(t *testing.T) {
 	s.write(t, newer) // what was before it has been looked at by then
 	s.wantPolicy(t, newer)
 	s.wantMetric(t, reloads("applied"), "1")
-	for _, outcome := range []string{"unchanged", "faults", "unreadable"} {
+	for _, outcome := range []string{"unchanged", "invalid", "unreadable"} {
 		s.wantMetric(t, reloads(outcome), "0")
 	}
 }

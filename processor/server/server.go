@@ -1,5 +1,5 @@
-// Package server runs Bellhop: it loads what a configuration names, opens the listeners, serves until it is told to
-// stop, and drains. While it serves it loads again what changes.
+// Package server runs Bellhop: it loads what a configuration names, opens the listeners, serves until it is stopped,
+// and drains. While it serves it reloads what changes.
 package server
 
 import (
@@ -44,33 +44,33 @@ const (
 	adminTimeout   = time.Second
 )
 
-// What becomes of requests where the store fails.
+// What happens to requests when the store fails.
 const (
 	rejectRequests  = "reject"   // 503; the default
 	continueWithout = "continue" // without the headers
 )
 
 const (
-	// settleTime is for how long files must not change before they are read: a writer may be half way.
+	// settleTime is how long files must not change before they are read: a writer may be halfway.
 	settleTime = 100 * time.Millisecond
 	// pollTime is how often files are read in any case: not every filesystem reports changes.
 	pollTime = 30 * time.Second
 )
 
 const (
-	// patience is how long a header may not be sent, or a backend not be reached, before the log asks whether its name
+	// patience is how long a header may not be sent, or a backend not be reached, before a warning asks whether its name
 	// is right.
 	patience = time.Hour
 	// minStoreBytes leaves room for the largest captures that a policy allows.
 	minStoreBytes = 1 << 20
 	// maxMessage bounds one message from Envoy: at most 60 KiB of headers, and attributes.
 	maxMessage = 1 << 20
-	// handshakeTime bounds what a connection may take until it speaks HTTP/2 (and TLS): a stop waits for such ones.
+	// handshakeTime bounds the handshakes of a connection, because a stop waits for them.
 	handshakeTime = 3 * time.Second
 	// workersPerCPU are gRPC's stream workers: one blocks while it waits for a message, and a call that finds none free
 	// runs on a new stack, which costs a tenth of its CPU.
 	workersPerCPU = 32
-	// minPing lets Envoy's connection_keepalive ping as often as it likes to.
+	// minPing allows the pings of Envoy's connection_keepalive.
 	minPing = 5 * time.Second
 )
 
@@ -107,8 +107,8 @@ type Server struct {
 	panics    prometheus.Counter
 }
 
-// New does everything that can fail: it reads the policy and all that it names, and opens the listeners. Faults of
-// the policy are returned as [policy.Findings].
+// New does everything that can fail: it reads the policies and all that they name, and opens the listeners. Errors in
+// policies are returned as [policy.Findings].
 func New(config Config, log *slog.Logger) (*Server, error) {
 	s := &Server{config: config, log: log}
 	from := sources{
@@ -122,7 +122,7 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules := first.rules
+	configuration := first.configuration
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.storage, err = openStorage(config, rules.keys, log); err != nil {
+	if s.storage, err = openStorage(config, configuration.keys, log); err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
@@ -143,10 +143,10 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	s.processor = processor.New(processor.Settings{
 		Store: s.storage, Sessions: s.storage, Supersession: s.storage, StoreTimeout: s.storage.timeout,
 		FailOpen: config.OnStoreError == continueWithout, Single: from.single(), Metrics: registry, Log: log,
-	}, rules.keys, rules.processed()...)
+	}, configuration.keys, configuration.processed()...)
 	s.reloader = newReloader(from, first, s.processor, s.storage.rekey, registry, log)
-	rules.warn(log)
-	s.warnOfKeys(rules)
+	configuration.warn(log)
+	s.warnOfKeys(configuration)
 	s.admin = admin.New(registry, s.ready.Load, s.storage.ready)
 	if err := s.open(); err != nil {
 		s.close()
@@ -157,12 +157,12 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// Reload reads all files again, at once and whether they have changed or not. The next request is served by what they
-// say; where one has faults, which it returns and logs, by its last good version. Faults of policies are returned as
+// Reload reads all files again, whether they have changed or not. The next request is served by what they say. An
+// invalid file is returned and logged, and its last good version stays in force. Errors in policies are returned as
 // [policy.Findings].
 func (s *Server) Reload() error { return s.reloader.reload() }
 
-// check finds settings that cannot be meant.
+// check rejects settings that cannot work.
 func (s *Server) check() error {
 	switch {
 	case s.config.DrainDelay < 0:
@@ -177,16 +177,16 @@ func (s *Server) check() error {
 	case !slices.Contains([]string{"", rejectRequests, continueWithout}, s.config.OnStoreError):
 		return fmt.Errorf("--on-store-error %s: write reject or continue", s.config.OnStoreError)
 	case s.config.StoreBytes < minStoreBytes:
-		return fmt.Errorf("--store-bytes %d: too little to be of use; write %d or more", s.config.StoreBytes, minStoreBytes)
+		return fmt.Errorf("--store-bytes %d: too little; write %d or more", s.config.StoreBytes, minStoreBytes)
 	default:
 		return nil
 	}
 }
 
-// warnOfKeys tells of keys that others can use, and of tickets that die with the process.
-func (s *Server) warnOfKeys(rules *rules) {
+// warnOfKeys warns of keys that other users can read, and of tickets that die with the process.
+func (s *Server) warnOfKeys(configuration *configuration) {
 	if s.config.KeyFile == "" {
-		if rules.sealed() {
+		if configuration.sealed() {
 			s.log.Warn(
 				"sealed tickets without --key-file: the key lives as long as this process, so no other replica can open them, "+
 					"and no restart outlives them",
@@ -199,7 +199,7 @@ func (s *Server) warnOfKeys(rules *rules) {
 	warnOfExposed(s.log, s.config.KeyFile)
 }
 
-// warnOfExposed tells of a key file that others can use.
+// warnOfExposed warns of a key file that other users can read.
 func warnOfExposed(log *slog.Logger, file string) {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -229,8 +229,8 @@ func (s *Server) recoverPanics() grpc.ServerOption {
 	return grpc.ChainStreamInterceptor(recovery.StreamServerInterceptor(recovery.WithRecoveryHandler(s.panicked)))
 }
 
-// panicked fails one request for a fault of Bellhop's own and keeps the others. What was panicked with could hold a
-// part of a request, so it is not logged.
+// panicked fails the request whose handler panicked, and no other. The panic's value may hold a part of a request, so
+// it is not logged.
 func (s *Server) panicked(any) error {
 	stack := make([]byte, 16<<10)
 	s.panics.Inc()
@@ -258,8 +258,8 @@ func (s *Server) open() error {
 	return nil
 }
 
-// Run serves until ctx is done, then drains: it reports NOT_SERVING, waits for Envoy to notice, lets the streams
-// under way end, and ends them by force when the budget is over. A second cancellation, of force, ends it at once.
+// Run serves until ctx is done, then drains: it reports NOT_SERVING, waits for Envoy to notice, lets open streams end,
+// and ends them by force when the budget is over. Once force is done, it ends at once.
 func (s *Server) Run(ctx, force context.Context) error {
 	failed := make(chan error, 2)
 	go func() { failed <- s.grpc.Serve(s.streams) }()
@@ -283,8 +283,8 @@ func (s *Server) Run(ctx, force context.Context) error {
 	return err
 }
 
-// watch reloads when files change, until the function that it returns is called; a reload under way is waited for, but
-// not for long, and not at all once force is done.
+// watch reloads when files change, until the returned function is called. That waits for a reload under way, but not
+// for long, and not at all once force is done.
 func (s *Server) watch(force context.Context) (unwatch func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -359,8 +359,8 @@ func (s *Server) drain(force context.Context) {
 	}
 }
 
-// stop lets the streams under way end, and ends them by force when the budget is over. It returns then, whatever gRPC
-// still waits for: the process is about to end.
+// stop lets open streams end, and ends them by force when the budget is over. Then it returns, whatever gRPC still
+// waits for: the process is about to end.
 func (s *Server) stop(force context.Context) {
 	s.service.Drain()
 	graceful := make(chan struct{})

@@ -280,7 +280,7 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 		want   string
 	}{
 		{"no policy", func(c *server.Config) { c.Policies[0] = filepath.Join(folder, "none") }, "--policy: open"},
-		{"socket on a file", func(c *server.Config) { c.Listen = "unix://" + file }, "the file exists and is no socket"},
+		{"socket on a file", func(c *server.Config) { c.Listen = "unix://" + file }, "the file exists and is not a socket"},
 		{
 			"socket below a file",
 			func(c *server.Config) { c.Listen = "unix://" + file + "/b.sock" },
@@ -334,7 +334,7 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 			}
 		})
 	}
-	t.Run("policy with faults", func(t *testing.T) {
+	t.Run("an invalid policy", func(t *testing.T) {
 		c := config(t)
 		c.Policies[0] = write(t, folder, "bad.yaml", "version: 1\nforward: [host]\n")
 		_, err := server.New(c, quiet())

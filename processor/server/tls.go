@@ -14,14 +14,14 @@ import (
 	"google.golang.org/grpc/security/advancedtls"
 )
 
-// TLS names the files of mutual TLS. All three or none are given; they are read again when they change.
+// TLS names the files of mutual TLS: all three, or none. They are reloaded when they change.
 type TLS struct {
 	Cert     string // PEM certificate chain of this server
 	Key      string // PEM private key of Cert
 	ClientCA string // PEM roots that sign the certificates of the proxies
 }
 
-// refresh is how often the files are looked at for a change.
+// refresh is how often the files are checked for changes.
 const refresh = time.Minute
 
 func (t TLS) given() bool { return t != TLS{} }

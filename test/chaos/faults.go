@@ -34,7 +34,7 @@ const (
 	delayed    = "with the delay"
 )
 
-// rest is between two faults.
+// rest is between two errors.
 const rest = time.Second
 
 func sleep(ctx context.Context, d time.Duration) {

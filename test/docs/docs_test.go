@@ -78,7 +78,7 @@ func TestEveryPolicyInTheDocumentsIsValid(t *testing.T) {
 	}
 }
 
-// faults checks a policy, or a ceiling.
+// errors checks a policy, or a ceiling.
 func faults(name, text string) policy.Findings {
 	if strings.Contains(text, "\nceiling:") {
 		_, findings := policy.LoadCeiling(name, []byte(text))

@@ -14,7 +14,7 @@ import (
 )
 
 // The policy changes on disk under a running path: the session that is open goes on, and no backend gets a key that
-// the policy in force does not give it. One with faults changes nothing.
+// the policy in force does not give it. One with errors changes nothing.
 func TestAPolicyIsReloaded(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: smallest}, backends)

@@ -29,10 +29,10 @@ const (
 	gatewayID = 65532
 )
 
-// report takes one fault.
+// report takes one error.
 type report func(format string, args ...any)
 
-// faults holds manifests against the schemas and all the rules.
+// errors holds manifests against the schemas and all the rules.
 func faults(t *testing.T, known schemas, text []byte) []string {
 	t.Helper()
 	c, found := newCluster(t, known, text)

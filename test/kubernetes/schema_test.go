@@ -129,7 +129,7 @@ func (s schemas) add(t *testing.T, definition *apiextensionsv1.CustomResourceDef
 	}
 }
 
-// faults says what the API server would refuse or drop.
+// errors says what the API server would refuse or drop.
 func (r *custom) faults(t *testing.T, object map[string]any) []string {
 	t.Helper()
 	defaulting.Default(object, r.shape)

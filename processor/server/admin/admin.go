@@ -1,5 +1,5 @@
-// Package admin serves what operators and their machines ask of a running Bellhop: is it alive, is it ready, and
-// its metrics. It shows no value of any header.
+// Package admin serves what operators and their machines ask a running Bellhop: whether it is alive, whether it is
+// ready, and its metrics. It shows no header value.
 package admin
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// New makes the admin server: /livez, /readyz, /metrics, and at / a list of them. Ready and store are asked at each
-// request. A store that is away makes nobody unready: what is known goes on, and to take all Bellhops away would end
+// New makes the admin server: /livez, /readyz, /metrics, and at / a list of them. Ready and store are called for each
+// request. A store that is down makes no Bellhop unready: cached captures go on, and removing every Bellhop would end
 // that.
 func New(gatherer prometheus.Gatherer, ready func() bool, store func() error) *http.Server {
 	mux := http.NewServeMux()

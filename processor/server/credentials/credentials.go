@@ -1,4 +1,4 @@
-// Package credentials reads the backends' own credentials, which go on requests that no client caused.
+// Package credentials reads the discovery identities of backends, which go on requests that no client caused.
 package credentials
 
 import (
@@ -11,8 +11,8 @@ import (
 	"bellhop/processor/server/files"
 )
 
-// Read reads the discovery identity of a backend, whole or not at all. A relative path counts from folder. All faults
-// are reported at once; none of them shows what a file holds.
+// Read reads the discovery identity of a backend, whole or not at all. Relative paths count from folder. All errors are
+// reported at once; none of them shows what a file holds.
 func Read(reader *files.Reader, backend policy.Backend, folder string) ([]policy.Header, error) {
 	var identity []policy.Header
 	var faults []error

@@ -43,7 +43,7 @@ func TestFilesListsWhatReadReads(t *testing.T) {
 	}
 }
 
-func TestReadReportsEveryFaultAndNoContent(t *testing.T) {
+func TestReadReportsEveryErrorAndNoContent(t *testing.T) {
 	folder := t.TempDir()
 	write(t, folder, "empty", "\n")
 	write(t, folder, "control", "canary\x01\n")

@@ -1,5 +1,5 @@
-// Package filewatch tells when files may have changed, in whatever way that is done: written in place, renamed over,
-// deleted and made again, or behind a symbolic link that was turned, as Kubernetes does with its volumes.
+// Package filewatch reports when files may have changed, however that is done: written in place, renamed over, deleted
+// and recreated, or behind a symbolic link that was replaced, as Kubernetes does with its volumes.
 package filewatch
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// patience is for how many times [Settings.Quiet] files that do not come to rest are waited for.
+// patience times [Settings.Quiet] is how long files that keep changing are waited for.
 const patience = 10
 
 // Settings are all that [Files] needs. Every field is required.
@@ -22,16 +22,16 @@ type Settings struct {
 	Log   *slog.Logger
 }
 
-// Files calls look at once and then whenever files may have changed, until ctx is done. Look returns the files to
-// watch from then on. It is called in this goroutine only, and has to tell itself whether there is a change: what
-// happens to a file's neighbours calls it too.
+// Files calls look once, and then whenever files may have changed, until ctx is done. Look returns the files to watch
+// from then on. It is called in this goroutine only, and decides itself whether there is a change: changes of
+// neighbouring files cause calls too.
 func Files(ctx context.Context, settings Settings, look func() []string) {
 	w := open(settings)
 	defer w.close()
 	w.run(ctx, look)
 }
 
-// watcher watches folders and not files, because a file that is replaced takes its watch with it.
+// watcher watches folders, not files, because the watch of a file ends when the file is replaced.
 type watcher struct {
 	Settings
 
@@ -70,8 +70,8 @@ func (w *watcher) run(ctx context.Context, look func() []string) {
 	}
 }
 
-// follow watches the folders that matter to these files, and no others. It reports whether to look again, because
-// something may have changed before it was watched: a folder is new, or others matter by now.
+// follow watches the folders of these files, and no others. It reports whether to look again, because something may
+// have changed before it was watched: a folder is new, or others matter by now.
 func (w *watcher) follow(files []string) bool {
 	if w.notify == nil {
 		return false
@@ -98,7 +98,7 @@ func (w *watcher) watch(wanted []string) bool {
 	return fresh
 }
 
-// add reports whether the folder is watched now. Where that fails Poll remains.
+// add reports whether the folder is watched now. If that fails, polling remains.
 func (w *watcher) add(folder string) bool {
 	err := w.notify.Add(folder)
 	if err != nil && !errors.Is(err, fsnotify.ErrClosed) {
@@ -115,7 +115,7 @@ func (w *watcher) add(folder string) bool {
 	return err == nil
 }
 
-// wait waits until something has happened, or for Poll.
+// wait waits until something has changed, or for the poll time.
 func (w *watcher) wait(ctx context.Context) {
 	select {
 	case <-ctx.Done():
@@ -125,7 +125,7 @@ func (w *watcher) wait(ctx context.Context) {
 	}
 }
 
-// settle waits until nothing happens any more. Who never stops writing is not waited for without end.
+// settle waits until nothing changes any more, but not without end for a writer that never stops.
 func (w *watcher) settle(ctx context.Context) {
 	enough := time.After(patience * w.Quiet)
 	for {

@@ -13,7 +13,7 @@ const maxLinks = 40
 
 const separator = string(filepath.Separator)
 
-// all are the folders of all these files, each once and in order.
+// all are the folders of these files, each once, sorted.
 func all(files []string) []string {
 	var found []string
 	for _, file := range files {
@@ -23,9 +23,9 @@ func all(files []string) []string {
 	return slices.Compact(found)
 }
 
-// folders are those in which a change can give path another content: that of the file itself, and that of each
-// symbolic link on the way to it. Where something is missing on the way, the last is the folder in which it would
-// be made. None of them is reached through a link, so what a name stands for does not change under a watch.
+// folders are those in which a change can give path another content: that of the file itself, and that of each symbolic
+// link on the way to it. Where something on the way is missing, the last one is the folder in which it would appear.
+// None of them is reached through a link, so what a name stands for does not change under a watch.
 func folders(path string) []string {
 	path, err := filepath.Abs(path)
 	if err != nil {

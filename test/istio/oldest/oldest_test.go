@@ -43,7 +43,7 @@ var parts = map[string]func() proto.Message{
 	"VIRTUAL_HOST":        func() proto.Message { return &routev3.VirtualHost{} },
 }
 
-// faults reads the patches of manifests strictly: a field that the API does not have is a fault.
+// errors reads the patches of manifests strictly: a field that the API does not have is an error.
 func faults(t *testing.T, manifests string) []string {
 	t.Helper()
 	var found []string

@@ -14,8 +14,8 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// rules are all policies that are served, each with all that it names, and the keys of tickets. They never change.
-type rules struct {
+// configuration are all policies that are served, with all that they name, and the keys of tickets. They never change.
+type configuration struct {
 	keys      ticket.Keys
 	documents []*document // by path
 }
@@ -29,26 +29,25 @@ type document struct {
 	identities map[string][]policy.Header
 }
 
-// identified returns the documents with the discovery identities as the files have them now. Where one cannot be read,
-// the last good one stays, and with it, where the policy is another now, the policy before.
-func (r *rules) identified(reader *files.Reader, before *rules) (documents []*document, faults []fault) {
+// identified returns the documents with the present discovery identities. Where one cannot be read, the last good one
+// stays in force, and with it, if the policy has changed, the policy before.
+func (r *configuration) identified(reader *files.Reader, before *configuration) (documents []*document, loadErrors []loadError) {
 	for _, document := range r.documents {
 		was, known := before.at(document.path)
 		same := known && was.samePolicy(document)
 		next, err := document.identified(reader, was, same)
 		if err != nil {
-			faults = append(faults, fault{outcomeDiscovery, document.path, err})
+			loadErrors = append(loadErrors, loadError{outcomeDiscovery, document.path, err})
 		}
 		if err != nil && known && !same && !was.lacks(next) {
 			next, _ = was.identified(reader, was, true)
 		}
 		documents = append(documents, next)
 	}
-	return documents, faults
+	return documents, loadErrors
 }
 
-// lacks reports whether this document has none of the identities that other lacks either: then there is nothing good to
-// keep.
+// lacks reports whether this document lacks every identity that other lacks: then there is no good one to keep.
 func (d *document) lacks(other *document) bool {
 	for backend, identity := range other.identities {
 		if own, has := d.identities[backend]; len(identity) == 0 && (!has || len(own) > 0) {
@@ -58,28 +57,28 @@ func (d *document) lacks(other *document) bool {
 	return true
 }
 
-// identified returns the document with its discovery identities, as they are now or, where they cannot be read, as they
-// were under the same policy.
+// identified returns the document with its present discovery identities; where one cannot be read, with the last good
+// one of the same policy.
 func (d *document) identified(reader *files.Reader, was *document, same bool) (*document, error) {
 	next := *d
 	next.identities = map[string][]policy.Header{}
-	var faults []error
+	var loadErrors []error
 	for _, backend := range d.policy.Backends() {
 		if len(backend.Discovery) == 0 {
 			continue
 		}
 		identity, err := credentials.Read(reader, backend, filepath.Dir(d.path))
-		faults = append(faults, err)
+		loadErrors = append(loadErrors, err)
 		if err != nil && same {
 			identity = was.identities[backend.Name]
 		}
 		next.identities[backend.Name] = identity
 	}
-	return &next, errors.Join(faults...)
+	return &next, errors.Join(loadErrors...)
 }
 
-// processed are the rules as the processor takes them.
-func (r *rules) processed() []processor.Rules {
+// processed are the configuration as the processor takes them.
+func (r *configuration) processed() []processor.Rules {
 	var all []processor.Rules
 	for _, document := range r.documents {
 		all = append(all, processor.Rules{Policy: document.policy, Identities: document.identities})
@@ -87,13 +86,13 @@ func (r *rules) processed() []processor.Rules {
 	return all
 }
 
-// sealed reports whether any policy wants sealed tickets.
-func (r *rules) sealed() bool {
+// sealed reports whether any policy uses sealed tickets.
+func (r *configuration) sealed() bool {
 	return slices.ContainsFunc(r.documents, func(d *document) bool { return d.policy.Sealed() })
 }
 
 // policies are those in force, by the path of their document.
-func (r *rules) policies() []*policy.Policy {
+func (r *configuration) policies() []*policy.Policy {
 	var all []*policy.Policy
 	for _, document := range r.documents {
 		all = append(all, document.policy)
@@ -101,8 +100,8 @@ func (r *rules) policies() []*policy.Policy {
 	return all
 }
 
-// files are all that the rules are read from.
-func (r *rules) files() []string {
+// files are all files that the configuration were read from.
+func (r *configuration) files() []string {
 	var files []string
 	for _, document := range r.documents {
 		files = append(
@@ -112,8 +111,8 @@ func (r *rules) files() []string {
 	return files
 }
 
-// at finds the document at a path.
-func (r *rules) at(path string) (*document, bool) {
+// at finds the document of a path.
+func (r *configuration) at(path string) (*document, bool) {
 	i := slices.IndexFunc(r.documents, func(d *document) bool { return d.path == path })
 	if i < 0 {
 		return nil, false
@@ -121,9 +120,8 @@ func (r *rules) at(path string) (*document, bool) {
 	return r.documents[i], true
 }
 
-// same reports whether other has the same policies, letter for letter, the same discovery identities, and the same
-// keys.
-func (r *rules) same(other *rules) bool {
+// same reports whether other has the same policies, byte for byte, the same discovery identities, and the same keys.
+func (r *configuration) same(other *configuration) bool {
 	return r.keys.Equal(other.keys) && slices.EqualFunc(r.documents, other.documents, func(a, b *document) bool {
 		return a.path == b.path && a.samePolicy(b) && a.sameIdentities(b)
 	})
@@ -139,7 +137,7 @@ func (d *document) sameIdentities(other *document) bool {
 	})
 }
 
-// beyond lists the names that a proxy has to show, or to let Bellhop change, for this policy and not for the other.
+// beyond lists the headers that a proxy has to show, or let Bellhop change, for this policy and not for the other.
 func (d *document) beyond(other *document) []string {
 	names := slices.Concat(
 		missing(d.policy.IngressFootprint(), other.policy.IngressFootprint()),
@@ -165,7 +163,7 @@ func missing(wanted, given policy.Footprint) []string {
 }
 
 // warn logs what is legal but unwise.
-func (r *rules) warn(log *slog.Logger) {
+func (r *configuration) warn(log *slog.Logger) {
 	for _, document := range r.documents {
 		document.warn(log)
 	}

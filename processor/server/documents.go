@@ -14,7 +14,7 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// sources say where the rules are read from.
+// sources are where the configuration are read from.
 type sources struct {
 	policies []string // files, and folders of files
 	ceiling  string   // empty: none
@@ -23,39 +23,39 @@ type sources struct {
 	files    *files.Reader
 }
 
-// load reads all for the first time. Where some documents have faults, the others are served; it is an error where none
-// is left, or no key. Faults of documents are returned as [policy.Findings].
+// load reads everything for the first time. If some documents are invalid, the others are served; it is an error if
+// none is left, or no key. Errors in documents are returned as [policy.Findings].
 func (s sources) load() (reading, error) {
-	first := s.next(&rules{})
-	if len(first.rules.keys) == 0 || len(first.rules.documents) == 0 {
+	first := s.next(&configuration{})
+	if len(first.configuration.keys) == 0 || len(first.configuration.documents) == 0 {
 		return first, first.err()
 	}
 	return first, nil
 }
 
-// reading is what one reading of all files came to.
+// reading is the result of one reading of all files.
 type reading struct {
-	rules  *rules   // what is to be in force
-	faults []fault  // why that is not all that the files say
-	paths  []string // of the policy documents
-	text   []byte   // a digest of all documents
-	names  []string // the files that the documents name
+	configuration *configuration // what is to be in force
+	loadErrors    []loadError    // why that is not all that the files say
+	paths         []string       // of the policy documents
+	text          []byte         // a digest of all documents
+	names         []string       // the files that the documents name
 }
 
-// fault is one thing that is wrong with the files, as it is counted.
-type fault struct {
+// loadError is one error in the files, with the outcome that it is counted as.
+type loadError struct {
 	outcome  outcome
 	document string // path of the policy document that it is about; empty: none, or all
 	error
 }
 
-func (f fault) Unwrap() error { return f.error }
+func (f loadError) Unwrap() error { return f.error }
 
-// err is all that is wrong, or nil. The findings of all documents are one.
+// err joins all errors, or is nil. The findings of all documents become one list.
 func (r reading) err() error {
 	var findings, some policy.Findings
 	var others []error
-	for _, one := range r.faults {
+	for _, one := range r.loadErrors {
 		if errors.As(one.error, &some) {
 			findings = append(findings, some...)
 		} else {
@@ -72,24 +72,24 @@ func (r reading) err() error {
 	}
 }
 
-// next reads all files and says what is to be in force after before. Each document, the keys and each discovery
-// identity is taken by itself, whole: where one has faults, the last good one stays, if there is any.
-func (s sources) next(before *rules) reading {
-	next := reading{rules: &rules{keys: before.keys, documents: before.documents}}
+// next reads all files and decides what is in force after before. Each document, the keys and each discovery identity
+// is loaded by itself, whole: where it is invalid, the last good version stays, if there is one.
+func (s sources) next(before *configuration) reading {
+	next := reading{configuration: &configuration{keys: before.keys, documents: before.documents}}
 	if read, err := s.read(); err != nil {
-		next.faults = append(next.faults, fault{outcomeUnreadable, "", err})
+		next.loadErrors = append(next.loadErrors, loadError{outcomeUnreadable, "", err})
 	} else {
 		next.text, next.paths = read.digest(), read.paths()
-		next.rules.documents, next.faults = read.parse(before)
+		next.configuration.documents, next.loadErrors = read.parse(before)
 	}
 	if keys, err := s.keys(); err != nil {
-		next.faults = append(next.faults, fault{outcomeKeys, "", err})
+		next.loadErrors = append(next.loadErrors, loadError{outcomeKeys, "", err})
 	} else {
-		next.rules.keys = keys
+		next.configuration.keys = keys
 	}
-	next.names = next.rules.files()
-	documents, faults := next.rules.identified(s.files, before)
-	next.rules.documents, next.faults = documents, append(next.faults, faults...)
+	next.names = next.configuration.files()
+	documents, loadErrors := next.configuration.identified(s.files, before)
+	next.configuration.documents, next.loadErrors = documents, append(next.loadErrors, loadErrors...)
 	return next
 }
 
@@ -126,7 +126,7 @@ type file struct {
 	inFolder bool  // of which only the folder is on the command line
 }
 
-// texts are all documents as they were read at one time.
+// texts are all documents of one reading.
 type texts struct {
 	ceiling  *file
 	policies []file
@@ -189,7 +189,7 @@ func (s sources) paths() ([]string, error) {
 // single reports whether there is one policy, and never another.
 func (s sources) single() bool { return len(s.policies) == 1 && !s.files.IsFolder(s.policies[0]) }
 
-// isPolicy passes over hidden files: Kubernetes keeps its own there.
+// isPolicy skips hidden files: Kubernetes keeps its own there.
 func isPolicy(name string) bool {
 	return !strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml"))
 }
@@ -203,7 +203,7 @@ func (s sources) named() []string {
 	return named
 }
 
-// watched are the paths on the command line, and in each folder one more that is not there: in it files may be made.
+// watched are the paths on the command line, and for each folder a name that does not exist: files may appear there.
 func (s sources) watched() []string {
 	var watched []string
 	for _, path := range s.named() {
@@ -227,7 +227,7 @@ func (t texts) paths() []string {
 	return paths
 }
 
-// digest is one of all texts, and of the names that they have.
+// digest covers all texts and their paths.
 func (t texts) digest() []byte {
 	sum := sha256.New()
 	all := t.policies
@@ -241,47 +241,47 @@ func (t texts) digest() []byte {
 	return sum.Sum(nil)
 }
 
-// parse makes documents that lack their discovery identities. In the place of one with faults stands the one before, if
-// there is any; with a faulty ceiling, all of these. Faults of documents are [policy.Findings].
-func (t texts) parse(before *rules) ([]*document, []fault) {
+// parse makes documents without their discovery identities. An invalid one is replaced by the one before, if there is
+// any; with an invalid ceiling, all are. Errors in documents are [policy.Findings].
+func (t texts) parse(before *configuration) ([]*document, []loadError) {
 	var ceiling *policy.Ceiling
 	if t.ceiling != nil {
 		loaded, findings := policy.LoadCeiling(t.ceiling.path, t.ceiling.text)
 		if loaded == nil {
-			return before.documents, []fault{{outcomeFaults, "", findings}}
+			return before.documents, []loadError{{outcomeInvalid, "", findings}}
 		}
 		ceiling = loaded
 	}
 	var documents []*document
-	var faults []fault
+	var loadErrors []loadError
 	for _, file := range t.policies {
 		was, known := before.at(file.path)
 		loaded, err := file.parse(ceiling, was)
 		if err != nil {
-			faults = append(faults, *err)
+			loadErrors = append(loadErrors, *err)
 			loaded = was
 		}
 		if err == nil || known {
 			documents = append(documents, loaded)
 		}
 	}
-	return unambiguous(documents, before, faults)
+	return unambiguous(documents, before, loadErrors)
 }
 
-// parse makes one document of a file; was is the one before, or nil.
-func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *fault) {
+// parse makes a document of a file; was is the one before, or nil.
+func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *loadError) {
 	if f.unread != nil {
-		return nil, &fault{outcomeUnreadable, f.path, f.unread}
+		return nil, &loadError{outcomeUnreadable, f.path, f.unread}
 	}
 	loaded, findings := policy.LoadUnder(ceiling, f.path, f.text)
 	if loaded == nil {
-		return nil, &fault{outcomeFaults, f.path, findings}
+		return nil, &loadError{outcomeInvalid, f.path, findings}
 	}
 	name, _, _ := strings.Cut(filepath.Base(f.path), ".")
 	switch fanout := loaded.Fanout(); {
 	case f.inFolder && fanout != name:
-		return nil, &fault{
-			outcomeFaults,
+		return nil, &loadError{
+			outcomeInvalid,
 			f.path,
 			fmt.Errorf(
 				"%s is for the fan-out %q: in a folder each document has the name of its fan-out, so that no team takes "+
@@ -293,7 +293,7 @@ func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *fault) 
 			),
 		}
 	case was != nil && was.policy.Fanout() != fanout:
-		return nil, &fault{
+		return nil, &loadError{
 			outcomeFanout,
 			f.path,
 			fmt.Errorf(
@@ -308,8 +308,8 @@ func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *fault) 
 	}
 }
 
-// unambiguous leaves each fan-out one document: the one that it had, or none where several are new.
-func unambiguous(documents []*document, before *rules, faults []fault) ([]*document, []fault) {
+// unambiguous leaves one document for each fan-out: the one that it had, or none where several are new.
+func unambiguous(documents []*document, before *configuration, loadErrors []loadError) ([]*document, []loadError) {
 	var left []*document
 	for _, one := range documents {
 		_, known := before.at(one.path)
@@ -321,10 +321,10 @@ func unambiguous(documents []*document, before *rules, faults []fault) ([]*docum
 			left = append(left, one)
 			continue
 		}
-		faults = append(
-			faults,
-			fault{
-				outcomeFaults,
+		loadErrors = append(
+			loadErrors,
+			loadError{
+				outcomeInvalid,
 				one.path,
 				fmt.Errorf(
 					"%s and %s are both for the fan-out %q: write fanout: with a name of its own into each, and into the "+
@@ -336,5 +336,5 @@ func unambiguous(documents []*document, before *rules, faults []fault) ([]*docum
 			},
 		)
 	}
-	return left, faults
+	return left, loadErrors
 }

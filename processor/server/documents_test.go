@@ -80,8 +80,8 @@ func TestAFolderOfPoliciesIsFollowed(t *testing.T) {
 	}
 }
 
-// Invariant 9: a document with faults stays as it was, whole, and keeps none of the others from being taken.
-func TestADocumentWithFaultsIsItsOwnTrouble(t *testing.T) {
+// Invariant 9: a document with errors stays as it was, whole, and keeps none of the others from being taken.
+func TestADocumentThatIsInvalidIsItsOwnTrouble(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(t *testing.T, folder, ceiling string)
@@ -150,7 +150,7 @@ func TestADocumentWithFaultsIsItsOwnTrouble(t *testing.T) {
 }
 
 // A start is no other: what is good is served.
-func TestAStartBesideADocumentWithFaults(t *testing.T) {
+func TestAStartBesideADocumentThatIsInvalid(t *testing.T) {
 	s := serve(t, searchPolicy, func(parent string) {
 		must(t, os.Mkdir(parent+"/teams", 0o750))
 		must(t, os.Rename(parent+"/policy.yaml", parent+"/teams/search.yaml"))

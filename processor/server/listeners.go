@@ -19,8 +19,8 @@ const (
 	dialTimeout   = time.Second
 )
 
-// listen opens address: unix:///PATH, HOST:PORT or tcp://HOST:PORT. Beyond loopback it wants TLS, because whoever
-// reaches the socket can redeem tickets.
+// listen opens address: unix:///PATH, HOST:PORT or tcp://HOST:PORT. Beyond loopback TLS is required, because every
+// process that reaches the socket can redeem tickets.
 func listen(address string, secure bool) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix://"); ok {
 		return listenUnix(path)
@@ -35,7 +35,7 @@ func listen(address string, secure bool) (net.Listener, error) {
 	}
 	if !secure && !loopback(host) {
 		return nil, fmt.Errorf(
-			"--listen %s: beyond loopback Bellhop needs mutual TLS, because whoever reaches it can redeem tickets; "+
+			"--listen %s: beyond loopback Bellhop needs mutual TLS, because every process that reaches it can redeem tickets; "+
 				"add --tls-cert, --tls-key and --tls-client-ca, or listen on unix:///run/bellhop/bellhop.sock",
 			address,
 		)
@@ -85,7 +85,7 @@ func listenUnix(path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// removeStale takes away the socket of a Bellhop that was killed. One that still answers, and a file that is no
+// removeStale removes the socket of a Bellhop that was killed. A socket that still answers, and a file that is not a
 // socket, are left alone.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
@@ -95,7 +95,7 @@ func removeStale(path string) error {
 	case err != nil:
 		return fmt.Errorf("%w; make its folder readable, or choose another with --listen unix:///PATH", err)
 	case info.Mode()&os.ModeSocket == 0:
-		return errors.New("the file exists and is no socket; move it away, or choose another path")
+		return errors.New("the file exists and is not a socket; move it, or choose another path")
 	}
 	connection, err := net.DialTimeout("unix", path, dialTimeout)
 	if err == nil {
@@ -103,7 +103,7 @@ func removeStale(path string) error {
 		return errors.New("another process is listening there; stop it, or choose another path")
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("nobody can tell whether it is in use: %w; stop what holds it, or choose another path", err)
+		return fmt.Errorf("it cannot be determined whether it is in use: %w; stop the process that uses it, or choose another path", err)
 	}
 	return os.Remove(path)
 }
