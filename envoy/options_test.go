@@ -301,7 +301,7 @@ func TestWarnings(t *testing.T) {
 		"fail open": {change: func(o *envoy.BootstrapOptions) { o.FailOpen = true }, want: []string{"--fail-open: "}},
 		"egress beyond": {
 			change: func(o *envoy.BootstrapOptions) { o.Egress = "0.0.0.0:8081" },
-			want:   []string{"--egress 0.0.0.0:8081: whoever reaches it can redeem tickets"},
+			want:   []string{"--egress 0.0.0.0:8081: every process that reaches it can redeem tickets"},
 		},
 		"admin beyond": {
 			change: func(o *envoy.BootstrapOptions) { o.Admin = "0.0.0.0:9901" },

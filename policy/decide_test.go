@@ -219,6 +219,7 @@ func TestFootprints(t *testing.T) {
 			"mcp-name",
 			"mcp-session-id",
 			":method",
+			"connection",
 			"x-tenant-id",
 			"x-mcp-api-key",
 			"x-github-token",

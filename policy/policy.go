@@ -227,7 +227,7 @@ type Footprint struct {
 // IngressFootprint is the footprint on client requests.
 func (p *Policy) IngressFootprint() Footprint {
 	carriers := []string{TicketHeader, BaggageHeader}
-	reads := append(slices.Clone(carriers), MethodHeader, NameHeader, SessionHeader, ":method")
+	reads := append(slices.Clone(carriers), MethodHeader, NameHeader, SessionHeader, ":method", connectionHeader)
 	if p.KeepsSessions() {
 		reads = append(reads, ":status") // of the response, that begins or ends a session
 		reads = append(reads, p.doc.Session.Bind...)

@@ -33,7 +33,7 @@ func TestAPolicyIsReloaded(t *testing.T) {
 
 		before := refused(t, s)
 		replacePolicy(t, s, "version: 1\nforward: [x-mcp-api-key, host]\n")
-		wait(t, "the faults are counted", func() bool { return refused(t, s) != before })
+		wait(t, "the invalid documents are counted", func() bool { return refused(t, s) != before })
 		wantKey(t, client, "new_whoami")
 		wantKey(t, client, "old_whoami", "k")
 	}
@@ -65,7 +65,7 @@ func waitKey(t *testing.T, client *mcptest.Client, tool string, want ...string) 
 	})
 }
 
-func refused(t *testing.T, s *stack.Stack) string { return reloadsOf(t, s, "faults") }
+func refused(t *testing.T, s *stack.Stack) string { return reloadsOf(t, s, "invalid") }
 
 // reloadsOf is the line of the metrics that counts reloads with that outcome.
 func reloadsOf(t *testing.T, s *stack.Stack, outcome string) string {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -56,9 +57,10 @@ func TestOnlyRegularFilesOfBoundedSizeAreRead(t *testing.T) {
 func TestAFileThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reader := NewReader(time.Second)
-		release, begun := make(chan struct{}), 0
+		release := make(chan struct{})
+		var begun atomic.Int32
 		access := func() (int, error) {
-			begun++
+			begun.Add(1)
 			<-release
 			return 1, nil
 		}
@@ -70,8 +72,8 @@ func TestAFileThatHangs(t *testing.T) {
 		if got, err := within(reader, "other", func() (int, error) { return 2, nil }); got != 2 || err != nil {
 			t.Errorf("another file: %d, %v", got, err)
 		}
-		if begun != 1 {
-			t.Errorf("%d accesses were begun, want 1", begun)
+		if n := begun.Load(); n != 1 {
+			t.Errorf("%d accesses were begun, want 1", n)
 		}
 		close(release)
 		synctest.Wait()
