@@ -192,7 +192,7 @@ func TestFaults(t *testing.T) {
 		"Bellhop name beyond": {change: bellhop("tcp://bellhop.svc:4484"), want: []string{"is beyond this machine"}},
 		"Bellhop twice": {
 			change: bellhop("127.0.0.1:1", "127.0.0.1:1"),
-			want:   []string{"--bellhop 127.0.0.1:1: stands twice"},
+			want:   []string{"--bellhop 127.0.0.1:1: is listed twice"},
 		},
 		"Bellhop mixed": {
 			change: bellhop("unix:///a", "localhost:1"),

@@ -80,7 +80,7 @@ func (p *Processing) readBellhop(f *OptionErrors, options FilterOptions) {
 		}
 		switch {
 		case slices.Contains(options.Bellhop[:i], value):
-			f.Add("--bellhop", value, "stands twice", "keep one of the two")
+			f.Add("--bellhop", value, "is listed twice", "keep one of the two")
 		case read.pipe != "" && p.identity != nil:
 			f.Add(
 				"--bellhop",

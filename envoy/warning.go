@@ -52,7 +52,10 @@ func (p *plan) exposed() []string {
 	if p.admin.IsValid() && !p.admin.Addr().IsLoopback() {
 		warnings = append(
 			warnings,
-			fmt.Sprintf("--envoy-admin %s: every process that reaches it can read and stop this Envoy; listen on loopback", p.admin),
+			fmt.Sprintf(
+				"--envoy-admin %s: every process that reaches it can read and stop this Envoy; listen on loopback",
+				p.admin,
+			),
 		)
 	}
 	return warnings

@@ -6,16 +6,17 @@ import (
 	"strings"
 )
 
-// Capture is the headers taken off one client request: in the policy's order, the lines of one name in the client's.
+// Capture holds the headers captured from one client request, in the policy's order; lines of one name are in the
+// client's order.
 type Capture []Header
 
-// Captured is what a client's request becomes.
+// Captured is the result of [Policy.Capture].
 type Captured struct {
 	Capture  Capture
-	Hide     []string // names to remove, present or not: what was not seen must not slip through either
-	LeftOut  []string // names that are of a family of the policy and that no policy can carry
+	Hide     []string // names to remove, present or not, in case a header was not shown to Bellhop
+	LeftOut  []string // names with the prefix of a family that are restricted or sensitive
 	Repeated []string // names of which only the first line was taken
-	// Nominated are carried names that the request's own Connection makes hop-by-hop, and so nobody's but the proxy's.
+	// Nominated are listed names that the request's own Connection header makes hop-by-hop, so they are not captured.
 	Nominated []string
 }
 
@@ -33,7 +34,7 @@ const (
 	ReasonTotal Reason = "total_too_long"
 	// ReasonRepeat is a second line of a header with repeat: reject.
 	ReasonRepeat Reason = "repeated"
-	// ReasonMissing is a header with required: true that is not there.
+	// ReasonMissing is a header with required: true that was not sent.
 	ReasonMissing Reason = "missing"
 	// ReasonConflict is a header with conflict: reject that the fan-out sends too, with another value.
 	ReasonConflict Reason = "conflict"
@@ -51,21 +52,21 @@ func (r *Rejection) Error() string {
 	switch r.Reason {
 	case ReasonByte:
 		return fmt.Sprintf(
-			"header %s holds a control character, which HTTP does not allow; remove it and send the request again",
+			"header %s contains a control character, which HTTP does not allow; remove it and send the request again",
 			r.Header,
 		)
 	case ReasonValue:
 		return fmt.Sprintf("header %s is longer than the %d bytes allowed; send a shorter value", r.Header, r.Limit)
 	case ReasonCount:
-		return fmt.Sprintf("header %s is one line more than the %d allowed; send fewer headers", r.Header, r.Limit)
+		return fmt.Sprintf("header %s exceeds the %d header lines allowed; send fewer headers", r.Header, r.Limit)
 	case ReasonTotal:
 		return fmt.Sprintf(
-			"header %s takes the headers above the %d bytes allowed in all; send shorter values",
+			"header %s exceeds the %d bytes allowed for all headers; send shorter values",
 			r.Header,
 			r.Limit,
 		)
 	case ReasonRepeat:
-		return fmt.Sprintf("header %s stands more than once; send it once", r.Header)
+		return fmt.Sprintf("header %s is repeated; send it once", r.Header)
 	case ReasonMissing:
 		return fmt.Sprintf("header %s is missing; send it with the request", r.Header)
 	case ReasonConflict:
@@ -78,14 +79,14 @@ func (r *Rejection) Error() string {
 	}
 }
 
-// line is one header of a capture, with what the sources say of its name.
+// line is one header of a capture and the lookup of its name.
 type line struct {
 	Header
 	covering
 }
 
-// Capture takes off a client's request the headers that the policy carries. A broken limit rejects the request as
-// a whole; nothing is cut to fit.
+// Capture captures the headers that the policy lists from a client's request. A request that exceeds a limit is
+// rejected; nothing is truncated.
 func (p *Policy) Capture(request []Header) (Captured, *Rejection) {
 	taken := Captured{Hide: p.hidden}
 	hopByHop := nominated(request)
@@ -100,7 +101,7 @@ func (p *Policy) Capture(request []Header) (Captured, *Rejection) {
 		}
 		source := &p.sources.list[cover.position]
 		if _, isFamily := family(source.pattern); isFamily && source.hide {
-			if len(taken.Hide) == len(p.hidden) { // the policy's own list is not ours to append to
+			if len(taken.Hide) == len(p.hidden) { // p.hidden is shared: copy before the first append
 				taken.Hide = append(make([]string, 0, len(p.hidden)+len(request)), p.hidden...)
 			}
 			taken.Hide = appendOnce(taken.Hide, header.Name)
@@ -117,7 +118,7 @@ func (p *Policy) Capture(request []Header) (Captured, *Rejection) {
 			continue
 		}
 		if source.pattern == header.Name {
-			header.Name = source.pattern // one string for all captures
+			header.Name = source.pattern // share one string among all captures
 		}
 		header.Value = header.Value.trimmed()
 		lines = append(lines, line{header, cover})
@@ -136,10 +137,10 @@ func hasLine(lines []line, name string) bool {
 	return slices.ContainsFunc(lines, func(l line) bool { return l.Name == name })
 }
 
-// budget counts what a capture has taken of the limits.
+// budget counts the lines and bytes of a capture against the limits.
 type budget struct{ lines, bytes int }
 
-// take adds a line, or says which limit it breaks.
+// take adds a line, or returns which limit it exceeds.
 func (b *budget) take(limits Limits, l *line) *Rejection {
 	b.lines++
 	b.bytes += len(l.Name) + l.Value.Len()
@@ -157,7 +158,7 @@ func (b *budget) take(limits Limits, l *line) *Rejection {
 	return nil
 }
 
-// byPlace compares lines by the policy's order: by their source, then by name.
+// byPlace orders lines as the policy does: by source, then by name.
 func byPlace(a, b line) int {
 	if a.position != b.position {
 		return a.position - b.position
@@ -165,15 +166,15 @@ func byPlace(a, b line) int {
 	return strings.Compare(a.Name, b.Name)
 }
 
-// sortLines brings lines into the policy's order. The lines of one name keep theirs.
+// sortLines sorts lines into the policy's order. Lines of one name keep their order.
 func sortLines(lines []line) {
 	if !slices.IsSortedFunc(lines, byPlace) {
 		slices.SortStableFunc(lines, byPlace)
 	}
 }
 
-// inOrder makes a capture in the policy's order, so that the same headers have the same ticket however a client orders
-// them.
+// inOrder returns a capture in the policy's order, so that the same headers have the same ticket in whatever order a
+// client sends them.
 func inOrder(lines []line) Capture {
 	if len(lines) == 0 {
 		return nil
@@ -219,17 +220,16 @@ func (p *Policy) HasToolRules() bool {
 	return slices.ContainsFunc(p.doc.Forward, func(r Rule) bool { return len(r.Tools) > 0 })
 }
 
-// HasDiscovery reports whether any backend has a discovery identity, which must not go on what only a client can cause.
+// HasDiscovery reports whether any backend has a discovery identity.
 func (p *Policy) HasDiscovery() bool {
 	return slices.ContainsFunc(p.doc.Backends, func(b Backend) bool { return len(b.Discovery) > 0 })
 }
 
-// NeedsOperation reports whether a decision may depend on what a request asks for.
+// NeedsOperation reports whether a decision can depend on the operation of a request.
 func (p *Policy) NeedsOperation() bool { return p.HasToolRules() || p.HasDiscovery() }
 
-// Complete adds to a request's own capture what its session keeps of the headers that it lacks. A kept header that
-// breaks a limit, which may have been another when it was sent, is left out, with all its lines; their names are
-// returned.
+// Complete adds to a request's own capture the kept headers of its session that the request lacks. A kept header with
+// which the request would exceed a limit is left out with all its lines, and its name returned.
 func (p *Policy) Complete(own, kept Capture) (complete Capture, leftOut []string) {
 	if own.covers(kept) { // the steady state: the client sends its headers each time
 		return own, nil
@@ -242,7 +242,7 @@ func (p *Policy) Complete(own, kept Capture) (complete Capture, leftOut []string
 	lacking := without(keptLines, lines)
 	var within budget
 	for i := range lines {
-		_ = within.take(p.doc.Limits, &lines[i]) // it was captured, so it breaks none
+		_ = within.take(p.doc.Limits, &lines[i]) // it was captured, so it exceeds none
 	}
 	for len(lacking) > 0 {
 		if within.lines == p.doc.Limits.Headers && leftOut == nil {
@@ -279,7 +279,8 @@ func (c Capture) covers(other Capture) bool {
 	return true
 }
 
-// lines appends the headers of a capture, looked up and in the policy's order: the capture may be from before a reload.
+// lines looks up the headers of a capture and appends them in the policy's order, which a reload may have changed since
+// the capture.
 func (p *Policy) lines(capture Capture, lines []line) []line {
 	for _, header := range capture {
 		cover, _ := p.sources.cover(header.Name)
@@ -289,7 +290,7 @@ func (p *Policy) lines(capture Capture, lines []line) []line {
 	return lines
 }
 
-// without drops from lines those whose name another list has. Both are in the policy's order.
+// without removes the lines whose name is also in others. Both are in the policy's order.
 func without(lines, others []line) []line {
 	at := 0
 	return slices.DeleteFunc(lines, func(l line) bool {
@@ -300,7 +301,7 @@ func without(lines, others []line) []line {
 	})
 }
 
-// sameName is how many lines at the beginning have one name.
+// sameName returns how many lines at the start have the same name.
 func sameName(lines []line) int {
 	n := slices.IndexFunc(lines, func(l line) bool { return l.Name != lines[0].Name })
 	if n < 0 {
@@ -309,7 +310,7 @@ func sameName(lines []line) int {
 	return n
 }
 
-// with is the budget after some more lines, and whether they break no limit.
+// with returns the budget after more lines, and whether they fit the limits.
 func (b budget) with(limits Limits, lines []line) (budget, bool) {
 	for i := range lines {
 		if b.take(limits, &lines[i]) != nil {
@@ -319,7 +320,7 @@ func (b budget) with(limits Limits, lines []line) (budget, bool) {
 	return b, true
 }
 
-// Missing returns a rejection where a required header is not in the capture.
+// Missing returns a rejection if a required header is not in the capture.
 func (p *Policy) Missing(capture Capture) *Rejection {
 	for _, name := range p.required {
 		if !capture.Has(name) {
@@ -341,8 +342,8 @@ func appendOnce(names []string, name string) []string {
 	return append(names, name)
 }
 
-// Renew returns what a session keeps after a request: its newest values of the headers that the policy keeps. The
-// limits of one request bound it, because a client could send new names of a family without end.
+// Renew returns what a session keeps after a request: the newest values of the headers with keep: session. It is
+// subject to the limits of one request, because a client could send ever new names of a family.
 func (p *Policy) Renew(kept, own Capture) Capture {
 	renewed, _ := p.Complete(p.Kept(own), kept)
 	return renewed

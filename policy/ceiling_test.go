@@ -22,7 +22,7 @@ func loadCeiling(t *testing.T, text string) *policy.Ceiling {
 	return ceiling
 }
 
-func TestEachFaultOfACeilingIsReportedAtItsPlace(t *testing.T) {
+func TestEachErrorOfACeilingIsReportedAtItsPosition(t *testing.T) {
 	for _, file := range fixtures(t, "ceiling/invalid") {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
 			text := read(t, file)
@@ -83,17 +83,20 @@ func TestGrantsAddUp(t *testing.T) {
 	for _, test := range []struct{ grants, want string }{
 		{fmt.Sprintf(grant, "one") + ", " + fmt.Sprintf(grant, "two"), ""},
 		{fmt.Sprintf(grant, "two") + ", {name: cookie, to: [a]}", ""},
-		{fmt.Sprintf(grant, "one") + ", {name: cookie, to: [a], clusters: [two], fanouts: [other]}", "keep to one, or ask"},
-		{fmt.Sprintf(grant, "one") + ", {name: cookie, to: [b], clusters: [two]}", "keep to one, or ask"},
-		{fmt.Sprintf(grant, "one") + ", " + fmt.Sprintf(grant, "three"), "keep to one, three, or ask"},
+		{fmt.Sprintf(grant, "one") + ", {name: cookie, to: [a], clusters: [two], fanouts: [other]}", "use only one, or ask"},
+		{fmt.Sprintf(grant, "one") + ", {name: cookie, to: [b], clusters: [two]}", "use only one, or ask"},
+		{fmt.Sprintf(grant, "one") + ", " + fmt.Sprintf(grant, "three"), "use only one, three, or ask"},
 	} {
 		ceiling := loadCeiling(t, "version: 1\nceiling: {sensitive: ["+test.grants+"]}\n")
 		_, findings := policy.LoadUnder(
 			ceiling,
 			"team.yaml",
-			[]byte("version: 1\nforward: [{name: cookie, to: [a], hide: true}]\nbackends: {a: {clusters: [one, two]}}\n"),
+			[]byte(
+				"version: 1\nforward: [{name: cookie, to: [a], hide: true}]\nbackends: {a: {clusters: [one, two]}}\n",
+			),
 		)
-		if findings.HasErrors() != (test.want != "") || (test.want != "" && !strings.Contains(findings.Error(), test.want)) {
+		if findings.HasErrors() != (test.want != "") ||
+			(test.want != "" && !strings.Contains(findings.Error(), test.want)) {
 			t.Errorf("%s: %q, want %q", test.grants, findings.Error(), test.want)
 		}
 	}
@@ -109,7 +112,11 @@ func TestAValueStaysBelowTheCeilingOfAllTogether(t *testing.T) {
 		"value_bytes: 9000, total_bytes: 10000": "write 8192 or less",
 		"value_bytes: 5000, total_bytes: 4096":  "raise total_bytes too, or lower this",
 	} {
-		_, findings := policy.LoadUnder(ceiling, "team.yaml", []byte("version: 1\nforward: [x-a]\nlimits: {"+limits+"}\n"))
+		_, findings := policy.LoadUnder(
+			ceiling,
+			"team.yaml",
+			[]byte("version: 1\nforward: [x-a]\nlimits: {"+limits+"}\n"),
+		)
 		if findings.HasErrors() != (want != "") {
 			t.Errorf("%s: %v", limits, findings)
 		}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What fits into a sealed ticket for sure, in bytes of names and values, by the carrier.
+// What surely fits into a sealed ticket, in bytes of names and values, for each carrier.
 const (
 	sealedHeaderBytes  = 8 << 10
 	sealedBaggageBytes = 5 << 10
@@ -49,15 +49,15 @@ func (c *checker) ticket(doc *Document) {
 		if len(backend.Discovery) > 0 {
 			c.errorAt(
 				c.at("backends.%s.discovery", backend.Name),
-				"carry tickets in the header, or take the discovery identity out",
-				"a discovery identity cannot be used with baggage: a client can take the ticket off its own request and would "+
-					"then be given it",
+				"carry tickets in the header, or remove the discovery identity",
+				"a discovery identity cannot be used with baggage: a client could remove the ticket from its own request and "+
+					"would then get the identity",
 			)
 		}
 	}
 }
 
-// sealed warns of what needs to be remembered, where tickets are there to remember nothing.
+// sealed warns of settings that need a store, which sealed tickets are meant to avoid.
 func (c *checker) sealed(doc *Document) {
 	fits := sealedHeaderBytes
 	if doc.Ticket.uses(CarrierBaggage) {
@@ -65,7 +65,7 @@ func (c *checker) sealed(doc *Document) {
 	}
 	if doc.Limits.TotalBytes > fits {
 		c.warn(
-			c.firstOf("limits.total_bytes", "ticket.mode"),
+			c.firstPlace("limits.total_bytes", "ticket.mode"),
 			fmt.Sprintf(
 				"write limits: {total_bytes: %d}; or mode: stored where clients send more, with --store redis://… if there are "+
 					"several Bellhops",
@@ -80,7 +80,7 @@ func (c *checker) sealed(doc *Document) {
 	if _, explicit := c.places["ticket.grace"]; explicit {
 		c.warn(
 			c.at("ticket.grace"),
-			"take it out, or use mode: stored where the fan-out may freeze a carrier",
+			"remove it, or use mode: stored where the fan-out may freeze a carrier",
 			"grace has no effect with sealed tickets: supersession is not tracked",
 		)
 	}
@@ -90,30 +90,35 @@ func (c *checker) sealed(doc *Document) {
 				c.at("forward[%d]", i),
 				"run one Bellhop, or give all of them one store (--store redis://…); with a store, stored tickets cost "+
 					"nothing more",
-				"keep: session needs a store, also with sealed tickets: what a session sent is known only where it is kept",
+				"keep: session needs a store, also with sealed tickets: only the store knows what a session sent",
 			)
 			return
 		}
 	}
 }
 
-// session checks what a session is bound to. Without a principal, whoever learns a session's ID has its headers.
+// session checks what a session is bound to. Without a principal, anyone who learns a session's ID gets its headers.
 func (c *checker) session(doc *Document) {
 	c.atLeast("session.idle", doc.Session.Idle, time.Second)
 	if doc.Ticket.Mode == TicketStored && doc.Ticket.Lifetime > doc.Session.Idle {
 		c.warn(
-			c.firstOf("ticket.lifetime", "session.idle"),
+			c.firstPlace("ticket.lifetime", "session.idle"),
 			fmt.Sprintf("write session: {idle: %s} or more, or a shorter ticket.lifetime", doc.Ticket.Lifetime),
-			"ticket.lifetime is longer than session.idle: a session that is forgotten takes with it which tickets it had "+
-				"replaced, and a fan-out that froze one can go on using it",
+			"ticket.lifetime is longer than session.idle: when a session expires, Bellhop forgets which of its tickets were "+
+				"superseded, and a fan-out that froze one can go on using it",
 		)
 	}
 	for i, name := range doc.Session.Bind {
 		at := c.at("session.bind[%d]", i)
 		if !ValidName(name) || strings.HasSuffix(name, "*") {
-			c.errorAt(at, "name one header that tells users apart, such as authorization", "bind: %q is not a header name", name)
+			c.errorAt(
+				at,
+				"name one header that tells users apart, such as authorization",
+				"bind: %q is not a header name",
+				name,
+			)
 		} else if slices.Contains(doc.Session.Bind[:i], name) {
-			c.errorAt(at, "keep one of the two", "bind: %q stands twice", name)
+			c.errorAt(at, "keep one of the two", "bind: %q is listed twice", name)
 		}
 	}
 	if len(doc.Session.Bind) > 0 {
@@ -124,7 +129,7 @@ func (c *checker) session(doc *Document) {
 			c.warn(
 				c.at("forward[%d]", i),
 				"name in session: {bind: [...]} the headers that tell users apart",
-				"keep: session without a principal: everybody who learns a session's ID gets the headers of its owner",
+				"keep: session without a principal: anyone who learns a session's ID gets the headers of its owner",
 			)
 		}
 	}
@@ -132,7 +137,11 @@ func (c *checker) session(doc *Document) {
 
 func (c *checker) carriers(carriers []Carrier) {
 	if len(carriers) == 0 {
-		c.errorAt(c.at("ticket.carriers"), "write carriers: [header]", "no carrier: the ticket could not cross the fan-out")
+		c.errorAt(
+			c.at("ticket.carriers"),
+			"write carriers: [header]",
+			"no carrier: the ticket could not cross the fan-out",
+		)
 	}
 	for i, carrier := range carriers {
 		at := c.at("ticket.carriers[%d]", i)
@@ -140,7 +149,7 @@ func (c *checker) carriers(carriers []Carrier) {
 		case carrier != CarrierHeader && carrier != CarrierBaggage:
 			c.errorAt(at, "the carriers are header and baggage", "carrier %q is not known", carrier)
 		case slices.Contains(carriers[:i], carrier):
-			c.errorAt(at, "keep one of the two", "carrier %q stands twice", carrier)
+			c.errorAt(at, "keep one of the two", "carrier %q is listed twice", carrier)
 		}
 	}
 }

@@ -2,25 +2,25 @@ package policy
 
 import "slices"
 
-// TicketStatus says what a request to a backend knows of the client that caused it.
+// TicketStatus says what the ticket of a request to a backend tells about the client that caused it.
 type TicketStatus int
 
 const (
-	// StatusUnknown is a ticket that cannot be redeemed: expired, forged, or of another fan-out. The zero value, because
-	// it is the one that gets nothing.
+	// StatusUnknown is a ticket that cannot be redeemed: expired, forged, or of another fan-out. It is the zero value
+	// because it gets nothing.
 	StatusUnknown TicketStatus = iota
 	// StatusNone is no ticket at all: no client caused the request.
 	StatusNone
 	// StatusRedeemed is a redeemed ticket, of a capture that may be empty.
 	StatusRedeemed
-	// StatusSuperseded is a ticket in whose place every session that had it has another by now.
+	// StatusSuperseded is a ticket that a newer one has replaced in every session that had it.
 	StatusSuperseded
-	// StatusRedirected is no ticket in a request that a proxy sends once more, to where its first backend has redirected
-	// it: the ticket went the first time, and what was set then was for another backend, or may have been.
+	// StatusRedirected is a request that a proxy repeats to follow a backend's redirect. The headers that it may still
+	// have were set for the first backend.
 	StatusRedirected
 )
 
-// Call is one request to one backend, as [Policy.Decide] has to know it.
+// Call describes one request to one backend for [Policy.Decide].
 type Call struct {
 	Backend   string // as [Policy.Backend] names it
 	Ticket    TicketStatus
@@ -30,8 +30,8 @@ type Call struct {
 	Request   []Header // what the fan-out sent
 }
 
-// IsDiscovery reports whether the backend's discovery identity is for this request: no client caused it, and its
-// method, where it is known, is not one that only a client can cause.
+// IsDiscovery reports whether the request gets the backend's discovery identity: no client caused it, and its method,
+// if known, is not one that only a client can cause.
 func (c Call) IsDiscovery() bool { return c.Ticket == StatusNone && !c.Operation.onlyByClients() }
 
 // Outcome says what became of one header at one backend. Its text is stable: metrics may rely on it.
@@ -44,16 +44,15 @@ const (
 	OutcomeAbsent Outcome = "absent"
 	// OutcomeNotAllowed is a client's header that no rule allows for the backend.
 	OutcomeNotAllowed Outcome = "not_allowed"
-	// OutcomeOtherTool is a header whose rule is for other tools, or for tools where the tool is not known.
+	// OutcomeOtherTool is a header whose rule is for other tools, or for tools where the tool of the request is not known.
 	OutcomeOtherTool Outcome = "other_tool"
-	// OutcomeConflict is a client's header in whose place the fan-out's own stays.
+	// OutcomeConflict is a client's header that gives way to the fan-out's own.
 	OutcomeConflict Outcome = "conflict_kept"
-	// OutcomeUnknown is a header that may go to the backend and whose ticket could not be redeemed.
+	// OutcomeUnknown is a header of a rule for the backend, in a request whose ticket cannot be redeemed.
 	OutcomeUnknown Outcome = "unknown_ticket"
-	// OutcomeSuperseded is a header that may go to the backend and whose ticket has been replaced.
+	// OutcomeSuperseded is the same for a ticket that has been superseded.
 	OutcomeSuperseded Outcome = "superseded"
-	// OutcomeRedirected is a header that may go to the backend and whose ticket went to the one that redirected the
-	// request.
+	// OutcomeRedirected is the same for a request that follows a backend's redirect.
 	OutcomeRedirected Outcome = "redirected"
 	// OutcomeIdentity is a header of the backend's discovery identity.
 	OutcomeIdentity Outcome = "discovery"
@@ -64,20 +63,20 @@ type Verdict struct {
 	Header  string
 	As      string // the name at the backend, or empty where it gets nothing
 	Outcome Outcome
-	Line    int // of the rule; 0 where no rule speaks of it
-	Rule    int // its number in the policy, from 1, for several can stand in one line
+	Line    int // of the rule; 0 where no rule applies
+	Rule    int // its number in the policy, from 1: several rules can be on one line
 }
 
-// Decision is what a request to a backend becomes: first Remove, then Set.
+// Decision says how to change a request to a backend: first Remove, then Set.
 type Decision struct {
 	Remove    []string
-	Set       []Header // several lines of one name stand together, in the client's order
+	Set       []Header // lines of one name are adjacent, in the client's order
 	Verdicts  []Verdict
-	Rejection *Rejection // not nil: the request must not go on
+	Rejection *Rejection // not nil: the request must be refused
 }
 
-// Decide says what one request to one backend gets. Every name that a rule governs at the backend is Bellhop's: it
-// is removed, whoever put it there, and set again only from the capture.
+// Decide says what one request to one backend gets. Every name that a rule writes at the backend is Bellhop's alone: it
+// is removed, whatever its origin, and set only from the capture.
 func (p *Policy) Decide(call Call) Decision {
 	r := p.routeTo(call.Backend)
 	decision := Decision{Remove: r.remove(call.Request)}
@@ -100,7 +99,7 @@ func (p *Policy) Decide(call Call) Decision {
 	return decision
 }
 
-// written adds to names whatever may have been set for any backend.
+// written adds to names every header that may have been set for any backend.
 func (p *Policy) written(names []string, request []Header) []string {
 	names = slices.Clone(names)
 	for _, header := range request {
@@ -110,7 +109,10 @@ func (p *Policy) written(names []string, request []Header) []string {
 			}
 		}
 		for _, backend := range p.doc.Backends {
-			if slices.ContainsFunc(backend.Discovery, func(identity Identity) bool { return identity.Name == header.Name }) {
+			if slices.ContainsFunc(
+				backend.Discovery,
+				func(identity Identity) bool { return identity.Name == header.Name },
+			) {
 				names = appendOnce(names, header.Name)
 			}
 		}
@@ -118,7 +120,7 @@ func (p *Policy) written(names []string, request []Header) []string {
 	return names
 }
 
-// remove lists the names that are Bellhop's at a backend. Those of families are known only from the request.
+// remove lists the names that only Bellhop may set at a backend. Members of families are known only from the request.
 func (r *route) remove(request []Header) []string {
 	names := r.governed
 	if len(r.families) == 0 {
@@ -159,7 +161,7 @@ func (p *Policy) deliver(r *route, call Call, decision *Decision) {
 	r.notAllowed(call.Capture, sets, decision)
 }
 
-// apply carries what a capture holds for one rule.
+// apply sets the captured headers of one rule.
 func (d *Decision) apply(rule *delivery, call Call, sets []sourceSet) {
 	for i, header := range call.Capture {
 		if sets[i]&rule.source == 0 {
@@ -179,8 +181,8 @@ func (d *Decision) apply(rule *delivery, call Call, sets []sourceSet) {
 	}
 }
 
-// conflicts reports whether the fan-out's own header stands in the way of a rule that lets it. What the fan-out sends
-// is no conflict where it is what the rule would write: a proxy may run its filters twice.
+// conflicts reports whether the fan-out's own header takes precedence over a rule. The same value is no conflict: a
+// proxy may run its filters twice.
 func (d *Decision) conflicts(rule *Rule, name string, call Call) bool {
 	theirs, ours := lines(call.Request, rule.as(name)), lines(call.Capture, name)
 	if len(theirs) == 0 {
@@ -198,7 +200,7 @@ func (d *Decision) conflicts(rule *Rule, name string, call Call) bool {
 	return true
 }
 
-// as is the name of a header at the backend: that of the rule, or in a family its own.
+// as is the name of a header at the backend: the rule's, or its own in a family.
 func (r *Rule) as(name string) string {
 	if _, isFamily := family(r.As); isFamily {
 		return name
@@ -213,20 +215,21 @@ func (r *Rule) value(value Value) Value {
 	return NewValue(r.Prefix + value.Reveal())
 }
 
-// miss rejects a request that would reach a backend without a required header.
+// miss rejects a request without a required header.
 func (d *Decision) miss(rule *Rule) {
 	if rule.Required && d.Rejection == nil {
 		d.Rejection = &Rejection{Header: rule.Name, Reason: ReasonMissing}
 	}
 }
 
-// withhold takes away what clients show to the fan-out (hide: false) and what no rule that applies to the request takes
-// to this backend under its own name: the fan-out may pass it on by itself. It may be the fan-out's own header, but its
-// value does not tell: fan-outs join lines, keep old ones, and see what a capture leaves out. It returns what is left.
+// withhold removes headers that the fan-out could see (hide: false) and may have passed on itself, unless a rule sends
+// them to this backend under the same name. It removes the fan-out's own header of that name too, because the value
+// does not tell them apart: fan-outs join lines, keep old ones, and see more than is captured. It returns the rest.
 func (p *Policy) withhold(r *route, call Call, decision *Decision) []Header {
 	withheld := func(header Header) bool {
 		cover, _ := p.sources.cover(header.Name)
-		return cover.set != 0 && !p.sources.list[cover.position].hide && !r.delivers(header.Name, cover.set, call.Operation)
+		return cover.set != 0 && !p.sources.list[cover.position].hide &&
+			!r.delivers(header.Name, cover.set, call.Operation)
 	}
 	if !slices.ContainsFunc(call.Request, withheld) {
 		return call.Request
@@ -242,7 +245,7 @@ func (p *Policy) withhold(r *route, call Call, decision *Decision) []Header {
 	return left
 }
 
-// notAllowed reports the client's headers that no rule takes to the backend.
+// notAllowed reports the client's headers that no rule sends to the backend.
 func (r *route) notAllowed(capture Capture, sets []sourceSet, decision *Decision) {
 	for i, captured := range capture {
 		if i > 0 && capture[i-1].Name == captured.Name {
@@ -254,8 +257,8 @@ func (r *route) notAllowed(capture Capture, sets []sourceSet, decision *Decision
 	}
 }
 
-// delivers reports whether a rule that applies to the request takes a header, of these sources, to the backend under
-// its own name.
+// delivers reports whether a rule that applies to the request sends a header of these sources to the backend under its
+// own name.
 func (r *route) delivers(name string, of sourceSet, operation Operation) bool {
 	for i := range r.deliveries {
 		rule := &r.deliveries[i]
@@ -266,15 +269,18 @@ func (r *route) delivers(name string, of sourceSet, operation Operation) bool {
 	return false
 }
 
-// identify gives a request the backend's own identity.
+// identify sets the backend's discovery identity.
 func identify(call Call, decision *Decision) {
 	for _, header := range call.Identity {
 		decision.Set = append(decision.Set, header)
-		decision.Verdicts = append(decision.Verdicts, Verdict{Header: header.Name, As: header.Name, Outcome: OutcomeIdentity})
+		decision.Verdicts = append(
+			decision.Verdicts,
+			Verdict{Header: header.Name, As: header.Name, Outcome: OutcomeIdentity},
+		)
 	}
 }
 
-// deny gives nothing, and rejects the request where a header is required.
+// deny sets nothing, and rejects the request where a header is required.
 func (d *Decision) deny(r *route, call Call, outcome Outcome) {
 	for i := range r.deliveries {
 		rule := &r.deliveries[i].Rule

@@ -112,7 +112,7 @@ func TestDecide(t *testing.T) {
 				"x-mcp-api-key: k1",
 				"x-mcp-api-key: k2",
 			), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
-		{"without a capture nobody can tell whose a shown header is: it is withheld",
+		{"without a capture no one can tell whose a shown header is: it is withheld",
 			policy.Call{
 				Backend: "search",
 				Ticket:  policy.StatusUnknown,

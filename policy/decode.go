@@ -12,20 +12,20 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// decoder reads a document node by node, so that it can report every error with its place and not only the first.
-// Its methods read what they can and leave the rest at its default.
+// decoder decodes a document node by node, so that it reports every error with its position and not only the first.
+// Values that it cannot decode keep their defaults.
 type decoder struct {
 	*recorder
 	places map[string]Position // of each value read, by its path: "forward[0].as"
 }
 
-// field is one key that a mapping may have, and how its value is read.
+// field is one key of a mapping and the function that decodes its value.
 type field struct {
 	name string
 	read func(node ast.Node, path string)
 }
 
-// root parses source, which is one document, into its mapping of fields. It returns nil where there is nothing to read.
+// root parses source into the mapping of its one document. It returns nil if there is none.
 func (d *decoder) root(source []byte, what, smallest string) ast.Node {
 	// The decoder below reports duplicate keys itself, among the other errors.
 	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
@@ -45,7 +45,7 @@ func (d *decoder) root(source []byte, what, smallest string) ast.Node {
 		} else if docs[1].Body != nil {
 			at = place(docs[1].Body)
 		}
-		d.errorAt(at, "put each document into a file of its own", "a second document begins here")
+		d.errorAt(at, "put each document into a file of its own", "a second document starts here")
 	}
 	switch body := docs[0].Body.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
@@ -57,10 +57,10 @@ func (d *decoder) root(source []byte, what, smallest string) ast.Node {
 }
 
 func (d *decoder) syntax(err error) {
-	var fault *yaml.SyntaxError
-	if errors.As(err, &fault) && fault.Token != nil && fault.Token.Position != nil {
-		at := Position{Line: fault.Token.Position.Line, Column: fault.Token.Position.Column}
-		d.errorAt(at, "correct the YAML here; nothing beyond it was checked", "not valid YAML: %s", fault.Message)
+	var syntaxError *yaml.SyntaxError
+	if errors.As(err, &syntaxError) && syntaxError.Token != nil && syntaxError.Token.Position != nil {
+		at := Position{Line: syntaxError.Token.Position.Line, Column: syntaxError.Token.Position.Column}
+		d.errorAt(at, "correct the YAML here; nothing beyond it was checked", "not valid YAML: %s", syntaxError.Message)
 		return
 	}
 	d.errorAt(Position{}, "correct the YAML", "not valid YAML: %s", strings.SplitN(err.Error(), "\n", 2)[0])
@@ -98,7 +98,7 @@ func (d *decoder) document(node ast.Node) *Document {
 	return doc
 }
 
-// rule reads the short form, a bare name, or a mapping.
+// rule decodes the short form, a bare name, or a mapping.
 func (d *decoder) rule(node ast.Node, path string) Rule {
 	rule := Rule{Repeat: RepeatAll, Conflict: ConflictReplace, Hide: true, Line: place(node).Line}
 	if scalar, ok := node.(ast.ScalarNode); ok {
@@ -192,7 +192,7 @@ func (d *decoder) word(node ast.Node, path string) string {
 	return word
 }
 
-// mapping reads a node's fields and reports the unknown, the repeated and the null ones.
+// mapping decodes a node's fields and reports unknown, repeated and null ones.
 func (d *decoder) mapping(node ast.Node, path, what string, fields []field) {
 	for _, entry := range d.entries(node, path, what) {
 		at := entry.key
@@ -210,7 +210,7 @@ func (d *decoder) mapping(node ast.Node, path, what string, fields []field) {
 		case entry.value.Type() == ast.NullType:
 			d.places[at] = place(entry.value)
 			d.unread[place(entry.value)] = true
-			d.errorAt(entry.at, "give it a value, or take the line out", "%q has no value", entry.key)
+			d.errorAt(entry.at, "give it a value, or remove the line", "%q has no value", entry.key)
 		default:
 			d.places[at] = place(entry.value)
 			fields[i].read(entry.value, at)
@@ -255,7 +255,7 @@ func (d *decoder) entries(node ast.Node, path, what string) []entry {
 			continue
 		}
 		if line, twice := first[text.Value]; twice {
-			d.errorAt(at, "keep one of the two", "%q stands twice in %s; first in line %d", text.Value, what, line)
+			d.errorAt(at, "keep one of the two", "%q is listed twice in %s; first in line %d", text.Value, what, line)
 			continue
 		}
 		first[text.Value] = at.Line
@@ -264,7 +264,7 @@ func (d *decoder) entries(node ast.Node, path, what string) []entry {
 	return entries
 }
 
-// list reads a sequence with read; anything else is an error.
+// list decodes each item of a sequence with read; any other node is an error.
 func list[T any](d *decoder, node ast.Node, path string, read func(ast.Node, string) T) []T {
 	sequence, ok := node.(*ast.SequenceNode)
 	if !ok {
@@ -280,7 +280,7 @@ func list[T any](d *decoder, node ast.Node, path string, read func(ast.Node, str
 	return items
 }
 
-// oneOf reads text that must be one of the choices.
+// oneOf decodes text that must be one of the choices.
 func oneOf[T ~string](d *decoder, node ast.Node, path string, into *T, choices ...T) {
 	word := T(d.word(node, path))
 	if d.unread[place(node)] {
@@ -294,7 +294,7 @@ func oneOf[T ~string](d *decoder, node ast.Node, path string, into *T, choices .
 	*into = word
 }
 
-// either joins choices in words: "all, first or reject".
+// either joins choices for people: "all, first or reject".
 func either[T ~string](choices []T) string {
 	words := make([]string, len(choices))
 	for i, choice := range choices {
@@ -366,7 +366,7 @@ func (d *decoder) wrongType(node ast.Node, what, want string) {
 	case *ast.AliasNode, *ast.AnchorNode, *ast.TagNode:
 		hint = "write the value out; anchors, aliases and tags are not part of the policy language"
 	case *ast.NullNode:
-		hint = "give it a value, or take it out"
+		hint = "give it a value, or remove it"
 	case ast.ScalarNode:
 		if want == "text" {
 			hint = "put it in quotes"
@@ -380,7 +380,7 @@ func (d *decoder) has(path string) bool {
 	return ok
 }
 
-// kind names a node's type in words that an author of a policy knows.
+// kind describes a node's type for the author of a policy.
 func kind(node ast.Node) string {
 	switch node.Type() {
 	case ast.MappingType, ast.MappingValueType:

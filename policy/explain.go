@@ -5,14 +5,13 @@ import (
 	"strings"
 )
 
-// Question is a request of a client and a request to a backend that it causes, as [Policy.Explain] has to know them.
-// The values count only for their length, their bytes and whether they are equal.
+// Question describes a client's request and the request to a backend that it causes, for [Policy.Explain].
 type Question struct {
 	Backend   string   // its name, or that of a cluster which is the backend
 	Client    []Header // what the client sends
 	Earlier   []Header // what an earlier request of the same MCP session sent
 	Session   bool     // the client has an MCP session; Earlier implies it
-	NoTicket  bool     // no client caused the request to the backend: Client and Earlier are passed over
+	NoTicket  bool     // no client caused the request to the backend: Client and Earlier are ignored
 	Operation Operation
 	Fanout    []Header // what the fan-out itself sends to the backend
 }
@@ -23,7 +22,7 @@ type IngressOutcome string
 const (
 	// IngressCaptured is a header that the request's ticket stands for.
 	IngressCaptured IngressOutcome = "captured"
-	// IngressRemembered is one that the request lacks and its session remembers.
+	// IngressRemembered is a header that the request lacks and its session has kept.
 	IngressRemembered IngressOutcome = "remembered"
 	// IngressNotSent is a header of a rule that the client did not send.
 	IngressNotSent IngressOutcome = "not_sent"
@@ -31,7 +30,7 @@ const (
 	IngressNotListed IngressOutcome = "not_listed"
 	// IngressRestricted is a header that no policy can carry.
 	IngressRestricted IngressOutcome = "restricted"
-	// IngressSensitive is a header that begins like a family of the policy, but that only a rule of its own can carry.
+	// IngressSensitive is a header with the prefix of a family, which only a rule of its own can carry.
 	IngressSensitive IngressOutcome = "sensitive"
 	// IngressNominated is a header that the request's own Connection makes hop-by-hop.
 	IngressNominated IngressOutcome = "nominated"
@@ -47,26 +46,26 @@ const (
 type Visibility string
 
 const (
-	// VisibilityHidden is a header that is taken off.
+	// VisibilityHidden is a header that Bellhop removes.
 	VisibilityHidden Visibility = "hidden"
-	// VisibilityShown is a header that Bellhop leaves as it is.
+	// VisibilityShown is a header that Bellhop leaves in the request.
 	VisibilityShown Visibility = "shown"
-	// VisibilityNone is a header that is not sent, or that is of a refused request.
+	// VisibilityNone is a header that is not sent, or whose request is refused.
 	VisibilityNone Visibility = "none"
 )
 
 // Row is one header, from the client to one place at the backend. It holds names, never a value of a client.
 type Row struct {
-	Header    string  `json:"header"` // the client's name for it, or the family; of an identity the backend's name
-	IngressOutcome      IngressOutcome    `json:"ingress"`
-	FirstLine bool    `json:"first_line_only"` // of several
-	Fanout    Visibility   `json:"fanout"`
-	Keep      Keep    `json:"keep,omitempty"` // what the rule says
-	Outcome   Outcome `json:"outcome,omitempty"`
-	As        string  `json:"as,omitempty"`     // the name at the backend; empty where it gets nothing
-	Prefix    string  `json:"prefix,omitempty"` // the rule's
-	Lines     []int   `json:"lines"`            // of the rules or of the identity, in the policy
-	Why       string  `json:"why,omitempty"`
+	Header         string         `json:"header"` // the client's name for it, or the family; of an identity the backend's name
+	IngressOutcome IngressOutcome `json:"ingress"`
+	FirstLine      bool           `json:"first_line_only"` // of several
+	Fanout         Visibility     `json:"fanout"`
+	Keep           Keep           `json:"keep,omitempty"` // what the rule says
+	Outcome        Outcome        `json:"outcome,omitempty"`
+	As             string         `json:"as,omitempty"`     // the name at the backend; empty where it gets nothing
+	Prefix         string         `json:"prefix,omitempty"` // the rule's
+	Lines          []int          `json:"lines"`            // of the rules or of the identity, in the policy
+	Why            string         `json:"why,omitempty"`
 }
 
 // Explanation says what becomes of each header, and why.
@@ -82,13 +81,13 @@ type Explanation struct {
 	BackendRefused string   `json:"backend_refused,omitempty"`
 	Sees           []string `json:"fanout_sees"`  // headers of the client, beside the ticket
 	Gets           []string `json:"backend_gets"` // by the backend's names
-	TakenOff       []string `json:"taken_off"`    // headers that the fan-out sent and that do not reach the backend so
+	Removed        []string `json:"removed"`      // headers of the fan-out that the backend does not get
 	Rows           []Row    `json:"rows"`
 	Notes          []string `json:"notes"`
 }
 
-// Explain says what becomes of a client's headers at one backend. It asks the functions that serve, and adds to their
-// answers the reasons.
+// Explain says what becomes of a client's headers at one backend, and why. It calls [Policy.Capture] and
+// [Policy.Decide], the functions that serve requests.
 func (p *Policy) Explain(q Question) Explanation {
 	q.Client, q.Earlier, q.Fanout = lowered(q.Client), lowered(q.Earlier), lowered(q.Fanout)
 	q.Session = q.Session || len(q.Earlier) > 0
@@ -112,16 +111,16 @@ func (p *Policy) Explain(q Question) Explanation {
 // explainer gathers one explanation.
 type explainer struct {
 	Explanation
-	policy    *Policy
-	question  Question
-	taken     Captured
-	capture   Capture    // of the request and its session
-	refusal   *Rejection // of the client's request
-	limited   bool       // the refusal is for a limit, so that there is no capture at all
-	overLimit []string   // names that the session remembers, and that break a limit together with the request's own
-	noPrincipal  bool       // the request says nothing of its principal, so its session gives it nothing
-	decision  Decision
-	reported      map[int]bool // verdicts that a row tells of
+	policy      *Policy
+	question    Question
+	taken       Captured
+	capture     Capture    // of the request and its session
+	refusal     *Rejection // of the client's request
+	limited     bool       // the refusal is for a limit, so that there is no capture at all
+	overLimit   []string   // kept headers left out because with them the request would break a limit
+	noPrincipal bool       // the request has no principal, so it gets nothing from its session
+	decision    Decision
+	reported    map[int]bool // verdicts that already have a row
 }
 
 // locate finds the backend, by its name or by a cluster of it.
@@ -136,11 +135,11 @@ func (e *explainer) locate() {
 	}
 }
 
-// ingress does what is done to a client's request.
+// ingress applies the policy to the client's request.
 func (e *explainer) ingress() {
 	e.taken, e.refusal = e.policy.Capture(e.question.Client)
 	if e.refusal == nil {
-		earlier, _ := e.policy.Capture(e.question.Earlier) // of a request that was refused a session remembers nothing
+		earlier, _ := e.policy.Capture(e.question.Earlier) // a refused request leaves nothing in its session
 		remembered := e.policy.Kept(earlier.Capture)
 		if len(remembered) > 0 && !e.policy.HasPrincipal(e.question.Client) {
 			remembered, e.noPrincipal = nil, true
@@ -154,8 +153,8 @@ func (e *explainer) ingress() {
 	}
 }
 
-// egress does what is done to the request to the backend. Where there can be none, because a required header is
-// missing, it shows what else would be missing.
+// egress applies the policy to the request to the backend. It runs also where a required header is missing and there
+// would be no such request, to report what else is missing.
 func (e *explainer) egress(status TicketStatus) {
 	if e.limited {
 		return
@@ -166,7 +165,7 @@ func (e *explainer) egress(status TicketStatus) {
 	})
 }
 
-// identity is the backend's discovery identity without its values, which nothing here depends on.
+// identity returns the backend's discovery identity without its values, which do not matter here.
 func (e *explainer) identity() []Header {
 	var headers []Header
 	for _, identity := range e.described().Discovery {
@@ -175,7 +174,7 @@ func (e *explainer) identity() []Header {
 	return headers
 }
 
-// described is what the policy says of the backend.
+// described returns the policy's declaration of the backend.
 func (e *explainer) described() Backend {
 	i := slices.IndexFunc(e.policy.doc.Backends, func(b Backend) bool { return b.Name == e.Backend })
 	if i < 0 {
@@ -184,7 +183,7 @@ func (e *explainer) described() Backend {
 	return e.policy.doc.Backends[i]
 }
 
-// clientRows tell of each header that the client sends or its session remembers, in the order in which they come.
+// clientRows adds rows for each header that the client sends or its session has kept, in order.
 func (e *explainer) clientRows() {
 	var names []string
 	for _, header := range slices.Concat(e.question.Client, e.capture) {
@@ -192,10 +191,10 @@ func (e *explainer) clientRows() {
 	}
 	for _, name := range names {
 		row := Row{
-			Header:    name,
-			IngressOutcome:      e.ingressOutcome(name),
-			Fanout:    e.visibility(name),
-			FirstLine: slices.Contains(e.taken.Repeated, name),
+			Header:         name,
+			IngressOutcome: e.ingressOutcome(name),
+			Fanout:         e.visibility(name),
+			FirstLine:      slices.Contains(e.taken.Repeated, name),
 		}
 		if e.capture.Has(name) {
 			e.deliveryRows(row)
@@ -205,7 +204,7 @@ func (e *explainer) clientRows() {
 	}
 }
 
-// deliveryRows add a row for each rule that speaks of a captured header.
+// deliveryRows adds a row for each rule that applies to a captured header.
 func (e *explainer) deliveryRows(row Row) {
 	if cover, _ := e.policy.sources.cover(row.Header); cover.set != 0 {
 		row.Keep = e.policy.sources.list[cover.position].keep
@@ -213,12 +212,12 @@ func (e *explainer) deliveryRows(row Row) {
 	for i, verdict := range e.decision.Verdicts {
 		if matches(verdict.Header, row.Header) {
 			e.reported[i] = true
-			e.Rows = append(e.Rows, e.judged(row, verdict))
+			e.Rows = append(e.Rows, e.decided(row, verdict))
 		}
 	}
 }
 
-// uncapturedRow tells why a header that the client sent is not captured, and so absent for its rules.
+// uncapturedRow adds the row of a header that the client sent and that is not captured.
 func (e *explainer) uncapturedRow(row Row) {
 	for i, verdict := range e.decision.Verdicts {
 		if verdict.Header == row.Header && verdict.Outcome == OutcomeAbsent {
@@ -229,13 +228,21 @@ func (e *explainer) uncapturedRow(row Row) {
 	e.Rows = append(e.Rows, row)
 }
 
-// ruleRows tell of the rules whose header nobody sent.
+// ruleRows adds rows for the rules whose header was not sent.
 func (e *explainer) ruleRows() {
 	for i, verdict := range e.decision.Verdicts {
 		if !e.reported[i] && verdict.Outcome != OutcomeIdentity {
 			e.Rows = append(
 				e.Rows,
-				e.judged(Row{Header: verdict.Header, IngressOutcome: IngressNotSent, Fanout: VisibilityNone, Keep: e.rule(verdict).Keep}, verdict),
+				e.decided(
+					Row{
+						Header:         verdict.Header,
+						IngressOutcome: IngressNotSent,
+						Fanout:         VisibilityNone,
+						Keep:           e.rule(verdict).Keep,
+					},
+					verdict,
+				),
 			)
 		}
 	}
@@ -248,17 +255,22 @@ func (e *explainer) ruleRows() {
 	})
 }
 
-// identityRows tell of the backend's own credential.
+// identityRows adds rows for the backend's discovery identity.
 func (e *explainer) identityRows() {
 	for _, identity := range e.described().Discovery {
-		row := Row{Header: identity.Name, IngressOutcome: IngressIdentity, Fanout: VisibilityNone, Lines: []int{identity.Line}}
+		row := Row{
+			Header:         identity.Name,
+			IngressOutcome: IngressIdentity,
+			Fanout:         VisibilityNone,
+			Lines:          []int{identity.Line},
+		}
 		given := func(v Verdict) bool { return v.Outcome == OutcomeIdentity && v.Header == identity.Name }
 		switch {
 		case slices.ContainsFunc(e.decision.Verdicts, given):
 			row.As, row.Prefix, row.Outcome = identity.Name, identity.Prefix, OutcomeIdentity
 			row.Why = "discovery identity, from " + identity.File
 		case e.NoTicket:
-			row.Why = "discovery identity: never for what only a client can cause, such as " + callTool
+			row.Why = "discovery identity: not for methods that only a client can cause, such as " + callTool
 		default:
 			row.Why = "discovery identity: only for requests that no client caused"
 		}
@@ -266,8 +278,8 @@ func (e *explainer) identityRows() {
 	}
 }
 
-// judged completes a row with a verdict.
-func (e *explainer) judged(row Row, verdict Verdict) Row {
+// decided completes a row with a verdict.
+func (e *explainer) decided(row Row, verdict Verdict) Row {
 	rule := e.rule(verdict)
 	row.Outcome, row.As, row.Lines = verdict.Outcome, verdict.As, []int{verdict.Line}
 	if verdict.As != "" {
@@ -279,11 +291,11 @@ func (e *explainer) judged(row Row, verdict Verdict) Row {
 	if e.refusal != nil || e.decision.Rejection != nil {
 		row.As, row.Prefix = "", "" // there is no request to the backend
 	}
-	row.Why = join(e.whyJudged(row, rule), e.whyFirst(row), e.whySession(row))
+	row.Why = join(e.whyDecided(row, rule), e.whyFirst(row), e.whySession(row))
 	return row
 }
 
-// rule is the rule that a verdict is of.
+// rule returns the rule of a verdict.
 func (e *explainer) rule(verdict Verdict) Rule {
 	if verdict.Rule == 0 {
 		return Rule{}
@@ -337,9 +349,9 @@ func (e *explainer) listing(name string) []int {
 	return lines
 }
 
-// results sums the rows up.
+// results summarizes the rows.
 func (e *explainer) results() {
-	e.Sees, e.Gets, e.TakenOff = []string{}, []string{}, []string{}
+	e.Sees, e.Gets, e.Removed = []string{}, []string{}, []string{}
 	for i := range e.Rows {
 		if row := &e.Rows[i]; row.Fanout == VisibilityShown {
 			e.Sees = appendOnce(e.Sees, row.Header)
@@ -358,7 +370,7 @@ func (e *explainer) results() {
 	}
 	for _, header := range e.question.Fanout {
 		if slices.Contains(e.decision.Remove, header.Name) && !slices.Contains(e.Gets, header.Name) {
-			e.TakenOff = appendOnce(e.TakenOff, header.Name)
+			e.Removed = appendOnce(e.Removed, header.Name)
 		}
 	}
 }
@@ -372,12 +384,11 @@ func (e *explainer) notes() {
 	}
 	keeps := slices.ContainsFunc(e.Rows, func(row Row) bool { return row.Keep == KeepSession })
 	note(e.Mode == ModeObserve, "mode: observe: all of this is computed, counted and logged, and nothing is changed")
-	note(e.policy.Open(), "the policy declares no backends: every backend behind the filter is treated like this one")
-	note(e.NoTicket, "no ticket: no client caused the request, so that no client's header can be meant")
+	note(e.policy.Open(), "the policy declares no backends: every backend behind the filter gets the same")
+	note(e.NoTicket, "no ticket: no client caused the request, so no client's headers are sent")
 	note(
 		e.noPrincipal,
-		"keep: session: what an earlier request of the session sent is not given to this one, which says nothing of its "+
-			"principal: it has none of "+
+		"keep: session: this request gets nothing from its session because it has no principal: it has none of "+
 			strings.Join(
 				e.policy.doc.Session.Bind,
 				", ",
@@ -388,21 +399,21 @@ func (e *explainer) notes() {
 		"keep: session: "+strings.Join(
 			e.overLimit,
 			", ",
-		)+" of an earlier request is left out: with it the request would break a limit",
+		)+" of an earlier request is left out because the request would exceed a limit",
 	)
 	note(
 		keeps,
-		"keep: session: a later request of the same MCP session that lacks the header gets the session's last value, where "+
+		"keep: session: a later request of the same MCP session without the header gets the session's last value if "+
 			"the principal ("+
 			principal(
 				e.policy.doc.Session.Bind,
-			)+") is the same; clients of MCP 2026-07-28 have no session, so for them it acts as request",
+			)+") is the same; clients of MCP 2026-07-28 have no session, so for them it is the same as request",
 	)
 }
 
 func principal(bind []string) string {
 	if len(bind) == 0 {
-		return "none is bound"
+		return "none configured"
 	}
 	return "the client's " + strings.Join(bind, ", ")
 }

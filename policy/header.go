@@ -1,26 +1,38 @@
 package policy
 
-import "strings"
+import (
+	"crypto/subtle"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+)
 
 const (
 	// TicketHeader is the header in which a ticket crosses the fan-out.
 	TicketHeader = "x-bellhop-ticket"
-	// TicketAlias is how a server that reads _ as - would take a client's header for the ticket.
+	// TicketAlias is a header that servers which read _ as - would take for the ticket.
 	TicketAlias = "x_bellhop_ticket"
 	// BaggageHeader is the W3C baggage header (https://www.w3.org/TR/baggage/), the other carrier.
 	BaggageHeader = "baggage"
 	// BaggageMember is the key of the baggage member that holds the ticket.
 	BaggageMember = "bellhop"
-	// OriginalURLHeader is what Envoy adds to a request that it sends once more, to where a backend has redirected it.
+	// OriginalURLHeader is what Envoy adds to a request that it repeats to follow a backend's redirect.
 	OriginalURLHeader = "x-envoy-original-url"
 	// connectionHeader nominates further hop-by-hop headers of the same request (RFC 9110, 7.6.1).
 	connectionHeader = "connection"
 )
 
-// Header is one header line. A name that stands on several lines is several Headers, in their order.
+// Header is one header line. A name with several lines is several Headers, in order.
 type Header struct {
 	Name  string // lower case
 	Value Value
+}
+
+// Clone copies the value of a header, so that it does not keep the larger message alive of which it is a part. The
+// name is shared.
+func (h Header) Clone() Header {
+	return Header{Name: h.Name, Value: NewValue(strings.Clone(h.Value.Reveal()))}
 }
 
 // ValidName reports whether name is a header field name: a token of RFC 9110, 5.6.2.
@@ -59,15 +71,6 @@ func ValidValue(text string) bool {
 // trimOuter removes the optional white space around a field value, which is not part of it (RFC 9110, 5.5).
 func trimOuter(text string) string { return strings.Trim(text, " \t") }
 
-// trimmed is a value without the white space around it.
-func (v Value) trimmed() Value {
-	text := v.Reveal()
-	if inner := trimOuter(text); len(inner) != len(text) {
-		return NewValue(inner)
-	}
-	return v
-}
-
 // nominated returns the header names that the request's own Connection lines make hop-by-hop.
 func nominated(request []Header) map[string]bool {
 	var names map[string]bool
@@ -85,7 +88,63 @@ func nominated(request []Header) map[string]bool {
 	return names
 }
 
-// Clone copies the value of a header, which may be a part of a much longer text. The name is shared.
-func (h Header) Clone() Header {
-	return Header{Name: h.Name, Value: NewValue(strings.Clone(h.Value.Reveal()))}
+// redacted is all that any formatter of a [Value] ever shows.
+const redacted = "[REDACTED]"
+
+// Value is the value of one header line: a credential until proven otherwise. No formatter, encoder or logger can
+// print it; [Value.Reveal] is the one way out, and a test lists its callers. The zero Value is empty.
+//
+// The text is behind a pointer because fmt passes over a type's own formatter for a verb that does not fit it (%p)
+// and prints the fields instead.
+type Value struct{ text *string }
+
+// NewValue wraps the bytes of a header value, which need not be UTF-8.
+func NewValue(text string) Value { return Value{text: &text} }
+
+// Reveal returns the bytes themselves. Only code that puts them on the wire or under a key may call it.
+func (v Value) Reveal() string {
+	if v.text == nil {
+		return ""
+	}
+	return *v.text
+}
+
+// Len is the length of the value in bytes.
+func (v Value) Len() int { return len(v.Reveal()) }
+
+// Equal compares in constant time, so that a value cannot be guessed by timing.
+func (v Value) Equal(other Value) bool {
+	a, b := v.Reveal(), other.Reveal()
+	if len(a) != len(b) {
+		return false
+	}
+	var differ byte
+	for i := range len(a) {
+		differ |= a[i] ^ b[i]
+	}
+	return subtle.ConstantTimeByteEq(differ, 0) == 1
+}
+
+// Format implements [fmt.Formatter] for every verb.
+func (Value) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, redacted) }
+
+// String implements [fmt.Stringer].
+func (Value) String() string { return redacted }
+
+// GoString implements [fmt.GoStringer].
+func (Value) GoString() string { return redacted }
+
+// MarshalText implements [encoding.TextMarshaler], and with it JSON, YAML and XML.
+func (Value) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue implements [slog.LogValuer].
+func (Value) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// trimmed returns the value without surrounding white space.
+func (v Value) trimmed() Value {
+	text := v.Reveal()
+	if inner := trimOuter(text); len(inner) != len(text) {
+		return NewValue(inner)
+	}
+	return v
 }

@@ -13,7 +13,7 @@ import (
 
 // Invariant 9: a policy loads whole or not at all. Each fixture has exactly one error; its first line says where and
 // how it is reported.
-func TestEachFaultIsReportedAtItsPlace(t *testing.T) {
+func TestEachErrorIsReportedAtItsPosition(t *testing.T) {
 	files, err := filepath.Glob("testdata/invalid/*.yaml")
 	if err != nil || len(files) < 40 {
 		t.Fatalf("%d fixtures, %v", len(files), err)

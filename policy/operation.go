@@ -1,10 +1,10 @@
 package policy
 
-// Operation is what a request asks for, as far as it is known.
+// Operation is what a request asks for, as far as known.
 type Operation struct {
 	Method string // JSON-RPC, such as tools/call; empty: not known
-	Tool   string // of a tools/call, by the name that the receiver of the request gives it; empty: not known
-	// Ambiguous says that two sources contradict each other, so that neither is to be believed.
+	Tool   string // of a tools/call, as the receiver of the request names it; empty: not known
+	// Ambiguous says that two sources disagree, so neither is trusted.
 	Ambiguous bool
 }
 
@@ -20,7 +20,8 @@ const SessionHeader = "mcp-session-id"
 
 const callTool = "tools/call"
 
-// OperationFromHeaders reads what a request says of itself in its headers. Contradicting lines are a dispute.
+// OperationFromHeaders returns the operation that a request's headers name. It is ambiguous if they contradict each
+// other.
 func OperationFromHeaders(request []Header) Operation {
 	var operation Operation
 	for _, header := range request {
@@ -34,7 +35,7 @@ func OperationFromHeaders(request []Header) Operation {
 	return operation
 }
 
-// Merge joins what two sources say of one request.
+// Merge combines the operations that two sources give for one request.
 func (a Operation) Merge(other Operation) Operation {
 	merged := Operation{Method: a.Method, Tool: a.Tool, Ambiguous: a.Ambiguous || other.Ambiguous}
 	if merged.Method == "" {
@@ -48,7 +49,7 @@ func (a Operation) Merge(other Operation) Operation {
 	return merged
 }
 
-// onlyByClients reports whether the act is one that only a client can cause, or may be one.
+// onlyByClients reports whether only a client can cause the operation, or might have.
 func (a Operation) onlyByClients() bool {
 	switch a.Method {
 	case callTool, "resources/read", "prompts/get", "completion/complete":
@@ -58,8 +59,8 @@ func (a Operation) onlyByClients() bool {
 	}
 }
 
-// appliesTo reports whether a rule is for such a request. A rule for certain tools is for nothing else than calls that
-// are known to be of these.
+// appliesTo reports whether a rule applies to an operation. A rule with tools applies only to calls that are known to
+// be of those tools.
 func (r *Rule) appliesTo(operation Operation) bool {
 	if len(r.Tools) == 0 {
 		return true

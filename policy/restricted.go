@@ -5,14 +5,13 @@ import (
 	"strings"
 )
 
-// Restriction is one row of the table of names that no policy can carry, neither as name nor as destination.
+// Restriction is one row of the table of names that no policy can carry, neither as source nor as destination.
 type Restriction struct {
 	Pattern string // a header name, or a family of names when it ends in *
-	Reason  string // why, as it is shown to the author of a policy
+	Reason  string // shown to the author of a policy
 }
 
-// restrictions is the whole table. It never changes; it is a variable because names that begin like a family are looked
-// up in it for every request.
+// restrictions is the compiled table. It never changes; it is a variable because requests look names up in it.
 var restrictions = newRestrictions(restrictionTable())
 
 // restrictionIndex finds the row of a name.
@@ -41,15 +40,15 @@ func Restrictions() []Restriction { return slices.Clone(restrictions.rows) }
 func restrictionTable() []Restriction {
 	const (
 		routing   = "it routes the request, so carrying it would send the request elsewhere"
-		hopByHop  = "it is hop-by-hop: it speaks of one connection only (RFC 9110, 7.6.1)"
-		framing   = "it says how the message is framed; a wrong one smuggles requests (RFC 9112, 6)"
+		hopByHop  = "it is hop-by-hop: it is about one connection only (RFC 9110, 7.6.1)"
+		framing   = "it frames the message; a wrong value smuggles requests (RFC 9112, 6)"
 		content   = "it describes the body, and the fan-out sends a body of its own"
 		negotiate = "it negotiates the response, which the fan-out reads, not the client"
-		condition = "it makes the request conditional or partial, and the fan-out asks for the whole"
-		origin    = "it tells where a request came from; a backend must believe its own proxy only"
-		envoy     = "Envoy takes orders from it"
+		condition = "it makes the request conditional or partial, and the fan-out needs the whole response"
+		origin    = "it says where a request came from; a backend must trust its own proxy only"
+		envoy     = "it controls Envoy"
 		protocol  = "it belongs to the MCP exchange between fan-out and backend; a foreign one breaks every backend"
-		browser   = "a browser vouches for it towards one site, and the backend is another"
+		browser   = "a browser sets it for one site, and the backend is another"
 		trace     = "it is a trace carrier, written by the tracer of each hop"
 		response  = "it is a response header"
 		own       = "it is Bellhop's own"
@@ -101,7 +100,7 @@ func Restricted(name string) bool {
 	return found
 }
 
-// restricted returns the row that forbids name.
+// restricted returns the row that restricts a name.
 func restricted(name string) (Restriction, bool) {
 	spelled := hyphenated(name)
 	if i, ok := restrictions.names[spelled]; ok {
@@ -110,7 +109,7 @@ func restricted(name string) (Restriction, bool) {
 	return withPrefixOf(spelled)
 }
 
-// restrictedFamily returns the row that forbids every name with that prefix.
+// restrictedFamily returns the row that restricts every name with that prefix.
 func restrictedFamily(prefix string) (Restriction, bool) {
 	return withPrefixOf(hyphenated(prefix))
 }
@@ -124,8 +123,8 @@ func withPrefixOf(spelled string) (Restriction, bool) {
 	return Restriction{}, false
 }
 
-// hyphenated is the one spelling by which names are compared. An underscore counts as a hyphen, because many servers
-// read content_length as content-length.
+// hyphenated returns the spelling by which names are compared: in lower case, with hyphens for underscores, because
+// many servers read content_length as content-length.
 func hyphenated(name string) string {
 	if strings.IndexFunc(name, func(r rune) bool { return r == '_' || 'A' <= r && r <= 'Z' }) < 0 {
 		return name
@@ -133,8 +132,8 @@ func hyphenated(name string) string {
 	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
 }
 
-// sensitiveNames carry a credential that the fan-out itself may need, so that a policy has to say outright where they
-// go and whether the fan-out still sees them.
+// sensitiveNames carry a credential that the fan-out itself may need, so a policy must say explicitly where they go and
+// whether the fan-out sees them.
 func sensitiveNames() []string { return []string{"authorization", "cookie"} }
 
 // sensitive reports whether a name is one of [sensitiveNames].

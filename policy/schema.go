@@ -9,10 +9,10 @@ import (
 	"github.com/invopop/jsonschema"
 )
 
-// The patterns of the words of a policy. A schema knows of a word only its letters: that a name is restricted, or a
-// backend not declared, is for [Load] to say.
+// The patterns of the strings in a policy. A schema checks their characters only; [Load] reports restricted names and
+// undeclared backends.
 const (
-	nameBytes        = "0-9A-Za-z!#$%&'+.^_\x60|~-" // without *, which makes a family of a name
+	nameBytes        = "0-9A-Za-z!#$%&'+.^_\x60|~-" // without *, which makes the name a family
 	headerPattern    = "^([*" + nameBytes + "]*[" + nameBytes + "]|[" + nameBytes + "]+\\*)$"
 	oneHeaderPattern = "^[*" + nameBytes + "]*[" + nameBytes + "]$"
 	boundPattern     = "^(\\*|[" + nameBytes + "]+\\*?)$"
@@ -22,8 +22,8 @@ const (
 	durationPattern  = "^\\+?(0|(([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$"
 )
 
-// Schema returns the JSON Schema (draft 2020-12) of the policy language, for editors. It is made of the types of
-// [Document]. A policy that [Load] takes is valid under it; the other way round it sees the shape only.
+// Schema returns the JSON Schema (draft 2020-12) of the policy language, for editors. It is generated from
+// [Document]. Every policy that [Load] accepts is valid under it, but not the reverse.
 func Schema() ([]byte, error) {
 	schema := reflected(Document{})
 	schema.Title = "Bellhop policy"
@@ -32,11 +32,11 @@ func Schema() ([]byte, error) {
 	return rendered(schema)
 }
 
-// CeilingSchema is [Schema] for ceilings, made of the types of [CeilingDocument].
+// CeilingSchema is [Schema] for ceilings, generated from [CeilingDocument].
 func CeilingSchema() ([]byte, error) {
 	schema := reflected(CeilingDocument{})
 	schema.Title = "Bellhop ceiling"
-	schema.Description = "What the policies of a mesh may say at the most"
+	schema.Description = "The most that policies of a mesh may allow"
 	refineCeiling(schema)
 	return rendered(schema)
 }
@@ -56,7 +56,7 @@ func rendered(schema *jsonschema.Schema) ([]byte, error) {
 	return append(text, '\n'), err
 }
 
-// durations makes a duration what it is in a policy: text.
+// durations maps a duration to text, as it is in a policy.
 func durations(t reflect.Type) *jsonschema.Schema {
 	if t != reflect.TypeFor[time.Duration]() {
 		return nil
@@ -64,7 +64,7 @@ func durations(t reflect.Type) *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Pattern: durationPattern, Examples: []any{"30s", "5m", "24h"}}
 }
 
-// refine adds what the types cannot say: patterns, bounds, and the forms that are not those of the types.
+// refine adds what the types cannot express: patterns, bounds and short forms.
 func refine(document *jsonschema.Schema) {
 	property(document, "fanout").Pattern = labelPattern
 	property(document, "forward").MaxItems = count(maxRules)
@@ -78,9 +78,9 @@ func refine(document *jsonschema.Schema) {
 }
 
 func refineLimits(limits *jsonschema.Schema) {
-	within(property(limits, "headers"), maxHeaders)
-	within(property(limits, "value_bytes"), maxTotalBytes)
-	within(property(limits, "total_bytes"), maxTotalBytes)
+	inRange(property(limits, "headers"), maxHeaders)
+	inRange(property(limits, "value_bytes"), maxTotalBytes)
+	inRange(property(limits, "total_bytes"), maxTotalBytes)
 }
 
 func refineCeiling(document *jsonschema.Schema) {
@@ -97,7 +97,7 @@ func refineCeiling(document *jsonschema.Schema) {
 	}
 }
 
-// refineRule lets a rule be a bare name too.
+// refineRule allows a bare name as a rule.
 func refineRule(document *jsonschema.Schema) {
 	rule := document.Definitions["Rule"]
 	name := property(rule, "name")
@@ -106,7 +106,7 @@ func refineRule(document *jsonschema.Schema) {
 	property(rule, "to").Items.Pattern = labelPattern
 	property(rule, "tools").Items.Pattern = toolPattern
 	refinePrefix(property(rule, "prefix"))
-	within(property(rule, "max_bytes"), maxTotalBytes)
+	inRange(property(rule, "max_bytes"), maxTotalBytes)
 	document.Definitions["Rule"] = &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 		{
 			Type:        "string",
@@ -117,7 +117,7 @@ func refineRule(document *jsonschema.Schema) {
 	}}
 }
 
-// refineBackends makes of the list a mapping by name, of which a backend may be empty.
+// refineBackends replaces the list by a mapping by name, in which a backend may be empty.
 func refineBackends(document *jsonschema.Schema) {
 	backends := property(document, "backends")
 	property(document.Definitions["Backend"], "clusters").Items.MinLength = count(1)
@@ -132,7 +132,7 @@ func refinePrefix(prefix *jsonschema.Schema) {
 	prefix.Pattern, prefix.MaxLength = textPattern, count(maxPrefix)
 }
 
-func within(number *jsonschema.Schema, most int) {
+func inRange(number *jsonschema.Schema, most int) {
 	number.Minimum, number.Maximum = "1", json.Number(strconv.Itoa(most))
 }
 

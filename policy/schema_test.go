@@ -18,7 +18,7 @@ import (
 	"bellhop/policy"
 )
 
-var update = flag.Bool("update", false, "write schema.json anew")
+var update = flag.Bool("update", false, "regenerate schema.json")
 
 func TestSchemaFilesAreFresh(t *testing.T) {
 	for file, schema := range map[string]func() ([]byte, error){"schema.json": policy.Schema,
@@ -33,7 +33,7 @@ func TestSchemaFilesAreFresh(t *testing.T) {
 			}
 		}
 		if diff := cmp.Diff(string(read(t, file)), string(got)); diff != "" {
-			t.Errorf("%s: go test ./policy -update writes it anew: %s", file, diff)
+			t.Errorf("%s: go test ./policy -update regenerates it: %s", file, diff)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// source is one name, or one family of names, that is taken off client requests.
+// source is one name or family that is captured from client requests.
 type source struct {
 	pattern  string
 	hide     bool
@@ -24,8 +24,8 @@ func (s sourceSet) has(position int) bool { return s&(1<<position) != 0 }
 // first is the lowest position in a set that is not empty.
 func (s sourceSet) first() int { return bits.TrailingZeros64(uint64(s)) }
 
-// sources are all that a policy takes off client requests, each name or family once, in the policy's order. A header is
-// looked up in them once per request, whatever their number.
+// sources are the names and families that a policy captures, each once, in the policy's order. Each header of a request
+// is looked up once, in time that does not depend on their number.
 type sources struct {
 	list     []source
 	names    map[string]covering // of the single names
@@ -33,19 +33,19 @@ type sources struct {
 	kept     sourceSet           // with keep: session
 }
 
-// covering is what the sources say of one header name.
+// covering is the result of looking up one header name.
 type covering struct {
-	set      sourceSet // the sources that the name is of; empty: it is not carried
-	position int       // of the source that speaks for it: the name itself, else the first family
+	set      sourceSet // the sources that match the name; empty: it is not carried
+	position int       // of the source that decides: the name itself, else the first family
 	maxBytes int       // the lowest limit of all patterns that cover the name; 0: none
 }
 
-// familyNode is a family in the order of the prefixes. Its covering is that of every name for which it is the longest
-// prefix: all shorter families that begin it cover these names too.
+// familyNode is a family, sorted by prefix. Its covering holds for every name of which it is the longest prefix: the
+// shorter families whose prefixes it extends cover these names too.
 type familyNode struct {
 	prefix string
-	parent int // the longest family that begins this one; -1: none
-	// holes says that names with the prefix may be restricted or sensitive, and so in no family. Most families have none.
+	parent int // the longest family whose prefix this one extends; -1: none
+	// holes says that names with the prefix can be restricted or sensitive, and so in no family. Most families have none.
 	holes bool
 	covering
 }
@@ -77,12 +77,12 @@ func (s *sources) add(rule Rule) {
 	s.list[i].maxBytes = lower(s.list[i].maxBytes, rule.MaxBytes)
 }
 
-// position is that of a rule's source; -1: there is none yet.
+// position returns the position of a rule's source; -1: there is none yet.
 func (s *sources) position(rule Rule) int {
 	return slices.IndexFunc(s.list, func(known source) bool { return known.pattern == rule.Name })
 }
 
-// lower returns the lower of two limits, of which 0 is none.
+// lower returns the lower of two limits; 0 is no limit.
 func lower(a, b int) int {
 	if a == 0 || (b != 0 && b < a) {
 		return b
@@ -90,12 +90,15 @@ func lower(a, b int) int {
 	return a
 }
 
-// linkFamilies sorts the families by prefix and links each to the longest one that begins it.
+// linkFamilies sorts the families by prefix and links each to the longest one that it extends.
 func (s *sources) linkFamilies() {
 	for i, source := range s.list {
 		if prefix, isFamily := family(source.pattern); isFamily {
 			own := covering{set: 1 << i, position: i, maxBytes: source.maxBytes}
-			s.families = append(s.families, familyNode{prefix: prefix, parent: -1, holes: hasHoles(prefix), covering: own})
+			s.families = append(
+				s.families,
+				familyNode{prefix: prefix, parent: -1, holes: hasHoles(prefix), covering: own},
+			)
 		}
 	}
 	slices.SortFunc(s.families, func(a, b familyNode) int { return strings.Compare(a.prefix, b.prefix) })
@@ -111,8 +114,8 @@ func (s *sources) linkFamilies() {
 	}
 }
 
-// longest is the longest of the families before end that begins a name; -1: none. A family that begins the name sorts
-// before it, and begins every family between them: so the search follows the parents of the last one before the name.
+// longest returns the longest of the families before end that is a prefix of a name; -1: none. Such a family sorts
+// before the name and is a prefix of all that sort between them, so the search follows parents from the last one.
 func (s *sources) longest(name string, end int) int {
 	at := sort.Search(end, func(i int) bool { return s.families[i].prefix > name }) - 1
 	for at >= 0 && !strings.HasPrefix(name, s.families[at].prefix) {
@@ -121,8 +124,8 @@ func (s *sources) longest(name string, end int) int {
 	return at
 }
 
-// coverName is the covering of a name that is listed by itself. Families cover it too, unless no family may have it;
-// the lowest limit of all patterns holds in either case.
+// coverName returns the covering of a name that is listed by itself. Families cover it too, unless it is restricted or
+// sensitive; the lowest limit of all patterns holds in either case.
 func (s *sources) coverName(position int) covering {
 	name := s.list[position].pattern
 	c := covering{set: 1 << position, position: position, maxBytes: s.list[position].maxBytes}
@@ -135,8 +138,8 @@ func (s *sources) coverName(position int) covering {
 	return c
 }
 
-// cover says what the sources say of a header name. The set is empty for a name that is not carried; the second result
-// tells that such a name begins like a family, which it cannot be in because it is restricted or sensitive.
+// cover looks up a header name. The set is empty for a name that is not carried; leftOut is true if such a name has the
+// prefix of a family but is restricted or sensitive.
 func (s *sources) cover(name string) (c covering, leftOut bool) {
 	if c, ok := s.names[name]; ok {
 		return c, false
@@ -151,7 +154,7 @@ func (s *sources) cover(name string) (c covering, leftOut bool) {
 	return covering{}, true
 }
 
-// pattern is the name or the family under which the policy lists a name, restricted or not; "": none.
+// pattern returns the name or family under which the policy lists a name, restricted or not; "": none.
 func (s *sources) pattern(name string) string {
 	if _, ok := s.names[name]; ok {
 		return name
@@ -162,10 +165,13 @@ func (s *sources) pattern(name string) string {
 	return ""
 }
 
-// hasHoles reports whether a name with that prefix may be outside of families.
+// hasHoles reports whether names with that prefix can be restricted or sensitive.
 func hasHoles(prefix string) bool {
 	spelled := hyphenated(prefix)
-	return slices.ContainsFunc(restrictions.rows, func(row Restriction) bool { return meets(row.Pattern, spelled+"*") }) ||
+	return slices.ContainsFunc(
+		restrictions.rows,
+		func(row Restriction) bool { return intersects(row.Pattern, spelled+"*") },
+	) ||
 		slices.ContainsFunc(sensitiveNames(), func(name string) bool { return strings.HasPrefix(name, prefix) })
 }
 

@@ -204,7 +204,8 @@ func printRows(text *strings.Builder, explained policy.Explanation) {
 	_, _ = fmt.Fprintf(writer, "HEADER\tCAPTURED\tFAN-OUT\tKEEP\t%s\tLINE\tWHY\n", at)
 	for _, row := range explained.Rows {
 		_, _ = fmt.Fprintln(writer, strings.Join([]string{
-			row.Header, captured(row.IngressOutcome), dash(string(row.Fanout)), dash(string(row.Keep)), destination(row), lines(row.Lines),
+			row.Header, captured(row.IngressOutcome), dash(string(row.Fanout)), dash(string(row.Keep)), destination(row),
+			lines(row.Lines),
 			row.Why,
 		}, "\t"))
 	}

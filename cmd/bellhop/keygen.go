@@ -18,12 +18,11 @@ func newKeygen() *cobra.Command {
 	var keep int
 	cmd := &cobra.Command{
 		Use:   "keygen",
-		Short: "Make a key of tickets, or rotate those of a key file",
-		Long: `Make a key of tickets: 32 random bytes in base64. With --add it becomes the newest of a key file, which is made if it
-does not exist; a running Bellhop reloads it. Several replicas do not reload at the same moment: --stage adds the new
-key behind the others, where it redeems tickets but makes none; when all replicas have that file, --promote moves it to the
-front. Old keys go on redeeming: keep them for as long as their tickets live (ticket.rotate and ticket.lifetime of the
-policies).`,
+		Short: "Generate a key for tickets, or rotate the keys of a key file",
+		Long: `Generate a key for tickets: 32 random bytes in base64. --add puts it first in a key file, creating the file if it does
+not exist; a running Bellhop reloads it. Replicas do not reload at the same moment: --stage puts the new key last, where
+it redeems tickets but issues none; when all replicas have that file, --promote moves it to the front. Old keys still
+redeem tickets: keep them for as long as their tickets are valid (ticket.rotate and ticket.lifetime of the policies).`,
 		Example: `  bellhop keygen --add keys
   bellhop keygen --stage keys    # then, when every replica has the file:
   bellhop keygen --promote keys`,

@@ -57,14 +57,14 @@ func TestIstioNamesAreDistinct(t *testing.T) {
 		for _, one := range resources(t, made) {
 			name := one.Kind + " " + one.Metadata.Namespace + "/" + one.Metadata.Name
 			if seen[name] || len(one.Metadata.Name) > 253 {
-				t.Errorf("%s: %s stands twice, or is too long", setUp, name)
+				t.Errorf("%s: %s is listed twice, or is too long", setUp, name)
 			}
 			seen[name] = true
 			subsets, _ := one.Spec["subsets"].([]any)
 			for _, subset := range subsets {
 				name, _ := subset.(map[string]any)["name"].(string)
 				if seen[name] || len(name) > 63 {
-					t.Errorf("%s: the subset %q stands twice, or is too long", setUp, name)
+					t.Errorf("%s: the subset %q is listed twice, or is too long", setUp, name)
 				}
 				seen[name] = true
 			}

@@ -31,7 +31,10 @@ type document struct {
 
 // identified returns the documents with the present discovery identities. Where one cannot be read, the last good one
 // stays in force, and with it, if the policy has changed, the policy before.
-func (r *configuration) identified(reader *files.Reader, before *configuration) (documents []*document, loadErrors []loadError) {
+func (r *configuration) identified(
+	reader *files.Reader,
+	before *configuration,
+) (documents []*document, loadErrors []loadError) {
 	for _, document := range r.documents {
 		was, known := before.at(document.path)
 		same := known && was.samePolicy(document)

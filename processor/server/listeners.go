@@ -103,7 +103,10 @@ func removeStale(path string) error {
 		return errors.New("another process is listening there; stop it, or choose another path")
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("it cannot be determined whether it is in use: %w; stop the process that uses it, or choose another path", err)
+		return fmt.Errorf(
+			"it cannot be determined whether it is in use: %w; stop the process that uses it, or choose another path",
+			err,
+		)
 	}
 	return os.Remove(path)
 }

@@ -17,7 +17,8 @@ import (
 // read, as long as the connection is up. A cached value is one of three:
 //
 //   - current: not invalidated, and read over the present connection. It is used without a query.
-//   - old: not invalidated, but read over an earlier connection. The server is queried; while it is down, the value is used.
+//   - old: not invalidated, but read over an earlier connection. The server is queried; the value is used
+//     only while it is down.
 //   - stale: invalidated. The server is queried; while it is down, there is no answer.
 type tracked[V any] struct {
 	conn   *connection

@@ -24,13 +24,13 @@ type Position struct {
 	Column int `json:"column"`
 }
 
-// Finding is one thing that is wrong with a policy document, or unwise in it.
+// Finding is one error or warning about a policy document.
 type Finding struct {
 	Severity Severity `json:"severity"`
 	File     string   `json:"file"`
 	Position
 	Message string `json:"message"` // what is wrong
-	Hint    string `json:"hint"`    // how to put it right
+	Hint    string `json:"hint"`    // how to fix it
 	Topic   Topic  `json:"topic,omitempty"`
 	Source  string `json:"source"` // the line of the document, or the part of a long one around the column
 	mark    int    // where the column is in Source, from 0
@@ -51,14 +51,14 @@ func (f Finding) String() string {
 	return text.String()
 }
 
-// Topic groups findings that whoever runs the policy may know better.
+// Topic groups warnings that may not apply where another source has the missing information.
 type Topic string
 
-// TopicClusters is of backends that no cluster of Envoy is said to be: Envoy's configuration may name them
-// (bellhop-backend).
+// TopicClusters groups warnings about backends without clusters. They do not apply where Envoy's configuration names
+// the backend (bellhop-backend).
 const TopicClusters Topic = "clusters"
 
-// Findings are all findings of one document, in the order of their places.
+// Findings are all findings of one document, sorted by position.
 type Findings []Finding
 
 // HasErrors reports whether one of them keeps the policy from being used.
@@ -108,7 +108,13 @@ func (r *recorder) add(severity Severity, at Position, hint, format string, args
 	if at.Line == 0 {
 		at = Position{Line: 1, Column: 1}
 	}
-	finding := Finding{Severity: severity, File: r.file, Position: at, Hint: hint, Message: fmt.Sprintf(format, args...)}
+	finding := Finding{
+		Severity: severity,
+		File:     r.file,
+		Position: at,
+		Hint:     hint,
+		Message:  fmt.Sprintf(format, args...),
+	}
 	if at.Line <= len(r.lines) {
 		finding.Source, finding.mark = excerpt(r.lines[at.Line-1], at.Column)
 	}
@@ -118,8 +124,8 @@ func (r *recorder) add(severity Severity, at Position, hint, format string, args
 // maxExcerpt bounds what is shown of one line, in characters.
 const maxExcerpt = 160
 
-// excerpt is the part of a line around a column as it can be shown, with nothing that a terminal obeys, and the place
-// of the column in it, from 0.
+// excerpt returns the part of a line around a column, without control characters, and the position of the column in
+// it, from 0.
 func excerpt(line string, column int) (shown string, mark int) {
 	runes := []rune(strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -139,13 +145,13 @@ func excerpt(line string, column int) (shown string, mark int) {
 	return before + string(runes) + after, mark
 }
 
-// aside warns of what Envoy's configuration may know better.
-func (r *recorder) aside(topic Topic, at Position, hint, format string, args ...any) {
+// warnOf adds a warning with a topic.
+func (r *recorder) warnOf(topic Topic, at Position, hint, format string, args ...any) {
 	r.warn(at, hint, format, args...)
 	r.findings[len(r.findings)-1].Topic = topic
 }
 
-// sorted returns the findings by place; those at one place keep the order in which they were found.
+// sorted returns the findings by position. Findings at one position keep their order.
 func (r *recorder) sorted() Findings {
 	slices.SortStableFunc(r.findings, func(a, b Finding) int {
 		if a.Line != b.Line {

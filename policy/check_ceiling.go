@@ -6,43 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml/ast"
 )
-
-func (d *decoder) ceiling(node ast.Node) CeilingDocument {
-	var doc CeilingDocument
-	d.mapping(node, "", "the ceiling document", []field{
-		{"version", func(n ast.Node, p string) { d.integer(n, p, &doc.Version) }},
-		{"ceiling", func(n ast.Node, p string) { d.bounds(n, p, &doc.Ceiling) }},
-	})
-	return doc
-}
-
-func (d *decoder) bounds(node ast.Node, path string, bounds *Bounds) {
-	d.mapping(node, path, "the ceiling", []field{
-		{"allow", func(n ast.Node, p string) { bounds.Allow = list(d, n, p, d.lowerWord) }},
-		{"deny", func(n ast.Node, p string) { bounds.Deny = list(d, n, p, d.lowerWord) }},
-		{"sensitive", func(n ast.Node, p string) { bounds.Sensitive = list(d, n, p, d.grant) }},
-		{"discovery", func(n ast.Node, p string) { bounds.Discovery = list(d, n, p, d.word) }},
-		{"limits", func(n ast.Node, p string) { d.limits(n, p, &bounds.Limits) }},
-	})
-}
-
-func (d *decoder) grant(node ast.Node, path string) Grant {
-	var grant Grant
-	d.mapping(node, path, "a grant", []field{
-		{"name", func(n ast.Node, p string) { grant.Name = d.lowerWord(n, p) }},
-		{"to", func(n ast.Node, p string) { grant.To = list(d, n, p, d.word) }},
-		{"clusters", func(n ast.Node, p string) { grant.Clusters = list(d, n, p, d.word) }},
-		{"fanouts", func(n ast.Node, p string) { grant.Fanouts = list(d, n, p, d.word) }},
-	})
-	return grant
-}
-
-func (d *decoder) lowerWord(node ast.Node, path string) string {
-	return strings.ToLower(d.word(node, path))
-}
 
 // ceiling checks a ceiling document by itself.
 func (c *checker) ceiling(doc CeilingDocument) {
@@ -59,7 +23,7 @@ func (c *checker) ceiling(doc CeilingDocument) {
 	if doc.Ceiling.Allow != nil && len(doc.Ceiling.Allow) == 0 {
 		c.errorAt(
 			c.at("ceiling.allow"),
-			"list what policies may carry, or take the line out for all that is not restricted",
+			"list what policies may carry, or remove the line to allow everything that is not restricted",
 			"allow is empty: no policy could carry anything",
 		)
 	}
@@ -78,12 +42,12 @@ func (c *checker) ceiling(doc CeilingDocument) {
 	}
 	for _, limit := range doc.Ceiling.Limits.all() {
 		if _, ok := c.places["ceiling."+limit.path]; ok {
-			c.within("ceiling."+limit.path, *limit.value, limit.most)
+			c.inRange("ceiling."+limit.path, *limit.value, limit.most)
 		}
 	}
 }
 
-// patterns checks names and families, of which a lone * is that of all headers.
+// patterns checks names and families. A lone * matches every header.
 func (c *checker) patterns(path string, patterns []string) {
 	for i, pattern := range patterns {
 		name := strings.TrimSuffix(pattern, "*")
@@ -91,7 +55,7 @@ func (c *checker) patterns(path string, patterns []string) {
 			c.errorAt(
 				c.at("%s[%d]", path, i),
 				"write a header's name, or the common beginning of names and one * at the end",
-				"%q is neither a header name nor a family of them",
+				"%q is neither a header name nor a family of names",
 				pattern,
 			)
 		}
@@ -106,7 +70,7 @@ func (c *checker) grant(path string, grant Grant) {
 			"under allow:", "name: %q is not a sensitive header", grant.Name)
 	}
 	if len(grant.To) == 0 {
-		c.errorAt(c.at("%s", path), "add to: with the backends that may have it", "the grant is for no backend")
+		c.errorAt(c.at("%s", path), "add to: with the backends that may have it", "the grant names no backend")
 	}
 	c.labels(path+".to", "backend", grant.To)
 	c.labels(path+".fanouts", "fan-out", grant.Fanouts)
@@ -117,8 +81,8 @@ func (c *checker) grant(path string, grant Grant) {
 		if list.entries != nil && len(list.entries) == 0 {
 			c.errorAt(
 				c.at("%s.%s", path, list.name),
-				"name at least one, or take the line out for all",
-				"%s is empty: the grant would be of no use",
+				"name at least one, or remove the line to allow all",
+				"%s is empty: the grant would allow nothing",
 				list.name,
 			)
 		}
@@ -133,30 +97,35 @@ func (c *checker) labels(path, of string, names []string) {
 	}
 }
 
-// below checks a policy against the ceiling above it. Limits that the policy leaves to their defaults are lowered to
-// the ceiling's, others refused.
-func (c *checker) below(ceiling *Ceiling, doc *Document) {
-	ask := "take it out, or ask the owner of " + ceiling.file
+// belowCeiling checks the rules and discovery identities of a policy against its ceiling.
+func (c *checker) belowCeiling(ceiling *Ceiling, doc *Document) {
+	ask := "remove it, or ask the owner of " + ceiling.file
 	for i, rule := range doc.Forward {
 		path := fmt.Sprintf("forward[%d]", i)
-		c.permitted(ceiling, c.firstOf(path+".name", path), rule.Name, ask)
+		c.allowedByCeiling(ceiling, c.firstPlace(path+".name", path), rule.Name, ask)
 		if rule.As != rule.Name {
-			c.permitted(ceiling, c.at("%s.as", path), rule.As, ask)
+			c.allowedByCeiling(ceiling, c.at("%s.as", path), rule.As, ask)
 		}
 		for _, name := range slices.Compact([]string{rule.Name, rule.As}) {
 			if sensitive(name) {
-				c.granted(ceiling, path, name, rule, doc)
+				c.sensitiveGranted(ceiling, path, name, rule, doc)
 			}
 		}
 	}
 	for _, backend := range doc.Backends {
 		for i, identity := range backend.Discovery {
-			c.identityBelow(ceiling, fmt.Sprintf("backends.%s.discovery[%d]", backend.Name, i), identity, doc.Fanout, ask)
+			c.identityBelowCeiling(
+				ceiling,
+				fmt.Sprintf("backends.%s.discovery[%d]", backend.Name, i),
+				identity,
+				doc.Fanout,
+				ask,
+			)
 		}
 	}
 }
 
-func (c *checker) firstOf(paths ...string) Position {
+func (c *checker) firstPlace(paths ...string) Position {
 	for _, path := range paths {
 		if at, ok := c.places[path]; ok {
 			return at
@@ -165,29 +134,37 @@ func (c *checker) firstOf(paths ...string) Position {
 	return Position{}
 }
 
-// permitted finds a name that the ceiling denies, or does not allow. _ counts as -: many servers read it so.
-func (c *checker) permitted(ceiling *Ceiling, at Position, name, ask string) {
+// allowedByCeiling reports a name that the ceiling denies or does not allow. An underscore counts as a hyphen, because
+// many servers read it as one.
+func (c *checker) allowedByCeiling(ceiling *Ceiling, at Position, name, ask string) {
 	if name == "" {
 		return
 	}
 	if i := slices.IndexFunc(ceiling.bounds.Deny, func(denied string) bool {
-		return meets(plain(denied),
-			plain(name))
+		return intersects(hyphenated(denied),
+			hyphenated(name))
 	}); i >= 0 {
 		what := "%q is denied"
 		if denied, isFamily := ceiling.bounds.Deny[i], strings.HasSuffix(name, "*"); isFamily &&
-			!includes(plain(denied), plain(name)) {
-			what = "%q has headers that are denied" // and others that are not
+			!includes(hyphenated(denied), hyphenated(name)) {
+			what = "%q includes headers that are denied" // and others that are not
 		}
-		c.errorAt(at, ask, what+" by the ceiling (%s: %s)", name, ceiling.where("ceiling.deny[%d]", i), ceiling.bounds.Deny[i])
+		c.errorAt(
+			at,
+			ask,
+			what+" by the ceiling (%s: %s)",
+			name,
+			ceiling.where("ceiling.deny[%d]", i),
+			ceiling.bounds.Deny[i],
+		)
 		return
 	}
-	if ceiling.bounds.Allow == nil || sensitive(name) { // who may have these is for the grants to say
+	if ceiling.bounds.Allow == nil || sensitive(name) { // the grants decide about these
 		return
 	}
 	if !slices.ContainsFunc(
 		ceiling.bounds.Allow,
-		func(allowed string) bool { return includes(plain(allowed), plain(name)) },
+		func(allowed string) bool { return includes(hyphenated(allowed), hyphenated(name)) },
 	) {
 		c.errorAt(
 			at,
@@ -199,8 +176,8 @@ func (c *checker) permitted(ceiling *Ceiling, at Position, name, ask string) {
 	}
 }
 
-// granted finds backends that would get a sensitive header and may not.
-func (c *checker) granted(ceiling *Ceiling, path, name string, rule Rule, doc *Document) {
+// sensitiveGranted reports backends of a rule that may not get its sensitive header.
+func (c *checker) sensitiveGranted(ceiling *Ceiling, path, name string, rule Rule, doc *Document) {
 	for i, to := range rule.To {
 		grants := ceiling.grants(name, to, doc.Fanout)
 		if len(grants) == 0 {
@@ -218,7 +195,7 @@ func (c *checker) granted(ceiling *Ceiling, path, name string, rule Rule, doc *D
 	}
 }
 
-// grants are those, by their index, that let a backend have a sensitive header.
+// grants returns the indexes of the grants that let a backend have a sensitive header.
 func (c *Ceiling) grants(name, backend, fanout string) []int {
 	var found []int
 	for i, grant := range c.bounds.Sensitive {
@@ -230,8 +207,8 @@ func (c *Ceiling) grants(name, backend, fanout string) []int {
 	return found
 }
 
-// clustersGranted keeps a policy from giving another server the name of a backend that may have more. What one of the
-// grants allows is allowed.
+// clustersGranted reports clusters that the grants of a backend do not list, so that a policy cannot give another
+// server the name of a privileged backend. Any one of the grants is enough.
 func (c *checker) clustersGranted(ceiling *Ceiling, grants []int, backend string, doc *Document) {
 	var clusters []string
 	for _, i := range grants {
@@ -249,8 +226,8 @@ func (c *checker) clustersGranted(ceiling *Ceiling, grants []int, backend string
 			if at := c.at("backends.%s.clusters[%d]", backend, k); !slices.Contains(clusters, cluster) {
 				c.errorAt(
 					at,
-					"keep to "+strings.Join(clusters, ", ")+", or ask the owner of "+ceiling.file,
-					"backend %q gets %s, and so cannot be cluster %q (%s)",
+					"use only "+strings.Join(clusters, ", ")+", or ask the owner of "+ceiling.file,
+					"backend %q gets %s, so its clusters cannot include %q (%s)",
 					backend,
 					ceiling.bounds.Sensitive[grants[0]].Name,
 					cluster,
@@ -261,10 +238,11 @@ func (c *checker) clustersGranted(ceiling *Ceiling, grants []int, backend string
 	}
 }
 
-// identityBelow keeps a policy from writing a denied header, and from reading files that are not meant for it.
-func (c *checker) identityBelow(ceiling *Ceiling, at string, identity Identity, fanout, ask string) {
+// identityBelowCeiling reports a discovery identity that writes a denied header or reads a file outside the allowed
+// folders.
+func (c *checker) identityBelowCeiling(ceiling *Ceiling, at string, identity Identity, fanout, ask string) {
 	for i, denied := range ceiling.bounds.Deny {
-		if meets(plain(denied), plain(identity.Name)) {
+		if intersects(hyphenated(denied), hyphenated(identity.Name)) {
 			c.errorAt(
 				c.at("%s.name", at),
 				ask,
@@ -280,7 +258,8 @@ func (c *checker) identityBelow(ceiling *Ceiling, at string, identity Identity, 
 			return false
 		}
 		folder = path.Clean(strings.ReplaceAll(folder, fanoutWord, fanout))
-		return path.IsAbs(identity.File) && strings.HasPrefix(path.Clean(identity.File), strings.TrimSuffix(folder, "/")+"/")
+		return path.IsAbs(identity.File) &&
+			strings.HasPrefix(path.Clean(identity.File), strings.TrimSuffix(folder, "/")+"/")
 	})
 	if !inside && identity.File != "" {
 		c.errorAt(
@@ -296,8 +275,8 @@ func (c *checker) identityBelow(ceiling *Ceiling, at string, identity Identity, 
 	}
 }
 
-// lower brings the limits of a policy below those of its ceiling.
-func (c *checker) lower(ceiling *Ceiling, limits *Limits) {
+// lowerLimits lowers the default limits of a policy to those of its ceiling, and reports explicit ones above them.
+func (c *checker) lowerLimits(ceiling *Ceiling, limits *Limits) {
 	most := ceiling.bounds.Limits.all()
 	for i, limit := range limits.all() {
 		bound := *most[i].value
@@ -318,11 +297,11 @@ func (c *checker) lower(ceiling *Ceiling, limits *Limits) {
 			*limit.value = bound
 		}
 	}
-	c.lowerValue(ceiling.bounds.Limits, limits, ceiling.where("ceiling.limits.total_bytes"))
+	c.lowerValueLimit(ceiling.bounds.Limits, limits, ceiling.where("ceiling.limits.total_bytes"))
 }
 
-// lowerValue keeps one value below the ceiling of all together.
-func (c *checker) lowerValue(bounds Limits, limits *Limits, where string) {
+// lowerValueLimit does the same for value_bytes, which must not exceed the ceiling's total_bytes either.
+func (c *checker) lowerValueLimit(bounds Limits, limits *Limits, where string) {
 	at, explicit := c.places["limits.value_bytes"]
 	switch refused := bounds.ValueBytes != 0 && bounds.ValueBytes < limits.ValueBytes; {
 	case !explicit:
@@ -331,16 +310,16 @@ func (c *checker) lowerValue(bounds Limits, limits *Limits, where string) {
 		c.errorAt(
 			at,
 			fmt.Sprintf("write %d or less", bounds.TotalBytes),
-			"limits.value_bytes: %d is above the ceiling of %d for all together (%s)",
+			"limits.value_bytes: %d is above the ceiling's total_bytes of %d (%s)",
 			limits.ValueBytes,
 			bounds.TotalBytes,
 			where,
 		)
-		limits.ValueBytes = limits.TotalBytes // is told
+		limits.ValueBytes = limits.TotalBytes // reported above; avoids a second error
 	}
 }
 
-// limit is one of the limits, by its path in a policy.
+// limit is one of the limits and its path in a policy.
 type limit struct {
 	path  string
 	value *int
@@ -355,7 +334,7 @@ func (l *Limits) all() []limit {
 	}
 }
 
-// where names a line of the ceiling document.
+// where formats the file and line of an entry of the ceiling document.
 func (c *Ceiling) where(format string, args ...any) string {
 	at, ok := c.places[fmt.Sprintf(format, args...)]
 	if !ok {
@@ -363,9 +342,6 @@ func (c *Ceiling) where(format string, args ...any) string {
 	}
 	return fmt.Sprintf("%s:%d", c.file, at.Line)
 }
-
-// plain is a name as servers read it that take _ for -.
-func plain(name string) string { return strings.ReplaceAll(name, "_", "-") }
 
 // includes reports whether a pattern covers a name, or all names of a family.
 func includes(pattern, name string) bool {

@@ -5,7 +5,7 @@ import "strings"
 // family returns the common beginning of a family of header names, such as x-acme-*, and whether name is one.
 func family(name string) (prefix string, ok bool) { return strings.CutSuffix(name, "*") }
 
-// covers reports whether a header name is the pattern's, or of the pattern's family.
+// covers reports whether a header name equals the pattern or is in its family.
 func covers(pattern, name string) bool {
 	if prefix, ok := family(pattern); ok {
 		return strings.HasPrefix(name, prefix)
@@ -13,25 +13,24 @@ func covers(pattern, name string) bool {
 	return pattern == name
 }
 
-// matches reports whether a rule for the pattern speaks of a header name: what no family may have needs a rule of its
-// own.
+// matches reports whether a rule for the pattern applies to a header name. Restricted and sensitive names are in no
+// family; only a rule of their own applies to them.
 func matches(pattern, name string) bool {
 	return covers(pattern, name) && (pattern == name || !outsideFamilies(name))
 }
 
-// overlap reports whether there can be a name of which rules for both patterns speak: what no family may have is in
-// none.
+// overlap reports whether rules for both patterns can apply to the same name.
 func overlap(a, b string) bool {
 	_, aIsFamily := family(a)
 	_, bIsFamily := family(b)
 	if aIsFamily != bIsFamily && (!aIsFamily && outsideFamilies(a) || !bIsFamily && outsideFamilies(b)) {
 		return false
 	}
-	return meets(a, b)
+	return intersects(a, b)
 }
 
-// meets reports whether there can be a name that both patterns cover.
-func meets(a, b string) bool {
+// intersects reports whether both patterns can cover the same name.
+func intersects(a, b string) bool {
 	prefix, isFamily := family(a)
 	other, otherIsFamily := family(b)
 	switch {
@@ -54,11 +53,11 @@ func matchTool(patterns []string, tool string) bool {
 	return false
 }
 
-// maxTool bounds the name of a tool, in bytes: a longer one is none that a rule could mean.
+// maxTool is the longest tool name that a rule can match, in bytes.
 const maxTool = 256
 
-// matchGlob reports whether text matches a pattern in which * stands for any run of characters. It looks at each part
-// of the pattern once, at the first place where it stands, so that no text makes it slow.
+// matchGlob reports whether text matches a pattern in which * stands for any run of characters. It searches
+// for each part of the pattern once, so its time is linear in the text.
 func matchGlob(pattern, text string) bool {
 	if len(text) > maxTool {
 		return false

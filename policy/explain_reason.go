@@ -13,7 +13,7 @@ func (e *explainer) whyNotCaptured(row Row) string {
 		restriction, _ := restricted(row.Header)
 		return fmt.Sprintf("no policy can carry it (%s): %s", restriction.Pattern, restriction.Reason)
 	case IngressSensitive:
-		return "no family has it: it carries a credential, and needs a rule of its own with to: and hide:"
+		return "families do not include it: it carries a credential and needs its own rule with to: and hide:"
 	case IngressNominated:
 		return "the request's own Connection makes it hop-by-hop (RFC 9110, 7.6.1)"
 	case IngressRejected:
@@ -25,8 +25,8 @@ func (e *explainer) whyNotCaptured(row Row) string {
 	}
 }
 
-// whyJudged says why a header that may be carried gets to the backend as it does.
-func (e *explainer) whyJudged(row Row, rule Rule) string {
+// whyDecided says why a captured header does or does not reach the backend.
+func (e *explainer) whyDecided(row Row, rule Rule) string {
 	switch row.Outcome {
 	case OutcomeAbsent:
 		return whyAbsent(rule)
@@ -43,7 +43,7 @@ func (e *explainer) whyJudged(row Row, rule Rule) string {
 	}
 }
 
-// whyWithheld says why a header that the rules allow does not arrive all the same.
+// whyWithheld says why a header that the rules allow does not arrive.
 func (e *explainer) whyWithheld() string {
 	switch {
 	case e.refusal != nil:
@@ -81,7 +81,7 @@ func whyOtherTool(rule Rule, operation Operation) string {
 	why := "only for calls of " + strings.Join(rule.Tools, ", ")
 	switch {
 	case operation.Ambiguous:
-		return why + "; two sources contradict each other on the method or the tool"
+		return why + "; two sources disagree on the method or the tool"
 	case operation.Method == "":
 		return why + "; the method of this request is not known"
 	case operation.Method != callTool:
@@ -97,7 +97,7 @@ func whyConflict(rule Rule) string {
 	if rule.Conflict == ConflictReject {
 		return "the fan-out sends another value, and conflict: reject refuses the request"
 	}
-	return "the fan-out sends it itself, and conflict: keep lets it"
+	return "the fan-out sends its own, and conflict: keep leaves it"
 }
 
 func (e *explainer) whyFirst(row Row) string {
@@ -113,13 +113,13 @@ func (e *explainer) whySession(row Row) string {
 	case row.Keep != KeepSession || e.NoTicket:
 		return ""
 	case !e.question.Session:
-		return "no MCP session: acts as keep: request"
+		return "no MCP session: the same as keep: request"
 	case row.IngressOutcome == IngressRemembered:
 		return "sent by an earlier request of this session"
 	case row.IngressOutcome == IngressCaptured:
-		return "later requests of this session that lack it get it too"
+		return "later requests of this session without it get it too"
 	case row.Outcome == OutcomeAbsent:
-		return "nor did an earlier request of this session"
+		return "no earlier request of this session sent it either"
 	default:
 		return ""
 	}
@@ -142,13 +142,13 @@ func (x *Explanation) Summary() string {
 		return fmt.Sprintf("%s The request to %s is refused: %s.", x.fanoutSummary(), backend, x.BackendRefused)
 	case !x.Declared:
 		return fmt.Sprintf(
-			"%s %s is outside the declared world (%s) and gets nothing.",
+			"%s %s is not among the declared backends (%s) and gets nothing.",
 			x.fanoutSummary(),
 			backend,
 			strings.Join(x.Backends, ", "),
 		)
 	default:
-		return strings.TrimSpace(fmt.Sprintf("%s %s gets %s.%s", x.fanoutSummary(), backend, x.gets(), x.takenOff()))
+		return strings.TrimSpace(fmt.Sprintf("%s %s gets %s.%s", x.fanoutSummary(), backend, x.gets(), x.removed()))
 	}
 }
 
@@ -159,14 +159,14 @@ func (x *Explanation) fanoutSummary() string {
 	return "The fan-out sees " + strings.Join(append(slices.Clone(x.Sees), "a ticket"), ", ") + "."
 }
 
-func (x *Explanation) takenOff() string {
-	if len(x.TakenOff) == 0 {
+func (x *Explanation) removed() string {
+	if len(x.Removed) == 0 {
 		return ""
 	}
-	return " Of what the fan-out sends, " + strings.Join(x.TakenOff, ", ") + " does not reach it."
+	return " Removed from the fan-out's request: " + strings.Join(x.Removed, ", ") + "."
 }
 
-// gets lists what the backend gets, with the client's name where it is another.
+// gets lists what the backend gets, with the client's name where it differs.
 func (x *Explanation) gets() string {
 	var all []string
 	for _, row := range x.Rows {
