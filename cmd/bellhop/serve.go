@@ -134,8 +134,12 @@ func serve(ctx context.Context, config server.Config, log *slog.Logger) error {
 	return s.Run(ctx, force)
 }
 
-// unlessStopped waits for load, or until ctx is done: a file on a mount that hangs must not keep the program from
-// ending.
+// startGrace is how long a program that is stopped while it starts may take to finish starting, so that it stops in
+// order: it logs the stop and removes its socket.
+const startGrace = time.Second
+
+// unlessStopped waits for load, or until startGrace after ctx is done: a file on a mount that hangs must not keep the
+// program from ending.
 func unlessStopped[T any](ctx context.Context, load func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -150,6 +154,11 @@ func unlessStopped[T any](ctx context.Context, load func() (T, error)) (T, error
 	case got := <-done:
 		return got.value, got.err
 	case <-ctx.Done():
+	}
+	select {
+	case got := <-done:
+		return got.value, got.err
+	case <-time.After(startGrace):
 		var none T
 		return none, errors.New("stopped before all files were read")
 	}
