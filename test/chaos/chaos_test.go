@@ -71,9 +71,9 @@ func TestAFleetSurvives(t *testing.T) {
 	}
 }
 
-// tolerated is how many calls may fail. Sealed tickets tolerate none. With stored tickets, calls fail while the store is
-// down if clients change their headers, and some fail while Bellhop reconnects to it. A session that vMCP initializes in
-// that moment has no tools, so a few more calls of its client fail.
+// tolerated is how many calls may fail. Sealed tickets tolerate none. With stored tickets, calls fail while the store
+// is down if clients change their headers, and some fail while Bellhop reconnects to it. A session that vMCP
+// initializes in that moment has no tools, so a few more calls of its client fail.
 func tolerated(s scenario, m mode, r row) int {
 	switch {
 	case m == sealed:
