@@ -24,7 +24,7 @@ func TestFiltersExample(t *testing.T) {
 	golden(t, configFile("filters"), got)
 }
 
-func TestFiltersFaults(t *testing.T) {
+func TestFiltersErrors(t *testing.T) {
 	_, err := envoy.Filters(load(t, openPolicy), envoy.FilterOptions{Bellhop: []string{"10.0.0.1:1"}, BellhopCA: "ca\n"})
 	if err == nil {
 		t.Fatal("no error")

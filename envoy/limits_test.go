@@ -12,7 +12,7 @@ import (
 )
 
 // The longest list of headers that a policy can have: Envoy's own limit for the expression would refuse it.
-func TestEnvoyTakesTheLongestPolicy(t *testing.T) {
+func TestEnvoyAcceptsTheLongestPolicy(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("version: 1\nforward:\n")
 	for i := range 48 {

@@ -34,7 +34,7 @@ func sound() envoy.BootstrapOptions {
 	}
 }
 
-func TestFaults(t *testing.T) {
+func TestErrors(t *testing.T) {
 	tests := map[string]struct {
 		policy string
 		change func(*envoy.BootstrapOptions)
@@ -270,7 +270,7 @@ func requireFaults(t *testing.T, err error, want []string) {
 	}
 }
 
-func TestClusterNamesDoNotMeet(t *testing.T) {
+func TestClusterNamesAreDistinct(t *testing.T) {
 	text := "version: 1\nforward: [x-k]\nbackends:\n  a: {}\n  b: {clusters: [backend_a]}\n"
 	options := sound()
 	options.Backends = []string{"a=http://127.0.0.1:1", "b=http://127.0.0.1:2"}

@@ -336,7 +336,7 @@ func TestEnvoyVerifiesServers(t *testing.T) {
 }
 
 // A server reads :scheme as the scheme of its own URLs. Go does not show it to a handler, so this one reads frames.
-func TestEnvoyTellsTheScheme(t *testing.T) {
+func TestEnvoySendsTheScheme(t *testing.T) {
 	ca := newAuthority(t)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{ca.issue(t, "127.0.0.1")},

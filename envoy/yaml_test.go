@@ -54,7 +54,7 @@ func everything(t *testing.T) *bootstrapWriter {
 	return &bootstrapWriter{Writer: NewWriter(plan.Processing), plan: plan}
 }
 
-func TestYAMLSaysTheSameAsTheMessage(t *testing.T) {
+func TestYAMLEqualsTheMessage(t *testing.T) {
 	w := everything(t)
 	want := w.bootstrap()
 	text, err := render(want, "title", w.Notes)

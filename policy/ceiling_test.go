@@ -35,7 +35,7 @@ func TestEachErrorOfACeilingIsReportedAtItsPosition(t *testing.T) {
 	}
 }
 
-func TestEachPolicyAboveItsCeilingIsReportedAtItsPlace(t *testing.T) {
+func TestEachPolicyAboveItsCeilingIsReportedAtItsPosition(t *testing.T) {
 	ceiling := loadCeiling(t, string(read(t, "testdata/ceiling/mesh.yaml")))
 	for _, file := range fixtures(t, "ceiling/below") {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestGrantsAddUp(t *testing.T) {
 }
 
 // A ceiling for all values together is one for each of them: the hint must not be to raise what may not be raised.
-func TestAValueStaysBelowTheCeilingOfAllTogether(t *testing.T) {
+func TestAValueLimitStaysBelowTheCeilingsTotal(t *testing.T) {
 	ceiling := loadCeiling(t, "version: 1\nceiling: {limits: {total_bytes: 8192}}\n")
 	for limits, want := range map[string]string{
 		"value_bytes: 8192":                     "",

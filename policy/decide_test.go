@@ -163,7 +163,7 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-func TestDecideLeavesThePolicyAsItIs(t *testing.T) {
+func TestDecideDoesNotChangeThePolicy(t *testing.T) {
 	p := load(t, decidePolicy)
 	capture, _ := p.Capture(headers("x-shown: s"))
 	leak := policy.Call{

@@ -507,7 +507,7 @@ func TestExplainNotes(t *testing.T) {
 }
 
 // Two rules in one line are two rules.
-func TestExplainTellsRulesOfOneLineApart(t *testing.T) {
+func TestExplainDistinguishesRulesOnOneLine(t *testing.T) {
 	p := load(t, "version: 1\nforward: [{name: x-a, tools: [t]}, {name: x-a, as: x-b, prefix: p}]\n")
 	rows := p.Explain(policy.Question{Client: headers("x-a: 1")}).Rows
 	if len(rows) != 2 || rows[0].Why == "" || rows[1].As != "x-b" || rows[1].Prefix != "p" {
@@ -516,7 +516,7 @@ func TestExplainTellsRulesOfOneLineApart(t *testing.T) {
 }
 
 // What is explained is what is done: for any policy and any headers, the same as Capture and Decide say.
-func TestExplainAgreesWithWhatServes(t *testing.T) {
+func TestExplainAgreesWithDecide(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
 		question := policy.Question{

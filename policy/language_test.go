@@ -52,7 +52,7 @@ func TestFamilies(t *testing.T) {
 }
 
 // Invariant 1: a family whose beginning a sensitive name has neither carries it nor covers for the fan-out that does.
-func TestAFamilyDoesNotSpeakOfSensitiveNames(t *testing.T) {
+func TestAFamilyExcludesSensitiveNames(t *testing.T) {
 	p := load(
 		t,
 		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: authorization, to: [a], hide: false}, {name: auth*, to: "+
@@ -230,7 +230,7 @@ func TestTools(t *testing.T) {
 	}
 }
 
-func TestActs(t *testing.T) {
+func TestOperations(t *testing.T) {
 	for name, test := range map[string]struct {
 		sent  []policy.Header
 		other policy.Operation
@@ -273,7 +273,7 @@ func TestSessions(t *testing.T) {
 }
 
 // A fan-out that passes on what it sees must not use a rule that lets its own headers stand.
-func TestAConflictThatIsKeptLetsNothingThrough(t *testing.T) {
+func TestAKeptConflictSendsNothingOfTheClient(t *testing.T) {
 	p := load(t, `
 version: 1
 backends: {billing: {}, github: {}}

@@ -59,7 +59,7 @@ func only(findings policy.Findings, severity policy.Severity) policy.Finding {
 	return policy.Finding{}
 }
 
-func TestAllFaultsAreReportedAtOnceInTheOrderOfTheirPlaces(t *testing.T) {
+func TestAllErrorsAreReportedAtOnceInOrder(t *testing.T) {
 	_, findings := policy.Load(
 		"p.yaml",
 		[]byte("version: 3\nforward:\n  - host\n  - {nam: x-a}\nlimits: {headers: 0}\ntickets: {}\n"),
@@ -158,7 +158,7 @@ func TestBaggageRotatesWithinFiveMinutesByItself(t *testing.T) {
 	}
 }
 
-func TestALongLineIsShownAroundTheFault(t *testing.T) {
+func TestALongLineIsShownAroundTheError(t *testing.T) {
 	_, findings := policy.Load(
 		"p.yaml",
 		[]byte(
@@ -176,11 +176,11 @@ func TestALongLineIsShownAroundTheFault(t *testing.T) {
 	}
 }
 
-func TestAByteOrderMarkIsPassedOver(t *testing.T) {
+func TestAByteOrderMarkIsIgnored(t *testing.T) {
 	load(t, "\ufeffversion: 1\nforward: [x-a]\n")
 }
 
-func TestFindingShowsTheLineAndTheMend(t *testing.T) {
+func TestFindingShowsTheLineAndTheHint(t *testing.T) {
 	_, findings := policy.Load("p.yaml", []byte("version: 1\nforward:\n  - Host\n"))
 	want := `p.yaml:3:5: error: name: "host" is restricted (host): it routes the request, so carrying it would send the request elsewhere
   3 |   - Host
@@ -192,7 +192,7 @@ func TestFindingShowsTheLineAndTheMend(t *testing.T) {
 	}
 }
 
-func TestAQuotedKeyIsTheKey(t *testing.T) {
+func TestAQuotedKeyEqualsTheUnquotedOne(t *testing.T) {
 	p := load(t, "\"version\": 1\nforward: [{name: x-a, to: [\"on\"]}]\nbackends: {\"on\": {clusters: [c]}}\n")
 	if name, ok := p.Backend("", "c"); name != "on" || !ok {
 		t.Errorf("got %q %v", name, ok)

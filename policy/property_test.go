@@ -248,7 +248,7 @@ func TestNoFamilyCarriesARestrictedName(t *testing.T) {
 }
 
 // Invariant 3: a session gives back only what it was given, of the headers that the policy keeps.
-func TestASessionRemembersOnlyWhatIsKept(t *testing.T) {
+func TestASessionKeepsOnlyHeadersWithKeepSession(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p, findings := policy.Load("p.yaml", []byte("version: 1\nforward: [{name: x-one, keep: session}, x-two]\n"))
 		if p == nil {

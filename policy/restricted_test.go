@@ -36,7 +36,7 @@ func TestRestrictedNames(t *testing.T) {
 	}
 }
 
-func TestNamesThatPeopleDoWant(t *testing.T) {
+func TestNamesThatUsersNeed(t *testing.T) {
 	for _, name := range []string{"accept-language", "user-agent", "x-request-id", "x-correlation-id", "x-api-key",
 		"hostname", "contentful", "viatoll"} {
 		load(t, "version: 1\nforward: ["+name+"]\n")

@@ -55,7 +55,7 @@ func TestCeilingSchemaAgreesWithTheParser(t *testing.T) {
 }
 
 // What a policy leaves out is what the schema tells an editor.
-func TestSchemaTellsTheDefaultsThatThePolicyHas(t *testing.T) {
+func TestSchemaHasTheDefaultsOfThePolicy(t *testing.T) {
 	p, findings := policy.Load("p.yaml", []byte("version: 1\nforward: [x-a]\n"))
 	if p == nil {
 		t.Fatal(findings.Error())
@@ -95,7 +95,7 @@ func TestSchemaTellsTheDefaultsThatThePolicyHas(t *testing.T) {
 	}
 }
 
-func TestSchemaTakesEveryGoodPolicy(t *testing.T) {
+func TestSchemaAcceptsEveryValidPolicy(t *testing.T) {
 	schema := compileSchema(t, policy.Schema)
 	for _, file := range fixtures(t, "good") {
 		if loaded, findings := policy.Load(file, read(t, file)); loaded == nil {
@@ -136,7 +136,7 @@ func unseen() map[string]string {
 	}
 }
 
-func TestSchemaRefusesEveryErrorOfShape(t *testing.T) {
+func TestSchemaRejectsEveryErrorOfShape(t *testing.T) {
 	schema, unseen := compileSchema(t, policy.Schema), unseen()
 	for _, file := range fixtures(t, "invalid") {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")

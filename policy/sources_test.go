@@ -104,7 +104,7 @@ func slowComplete(p *Policy, own, kept Capture) (Capture, []string) {
 	return inOrder(lines), leftOut
 }
 
-func TestWhatASessionAddsAgreesWithOneNameAtATime(t *testing.T) {
+func TestCompleteAgreesWithOneNameAtATime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := drawSources(t)
 		p := compile(Document{Forward: rules, Limits: Limits{

@@ -159,7 +159,7 @@ func (w whole) taken(client []policy.Header) (lines []policy.Header, broken bool
 
 // Limits reject, and they never cut: what is captured is whole, in the client's order, and within every limit; what is
 // above one is refused, and nothing else is.
-func TestLimitsRejectAndNeverCut(t *testing.T) {
+func TestLimitsRejectAndNeverTruncate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWhole(t, true)
 		client := drawLines(t, "client")

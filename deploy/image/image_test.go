@@ -92,7 +92,7 @@ func TestTheArchiveIsAnImage(t *testing.T) {
 }
 
 // The Dockerfile makes the same image: by the same command, for the same user, with the same labels.
-func TestTheDockerfileSaysTheSame(t *testing.T) {
+func TestTheDockerfileBuildsTheSame(t *testing.T) {
 	text := string(content(t, "Dockerfile"))
 	found := map[string]string{}
 	for _, label := range regexp.MustCompile(`(?m)^LABEL ([a-z.]+)="(.*)"$`).FindAllStringSubmatch(text, -1) {
@@ -189,7 +189,7 @@ func TestTheImageRuns(t *testing.T) {
 	}
 }
 
-func TestTheListOfPartsIsThatOfTheBinary(t *testing.T) {
+func TestTheSBOMMatchesTheBinary(t *testing.T) {
 	m := newImage(t, project)
 	var list cyclonedx.BOM
 	if err := cyclonedx.NewBOMDecoder(bytes.NewReader(content(t, m.sbom)),

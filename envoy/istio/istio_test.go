@@ -90,7 +90,7 @@ func TestIstioExamples(t *testing.T) {
 	}
 }
 
-func TestIstioFaults(t *testing.T) {
+func TestIstioErrors(t *testing.T) {
 	sound := func(name istio.SetUp, change func(*istio.Options)) istio.Options {
 		options := setUps()[name]
 		change(&options)
@@ -212,7 +212,7 @@ func TestIstioFaults(t *testing.T) {
 }
 
 // A mesh-wide policy names its namespace.
-func TestMeshWantsFanouts(t *testing.T) {
+func TestMeshNeedsFanouts(t *testing.T) {
 	options := setUps()[istio.Mesh]
 	_, err := istio.Manifests([]*policy.Policy{load(t, openPolicy)}, options)
 	if err == nil || !strings.Contains(err.Error(), "has no fanout") {

@@ -58,7 +58,7 @@ func entry(
 	}}
 }
 
-func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
+func TestASessionUnknownToTheFanoutIsDeleted(t *testing.T) {
 	session := []string{":method: POST", "mcp-session-id: S1", "authorization: user-1"}
 	tests := []struct {
 		name    string
@@ -107,7 +107,7 @@ func TestASessionThatTheFanoutHasForgottenIsForgotten(t *testing.T) {
 }
 
 // Envoy is given no name of a session that a policy does not use.
-func TestEnvoyIsToldOfSessionsOnlyWhereTheyKeepSomething(t *testing.T) {
+func TestEnvoyLogsSessionsOnlyIfTheyKeepSomething(t *testing.T) {
 	b := start(t, setup{policy: smallest})
 	if got := b.ask(t, requestHeaders(":method: POST", "mcp-session-id: S1", "authorization: user-1"), "bellhop-role",
 		"ingress"); got.GetDynamicMetadata() != nil {

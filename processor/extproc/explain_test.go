@@ -7,7 +7,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 )
 
-func TestAClientThatAsksIsToldWhatBecameOfItsOwnHeaders(t *testing.T) {
+func TestAClientThatAsksGetsAnExplanationOfItsOwnHeaders(t *testing.T) {
 	b := start(t, setup{policy: "version: 1\nexplain: true\nforward: [x-mcp-api-key, x-f*]\nlimits: {value_bytes: 20}\n"})
 	stream := b.stream(t, "bellhop-role", "ingress")
 	request := requestHeaders(
@@ -61,7 +61,7 @@ func TestAClientThatAsksIsToldWhatBecameOfItsOwnHeaders(t *testing.T) {
 	}
 }
 
-func TestAClientIsToldNothingUnlessThePolicySaysSo(t *testing.T) {
+func TestAClientGetsNoExplanationUnlessThePolicyAllowsIt(t *testing.T) {
 	b := start(t, setup{policy: smallest})
 	if b.converse(t, []string{"x-bellhop-explain: 1", "x-mcp-api-key: k"}) {
 		t.Error("the response was asked for")
@@ -70,7 +70,7 @@ func TestAClientIsToldNothingUnlessThePolicySaysSo(t *testing.T) {
 
 // Invariants 4 and 5 hold in a dry run too: what was learnt, or frozen by the fan-out, before it is of no use to
 // anybody.
-func TestObserveTakesTicketsOff(t *testing.T) {
+func TestObserveRemovesTickets(t *testing.T) {
 	b := start(t, setup{policy: smallest + "mode: observe\n"})
 	for _, role := range []string{"ingress", "egress"} {
 		for _, line := range []string{"x-bellhop-ticket: forged", "x_bellhop_ticket: forged", "baggage: bellhop=forged"} {

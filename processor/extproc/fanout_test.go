@@ -32,7 +32,7 @@ func ticketLine(request []string) string {
 }
 
 // Invariant 1: one Bellhop serves several fan-outs, and a ticket of one is worthless at another.
-func TestATicketIsWorthlessAtAnotherFanout(t *testing.T) {
+func TestATicketIsInvalidAtAnotherFanout(t *testing.T) {
 	b := start(t, setup{policy: search, others: []string{billing}})
 	ticket := ticketLine(b.at(t, "search", "ingress", "x-key: alice"))
 	if got := b.at(t, "billing", "egress", ticket); len(got) != 0 {
@@ -51,7 +51,7 @@ bellhop_requests_total{fanout="search",outcome="forwarded",role="egress"} 1`)
 }
 
 // Invariant 3: an MCP session of one fan-out is not known at another, whatever its ID.
-func TestASessionIsOfOneFanout(t *testing.T) {
+func TestASessionBelongsToOneFanout(t *testing.T) {
 	b := start(t, setup{policy: search, others: []string{billing}})
 	session := []string{"mcp-session-id: S", "authorization: user-1"}
 	b.at(t, "search", "ingress", append(session, "x-kept: alice")...)
@@ -63,7 +63,7 @@ func TestASessionIsOfOneFanout(t *testing.T) {
 	}
 }
 
-func TestAFilterHasToNameItsFanoutWhereThereAreSeveral(t *testing.T) {
+func TestAFilterMustNameItsFanoutIfThereAreSeveral(t *testing.T) {
 	b := start(t, setup{policy: search, others: []string{billing}})
 	refused := func(want string, pairs ...string) {
 		t.Helper()

@@ -385,7 +385,7 @@ func (brokenSuccession) Superseded(context.Context, string, time.Duration) (bool
 }
 
 // Invariant 10: a ticket that may be superseded gives nothing, though its capture is known.
-func TestATicketOfWhichNobodyCanTellGivesNothing(t *testing.T) {
+func TestATicketOfUnknownSupersessionGetsNothing(t *testing.T) {
 	for _, goesOn := range []bool{false, true} {
 		b := start(t, setup{policy: smallest, supersession: brokenSuccession{}, failOpen: goesOn})
 		_, minted := b.ingress(t, "x-mcp-api-key: k")

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestAHeaderThatNobodySendsIsTold(t *testing.T) {
+func TestAHeaderThatNoClientSendsIsReported(t *testing.T) {
 	b := start(t, setup{policy: "version: 1\nforward: [x-mcp-api-key, x-mcp-api-kee]\nbackends: {a: {}, b: {}}\n"})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

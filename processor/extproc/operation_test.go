@@ -37,7 +37,7 @@ const (
 
 // Whoever says what a request asks for, a rule for tools is for calls of these alone, and the discovery identity for
 // nothing that only a client can cause. What is not sure is neither.
-func TestWhatARequestAsksForIsBelievedOnlyWhenItIsSure(t *testing.T) {
+func TestAnAmbiguousOperationIsNotTrusted(t *testing.T) {
 	b := start(t, setup{
 		policy: "version: 1\nforward: [{name: x-key, tools: [search_*]}]\nbackends: {github: {discovery: [{name: " +
 			"authorization, file: f}]}}\n",
@@ -180,7 +180,7 @@ func TestAModernRequestHasNoSession(t *testing.T) {
 }
 
 // A limit that a reload lowers does not end the sessions that remember more: it is theirs to send, not the request's.
-func TestARememberedHeaderThatBreaksALimitIsLeftOut(t *testing.T) {
+func TestAKeptHeaderThatExceedsALimitIsLeftOut(t *testing.T) {
 	b := start(t, setup{policy: keeping})
 	b.converse(t, start1, ":status: 200", "mcp-session-id: S1")
 	b.apply(t, keeping+"limits: {value_bytes: 3}\n")
@@ -198,7 +198,7 @@ bellhop_headers_total{backend="a",fanout="",header="x-tenant-id",outcome="absent
 }
 
 // What a session keeps is within the limits of one request: of a family a client could send new names for ever.
-func TestASessionKeepsNoMoreThanOneRequestMayHave(t *testing.T) {
+func TestASessionKeepsNoMoreThanTheLimitsOfARequest(t *testing.T) {
 	b := start(t, setup{policy: "version: 1\nforward: [{name: x-acme-*, keep: session}]\nlimits: {headers: 5}\n"})
 	for i := range 50 {
 		b.ingress(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1", fmt.Sprintf("x-acme-%d: v", i))

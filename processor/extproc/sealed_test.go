@@ -98,7 +98,7 @@ func TestKeysAreRotated(t *testing.T) {
 	}
 }
 
-func TestSealedTicketsRememberNoSession(t *testing.T) {
+func TestSealedTicketsKeepNoSession(t *testing.T) {
 	b := start(t, setup{policy: sealedPolicy, sessions: brokenSessions{}})
 	if got := b.reaches(t, "mcp-session-id: S", "authorization: user-1", "x-mcp-api-key: k"); !slices.Equal(
 		got,

@@ -154,7 +154,7 @@ func TestASessionOutlivesAReloadThatBeginsToKeep(t *testing.T) {
 }
 
 // A session's DELETE tells nothing that would be remembered.
-func TestADeleteIsNotRemembered(t *testing.T) {
+func TestADeleteIsNotKept(t *testing.T) {
 	b := start(t, setup{policy: keeping})
 	b.reaches(t, ":method: DELETE", "mcp-session-id: S1", "authorization: user-1", "x-mcp-api-key: alice")
 	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-1"); len(got) != 0 {
@@ -189,7 +189,7 @@ func TestASessionEnds(t *testing.T) {
 }
 
 // One message per request in the steady state: a response is asked for only where it has something to tell.
-func TestTheResponseIsAskedForOnlyWhereItTells(t *testing.T) {
+func TestTheResponseIsRequestedOnlyIfNeeded(t *testing.T) {
 	tests := []struct {
 		name, policy string
 		request      []string
@@ -285,7 +285,7 @@ func TestATicketIsSupersededAlsoWhereNothingIsKept(t *testing.T) {
 }
 
 // Who says nothing of itself changes nothing of a session that keeps somebody's headers.
-func TestANamelessRequestLeavesASessionAsItIs(t *testing.T) {
+func TestARequestWithoutAPrincipalLeavesASessionUnchanged(t *testing.T) {
 	b := start(t, setup{policy: keeping + "ticket: {grace: 50ms}\n"})
 	_, minted := b.ingress(t, "mcp-session-id: S", "authorization: user-1", "x-mcp-api-key: k")
 	b.ingress(t, "mcp-session-id: S", "x-mcp-api-key: other")
@@ -338,7 +338,7 @@ func (brokenSessions) Update(
 func (brokenSessions) End(context.Context, string) error { return errAway }
 
 // Invariant 10: a request that needs its session gets an error where nobody can tell what that holds; others go on.
-func TestSessionsThatFailFailOnlyWhoNeedsThem(t *testing.T) {
+func TestAFailingSessionStoreFailsOnlyRequestsThatNeedIt(t *testing.T) {
 	tests := []struct {
 		name, policy string
 		lines        []string

@@ -195,7 +195,7 @@ func TestAFilterInObservabilityModeIsRefused(t *testing.T) {
 }
 
 // A stream that Envoy would keep for the response must not fail the call when Bellhop stops.
-func TestTheStreamEndsAfterTheAnswerWhereNoBodyWillCome(t *testing.T) {
+func TestTheStreamEndsAfterTheAnswerIfThereIsNoBody(t *testing.T) {
 	b := start(t, setup{policy: smallest})
 	stream := b.stream(t, "bellhop-role", "ingress")
 	message := requestHeaders("x-mcp-api-key: k")
@@ -209,7 +209,7 @@ func TestTheStreamEndsAfterTheAnswerWhereNoBodyWillCome(t *testing.T) {
 	eof(t, stream)
 }
 
-func TestAMessageOfNoKindIsRefused(t *testing.T) {
+func TestAMessageWithoutAKindIsRefused(t *testing.T) {
 	b := start(t, setup{policy: smallest})
 	stream := b.stream(t, "bellhop-role", "ingress")
 	_ = stream.Send(&extprocv3.ProcessingRequest{})

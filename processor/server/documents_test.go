@@ -81,7 +81,7 @@ func TestAFolderOfPoliciesIsFollowed(t *testing.T) {
 }
 
 // Invariant 9: a document with errors stays as it was, whole, and keeps none of the others from being taken.
-func TestADocumentThatIsInvalidIsItsOwnTrouble(t *testing.T) {
+func TestAnInvalidDocumentAffectsNoOther(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(t *testing.T, folder, ceiling string)
@@ -150,7 +150,7 @@ func TestADocumentThatIsInvalidIsItsOwnTrouble(t *testing.T) {
 }
 
 // A start is no other: what is good is served.
-func TestAStartBesideADocumentThatIsInvalid(t *testing.T) {
+func TestAStartWithOneInvalidDocument(t *testing.T) {
 	s := serve(t, searchPolicy, func(parent string) {
 		must(t, os.Mkdir(parent+"/teams", 0o750))
 		must(t, os.Rename(parent+"/policy.yaml", parent+"/teams/search.yaml"))
@@ -166,7 +166,7 @@ func TestAStartBesideADocumentThatIsInvalid(t *testing.T) {
 }
 
 // A filter that names no fan-out is not the one's that happens to be left.
-func TestAnUnnamedFilterIsNotServedByWhoIsLeft(t *testing.T) {
+func TestAnUnnamedFilterIsNotServedByTheRemainingFanout(t *testing.T) {
 	s := serve(t, searchPolicy, func(folder string) { write(t, folder, "bad.yaml", faulty) }, func(c *server.Config) {
 		folder := filepath.Dir(c.Policies[0])
 		c.Policies, c.Ceiling = []string{folder + "/bad.yaml", c.Policies[0]}, write(t, folder, "mesh.yaml", mesh)
@@ -185,7 +185,7 @@ func TestACeilingThatChangesIsApplied(t *testing.T) {
 	s.wantMetric(t, reloads("applied"), "1")
 }
 
-func TestPoliciesThatCannotBeServedTogether(t *testing.T) {
+func TestPoliciesThatConflict(t *testing.T) {
 	c := config(t)
 	folder := filepath.Dir(c.Policies[0])
 	empty := filepath.Join(folder, "empty")

@@ -52,7 +52,7 @@ func TestADiscoveryFileIsReloaded(t *testing.T) {
 }
 
 // A policy whose discovery file comes later is applied when it has come.
-func TestAPolicyWaitsForItsDiscoveryFile(t *testing.T) {
+func TestAPolicyLoadsOnceItsDiscoveryFileExists(t *testing.T) {
 	s := serve(t, older, nil)
 	elsewhere := t.TempDir()
 	text := strings.Replace(withIdentity, "secret", elsewhere+"/secret", 1)

@@ -44,7 +44,7 @@ func TestKeysAreReloaded(t *testing.T) {
 }
 
 // A error in one document does not keep a key, which may be known to others, in force; the policy stays as it was.
-func TestKeysAreReloadedWhileSomethingElseIsWrong(t *testing.T) {
+func TestKeysAreReloadedDespiteOtherErrors(t *testing.T) {
 	tests := []struct {
 		name    string
 		spoil   func(t *testing.T, s *site)
@@ -110,7 +110,7 @@ func (s *site) ticket(t *testing.T) string {
 	return set[policy.TicketHeader]
 }
 
-func TestAKeyFileThatOthersCanReadIsWarnedOf(t *testing.T) {
+func TestAKeyFileThatOthersCanReadIsReported(t *testing.T) {
 	var keyFile string
 	s := serve(t, older, func(folder string) {
 		first, err := ticket.AddKey(nil, 2)

@@ -219,7 +219,7 @@ func TestAPolicyIsReloadedHoweverItIsChanged(t *testing.T) {
 }
 
 // Invariant 9: whatever is wrong with a new policy, the last good one stays, whole, and everybody can see it.
-func TestFaultsChangeNothing(t *testing.T) {
+func TestErrorsChangeNothing(t *testing.T) {
 	tests := []struct {
 		name    string
 		change  func(t *testing.T, s *site)
@@ -284,7 +284,7 @@ func TestFaultsChangeNothing(t *testing.T) {
 }
 
 // A writer may stop half way, for longer than anybody waits.
-func TestAHalfWrittenPolicyIsWaitedFor(t *testing.T) {
+func TestAPartlyWrittenPolicyIsNotLoaded(t *testing.T) {
 	s := serve(t, older, nil)
 	half := len(newer) - 3
 	file, err := os.OpenFile(s.config.Policies[0], os.O_WRONLY|os.O_TRUNC, 0)
@@ -300,7 +300,7 @@ func TestAHalfWrittenPolicyIsWaitedFor(t *testing.T) {
 }
 
 // A policy that comes back as it was is a success again, and nothing is applied.
-func TestTheSamePolicyAgainHeals(t *testing.T) {
+func TestReloadingTheSamePolicyRecovers(t *testing.T) {
 	s := serve(t, older, nil)
 	s.write(t, faulty)
 	s.wantMetric(t, "bellhop_policy_reload_success", "0")
@@ -346,7 +346,7 @@ func TestReloadOnDemand(t *testing.T) {
 }
 
 // A policy that names more than Envoy was told of seems to do nothing, so the log says why.
-func TestNewNamesAreToldOf(t *testing.T) {
+func TestNewNamesAreLogged(t *testing.T) {
 	s := serve(t, older, nil)
 	s.write(t, newer)
 	s.wantPolicy(t, newer)

@@ -57,7 +57,7 @@ func TestATinkKeysetIsAKeyFile(t *testing.T) {
 	}
 }
 
-func TestATinkKeysetThatIsOfNoUse(t *testing.T) {
+func TestAnUnusableTinkKeyset(t *testing.T) {
 	for want, file := range map[string][]byte{
 		"it has 16 bytes": tinkFile(t, aead.AES128GCMKeyTemplate()),
 		"neither an HMAC": tinkFile(t, aead.XChaCha20Poly1305KeyTemplate()),

@@ -47,7 +47,7 @@ func drawCapture(t *rapid.T) policy.Capture {
 }
 
 // Whatever a client sent comes out as it went in, at every replica that has the key, and nowhere else.
-func TestWhatIsSealedIsOpenedAsItWas(t *testing.T) {
+func TestOpenReturnsWhatWasSealed(t *testing.T) {
 	keys := ticket.RandomKeys()
 	rapid.Check(t, func(t *rapid.T) {
 		headers := drawCapture(t)
@@ -126,7 +126,7 @@ func TestKeysRotate(t *testing.T) {
 }
 
 // The length of a ticket tells the fan-out little of the value.
-func TestLengthsAreFilledUp(t *testing.T) {
+func TestLengthsArePadded(t *testing.T) {
 	s := sealer(ticket.RandomKeys(), "")
 	if a, b := seal(t, s, capture("x-a: 1"), noon), seal(t, s, capture("x-a: 123456"), noon); len(a) != len(b) {
 		t.Errorf("%d and %d bytes", len(a), len(b))
@@ -137,7 +137,7 @@ func TestLengthsAreFilledUp(t *testing.T) {
 }
 
 // What check promises to fit does: the most lines that limits allow, in as many bytes of names and values.
-func TestWhatCheckPromisesFits(t *testing.T) {
+func TestWhatCheckAcceptsFits(t *testing.T) {
 	s := sealer(ticket.RandomKeys(), "")
 	for most, fits := range map[int]int{ticket.MaxSealedInHeader: 8 << 10, ticket.MaxSealedInBaggage: 5 << 10} {
 		const lines = 64

@@ -215,7 +215,7 @@ func using(t *testing.T, dir string) []string {
 	return all
 }
 
-func TestMistakesAreNamed(t *testing.T) {
+func TestMistakesAreReported(t *testing.T) {
 	cases := map[string]struct {
 		args []string
 		want string

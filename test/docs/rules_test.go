@@ -47,7 +47,7 @@ func TestEveryAnswerToEnvoyIsBuiltInOneFile(t *testing.T) {
 	}
 }
 
-func TestEnvoysTypesStayAtTheEdge(t *testing.T) {
+func TestOnlyTheEdgeImportsEnvoysTypes(t *testing.T) {
 	for _, file := range code(t) {
 		edge := slices.ContainsFunc([]string{"envoy/", "processor/extproc/", "test/"}, func(folder string) bool {
 			return strings.HasPrefix(file, folder)

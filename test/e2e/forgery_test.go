@@ -64,7 +64,7 @@ func forgeries(ticket string) map[string]http.Header {
 
 // Where baggage is the only carrier, a client's _meta.baggage replaces the ticket in vMCP (FANOUTS.md): a made-up
 // one loses the client its own headers, and gains it nothing.
-func TestAMadeUpTicketInBaggageGetsNothing(t *testing.T) {
+func TestAForgedTicketInBaggageGetsNothing(t *testing.T) {
 	backends := both(t)
 	s := start(t, carriers["baggage"], backends)
 	if err := s.WaitHealthy(limit(t)); err != nil {

@@ -42,7 +42,7 @@ func TestASessionKeepsTheKeyOfInitialize(t *testing.T) {
 
 // vMCP answers 404 to a session that it does not know, and Bellhop hears of it by Envoy's access log: what the session
 // kept is given to nobody any more.
-func TestASessionThatTheFanoutHasForgottenKeepsNothing(t *testing.T) {
+func TestASessionUnknownToTheFanoutKeepsNothing(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: "version: 1\nforward: [{name: x-mcp-api-key, keep: session}]\n"}, backends)
 	const ended = `bellhop_sessions_ended_total{fanout=""} `

@@ -13,7 +13,7 @@ import (
 
 // A rule for certain tools gives its header to calls of these alone, at backends of both eras: an old one does not say
 // the tool in a header, so Envoy reads it from the body.
-func TestARuleForToolsIsForTheirCallsAlone(t *testing.T) {
+func TestARuleForToolsAppliesToTheirCallsOnly(t *testing.T) {
 	backends := both(t)
 	s := start(
 		t,
@@ -49,7 +49,7 @@ func TestARuleForToolsIsForTheirCallsAlone(t *testing.T) {
 }
 
 // Where Envoy reads the method, an error has the request's own JSON-RPC id, and the session lives on.
-func TestARequiredHeaderIsAskedFor(t *testing.T) {
+func TestAMissingRequiredHeaderIsRefused(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{
 		Policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true, to: [old]}]\nbackends: {old: " +

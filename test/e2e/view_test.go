@@ -9,7 +9,7 @@ import (
 )
 
 // A client that asks is told, by the real Envoy, what became of its own headers.
-func TestAClientSeesWhatBecameOfItsHeaders(t *testing.T) {
+func TestAClientGetsAnExplanation(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: smallest + "explain: true\n"}, backends)
 	request, err := http.NewRequestWithContext(

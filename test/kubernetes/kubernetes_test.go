@@ -133,7 +133,7 @@ func kustomizeIn(t *testing.T, folder string) []byte {
 	return text
 }
 
-func TestEveryKustomizationIsWithoutFaults(t *testing.T) {
+func TestEveryKustomizationIsValid(t *testing.T) {
 	schemas := newSchemas(t)
 	for name, text := range sets(t) {
 		t.Run(name, func(t *testing.T) {
@@ -299,7 +299,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 }
 
 // The pods of ToolHive's vMCP are those of any other fan-out.
-func TestToolHivesPodIsThatOfTheComponent(t *testing.T) {
+func TestToolHivesPodMatchesTheComponent(t *testing.T) {
 	_, component, _ := strings.Cut(read(t, "deploy/kubernetes/sidecar/sidecar.yaml"), "  template:\n")
 	if component == "" ||
 		!strings.HasSuffix(read(t, "deploy/kubernetes/toolhive/vmcp.yaml"), "  podTemplateSpec:\n"+component) {

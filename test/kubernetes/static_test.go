@@ -35,7 +35,7 @@ func compose(t *testing.T) *composetypes.Project {
 	return made
 }
 
-func TestComposeIsWithoutFaults(t *testing.T) {
+func TestComposeIsValid(t *testing.T) {
 	project := compose(t)
 	for name, service := range project.Services {
 		if !service.ReadOnly || !slices.Equal(service.CapDrop, []string{"ALL"}) || len(service.CapAdd) > 0 ||
@@ -157,7 +157,7 @@ func units(t *testing.T) map[string]map[string][]string {
 	return all
 }
 
-func TestSystemdUnitsAreWithoutFaults(t *testing.T) {
+func TestSystemdUnitsAreValid(t *testing.T) {
 	all := units(t)
 	ours, envoy := all["bellhop.service"], all["bellhop-envoy.service"]
 	command := strings.Fields(ours["ExecStart"][0])

@@ -422,7 +422,7 @@ func TestHTTPSBackend(t *testing.T) {
 	}
 }
 
-func TestMistakesAreNamed(t *testing.T) {
+func TestMistakesAreReported(t *testing.T) {
 	b := backend(t, mcptest.BackendOptions{})
 	if _, err := mcptest.StartBackend(mcptest.BackendOptions{Name: "second", Address: b.Address()}); err == nil ||
 		!strings.Contains(err.Error(), "second") {

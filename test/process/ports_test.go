@@ -8,7 +8,7 @@ import (
 	"bellhop/test/process"
 )
 
-func TestFreePortsAreGivenToNobody(t *testing.T) {
+func TestFreePortsAreReserved(t *testing.T) {
 	const many = 500 // of about 28000, so that chance would give some of them twice
 	reserved := map[int]bool{}
 	ports, err := process.FreePorts(many)

@@ -12,7 +12,7 @@ import (
 
 // A server that is killed and comes back empty: what was known goes on all the while, a client's next request teaches
 // the server again, and then the other Bellhop knows it too.
-func TestAServerThatComesBackEmptyIsTaughtAgain(t *testing.T) {
+func TestAServerThatComesBackEmptyIsRefilled(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
 	one := open(t, redis.Options{Address: server.Address(), Keys: keys, Timeout: 500 * time.Millisecond})
@@ -50,7 +50,7 @@ func TestAServerThatComesBackEmptyIsTaughtAgain(t *testing.T) {
 }
 
 // Sessions that are known go on while the server is away, and are asked for anew when it is back.
-func TestSessionsGoOnWhileTheServerIsAway(t *testing.T) {
+func TestSessionsContinueWhileTheServerIsDown(t *testing.T) {
 	server := serve(t, programs["redis"])
 	s := open(t, redis.Options{Address: server.Address(), Keys: ticket.RandomKeys(), Timeout: 500 * time.Millisecond})
 	save := func(kept string) error {
@@ -86,7 +86,7 @@ func TestSessionsGoOnWhileTheServerIsAway(t *testing.T) {
 
 // What was changed while this Bellhop could not be told is no answer: neither an older value nor a session that has
 // ended.
-func TestWhatHasChangedIsNoAnswerWhileTheServerIsAway(t *testing.T) {
+func TestInvalidatedValuesAreNotUsedWhileTheServerIsDown(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
 	toServer := lay(t, server.HostPort(), 0)
@@ -113,7 +113,7 @@ func TestWhatHasChangedIsNoAnswerWhileTheServerIsAway(t *testing.T) {
 
 // A use of a session, here or at another Bellhop, changes nothing of it: it is known when the server goes right after
 // it.
-func TestASessionInUseGoesOnWhileTheServerIsAway(t *testing.T) {
+func TestASessionInUseContinuesWhileTheServerIsDown(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
 	here := open(t, redis.Options{Address: server.Address(), Keys: keys})

@@ -38,7 +38,7 @@ func say(t *testing.T, server *redistest.Server, words ...string) {
 }
 
 // A server without room refuses what is new, and that is told. When it has room again it learns what it has refused.
-func TestAServerWithoutRoomIsToldAgain(t *testing.T) {
+func TestAFullServerIsRetried(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
 	here := open(t, redis.Options{Address: server.Address(), Keys: keys})
@@ -70,7 +70,7 @@ func TestAServerWithoutRoomIsToldAgain(t *testing.T) {
 }
 
 // A server that has become a replica takes nothing any more, and is not where it was.
-func TestAReplicaIsNoServer(t *testing.T) {
+func TestAReadOnlyReplicaIsNotUsed(t *testing.T) {
 	server := serve(t, programs["redis"], "--dir", t.TempDir())
 	other := serve(t, programs["redis"], "--dir", t.TempDir())
 	s := open(t, redis.Options{Address: server.Address(), Keys: ticket.RandomKeys()})
@@ -161,7 +161,7 @@ func TestKnownClientsDoNotWait(t *testing.T) {
 }
 
 // A server that accepts and says nothing holds up no start.
-func TestAServerThatSaysNothingHoldsUpNoStart(t *testing.T) {
+func TestAnUnresponsiveServerDelaysNoStart(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

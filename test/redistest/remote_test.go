@@ -302,7 +302,7 @@ func TestAStoreHasOneConnection(t *testing.T) {
 }
 
 // Invariant 8: while nothing changes the server is asked for nothing, at ingress and egress, with sessions and without.
-func TestNothingIsAskedWhileNothingChanges(t *testing.T) {
+func TestNoCommandWhileNothingChanges(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
 	one := open(t, redis.Options{Address: server.Address(), Keys: keys})
@@ -340,7 +340,7 @@ func TestNothingIsAskedWhileNothingChanges(t *testing.T) {
 }
 
 // A store starts whether its server is there or not.
-func TestAServerMayComeLater(t *testing.T) {
+func TestAServerMayStartLater(t *testing.T) {
 	server := serve(t, programs["redis"])
 	server.Kill()
 	var mu sync.Mutex

@@ -127,7 +127,7 @@ func TestAPasswordIsNeeded(t *testing.T) {
 	}
 }
 
-func TestAnAddressThatCannotBeMeant(t *testing.T) {
+func TestAnInvalidAddress(t *testing.T) {
 	for _, address := range []string{"http://canary@host", "redis://user:canary@host:1/x", "redis://user:canary@%zz",
 		"canary"} {
 		_, err := redis.Open(redis.Options{Address: address, Keys: ticket.RandomKeys(), Bytes: 1 << 20})

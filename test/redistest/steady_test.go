@@ -90,7 +90,7 @@ func (b bellhop) headers(t *testing.T, role string, lines ...string) map[string]
 
 // Invariant 8: a client at work costs the server nothing, through all that a request meets at two Bellhops with three
 // keys.
-func TestAClientAtWorkAsksTheServerForNothing(t *testing.T) {
+func TestAnActiveClientCausesNoCommand(t *testing.T) {
 	for name, program := range programs {
 		t.Run(name, func(t *testing.T) {
 			server := serve(t, program)

@@ -103,7 +103,7 @@ func TestALostSessionSupersedesItsTicket(t *testing.T) {
 
 // A session that is written again, with what it had, to a server that came back empty has it there too: another that
 // leaves the same content does not supersede it.
-func TestASessionThatIsWrittenAgainHoldsItsTicket(t *testing.T) {
+func TestARewrittenSessionKeepsItsLastTicket(t *testing.T) {
 	server := serve(t, programs["redis"])
 	s := open(t, redis.Options{Address: server.Address(), Keys: threeKeys()})
 	for _, id := range []string{"S", "S2"} {
@@ -130,7 +130,7 @@ func TestASessionThatIsWrittenAgainHoldsItsTicket(t *testing.T) {
 // Invariant 10: while the server is away, a ticket of which nothing was told is as it was; one of which something was
 // told that could not be asked is an error, and if the server comes back empty then, it is superseded until it is
 // minted.
-func TestATicketOfWhichSomethingWasToldIsAnErrorWhileTheServerIsAway(t *testing.T) {
+func TestATicketWithInvalidatedStateFailsWhileTheServerIsDown(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
 	toServer := lay(t, server.HostPort(), 0)
@@ -175,7 +175,7 @@ func TestATicketOfWhichSomethingWasToldIsAnErrorWhileTheServerIsAway(t *testing.
 
 // Sessions change and tickets are superseded also where each answer takes 20 ms, within the usual time and with three
 // keys.
-func TestAServerThatIsFar(t *testing.T) {
+func TestASlowServer(t *testing.T) {
 	server := serve(t, programs["redis"])
 	s, err := redis.Open(
 		redis.Options{Address: lay(t, server.HostPort(), 10*time.Millisecond).address(), Keys: threeKeys(), Bytes: 4 << 20},
@@ -231,7 +231,7 @@ func TestAServerThatIsFar(t *testing.T) {
 }
 
 // A step that is told late does not give a session a ticket that it has left by then.
-func TestAStepThatIsLateIsNothing(t *testing.T) {
+func TestALateTransitionHasNoEffect(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
 	toServer := lay(t, server.HostPort(), 0)

@@ -97,7 +97,7 @@ sentinel failover-timeout main 3000
 }
 
 // Behind Sentinel the address is that of the Sentinels, and the server is where they say, also when that is another.
-func TestSentinelsSayWhereTheServerIs(t *testing.T) {
+func TestSentinelsFindTheServer(t *testing.T) {
 	server, replica, port := watched(t)
 	client := connect(t, "redis://:canary@"+server.HostPort())
 	wait(t, func() bool {
@@ -206,7 +206,7 @@ func endTLS(t *testing.T, server string, certificate tls.Certificate) string {
 }
 
 // Invariant 8: what is near stays within its bound, however many captures there are.
-func TestWhatIsNearIsBounded(t *testing.T) {
+func TestTheNearCacheIsBounded(t *testing.T) {
 	server := serve(t, programs["redis"])
 	const limit = 1 << 20
 	s := open(t, redis.Options{Address: server.Address(), Keys: ticket.RandomKeys(), Bytes: limit})

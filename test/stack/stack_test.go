@@ -249,7 +249,7 @@ func TestBackendKeepsItsPath(t *testing.T) {
 	}
 }
 
-func TestMistakesAreNamed(t *testing.T) {
+func TestMistakesAreReported(t *testing.T) {
 	cases := map[string]struct {
 		change func(*stack.Options)
 		want   string
@@ -277,7 +277,7 @@ func TestMistakesAreNamed(t *testing.T) {
 
 // Somebody else may take a port between its choice and its use. Here it is taken
 // all the time, so that every attempt fails.
-func TestTakenPortIsTriedAgain(t *testing.T) {
+func TestABusyPortIsRetried(t *testing.T) {
 	taken := backend(t).Address()
 	cases := map[string]struct {
 		change func(*stack.Options)
@@ -305,7 +305,7 @@ func TestTakenPortIsTriedAgain(t *testing.T) {
 }
 
 // A program that dies is not taken for one that was stopped.
-func TestWaitAndStopTellOfADeath(t *testing.T) {
+func TestWaitAndStopReportADeath(t *testing.T) {
 	s, err := stack.Start(limited(t), options(t))
 	if err != nil {
 		t.Fatal(err)

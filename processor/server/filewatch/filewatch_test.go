@@ -145,7 +145,7 @@ func TestEveryWayOfChangingAFileIsSeen(t *testing.T) {
 }
 
 // Everything on the way to the file may be missing at first.
-func TestAMissingFolderIsWaitedFor(t *testing.T) {
+func TestAMissingFolderIsLoadedOnceItExists(t *testing.T) {
 	folder := t.TempDir()
 	s := start(t, filepath.Join(folder, "a", "b", "file"), time.Hour)
 	s.want(t, "")
@@ -157,7 +157,7 @@ func TestAMissingFolderIsWaitedFor(t *testing.T) {
 }
 
 // A folder in which somebody writes all the time is looked at all the same.
-func TestABusyFolderDoesNotStarveTheLook(t *testing.T) {
+func TestABusyFolderDoesNotDelayTheCheck(t *testing.T) {
 	folder := t.TempDir()
 	put(t, folder+"/file", "old")
 	s := start(t, folder+"/file", time.Hour)
@@ -176,7 +176,7 @@ func TestABusyFolderDoesNotStarveTheLook(t *testing.T) {
 }
 
 // Links that lead in a circle end.
-func TestACircleOfLinks(t *testing.T) {
+func TestASymlinkLoop(t *testing.T) {
 	folder := t.TempDir()
 	do(t, os.Symlink("b", folder+"/a"))
 	do(t, os.Symlink("a", folder+"/b"))

@@ -7,7 +7,7 @@ import (
 )
 
 // Where the system reports nothing, the files are looked at now and then.
-func TestPollAlone(t *testing.T) {
+func TestPollOnly(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()
 	looks := 0

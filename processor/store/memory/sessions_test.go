@@ -26,7 +26,7 @@ func save(t *testing.T, sessions *memory.Store, id, ticket string) {
 	}
 }
 
-func TestSessionsAreFoundUntilTheyEnd(t *testing.T) {
+func TestSessionsExistUntilTheyEnd(t *testing.T) {
 	sessions := open(t, 1<<20)
 	save(t, sessions, "S", "T")
 	got, ok, err := sessions.Lookup(context.Background(), "S", "P-S")
@@ -87,7 +87,7 @@ func TestAMillionSessionsStayWithinTheBound(t *testing.T) {
 }
 
 // Sessions that were not used yet survive those that a client makes up by the thousand, also where the store is full.
-func TestNewSessionsSurviveAFloodOfMadeUpOnes(t *testing.T) {
+func TestNewSessionsSurviveAFloodOfInventedOnes(t *testing.T) {
 	sessions := open(t, 24<<20)
 	for i := range 30_000 { // full of sessions in use
 		id := fmt.Sprintf("used-%d", i)

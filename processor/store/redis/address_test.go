@@ -6,7 +6,7 @@ import (
 )
 
 // With TLS and a password the Sentinels are asked by TLS and with the password, and each node by its own name.
-func TestSentinelsAreAskedAsTheServerIs(t *testing.T) {
+func TestSentinelsUseTheServersSettings(t *testing.T) {
 	options, err := parse("rediss://user:secret@one.example:26379?addr=two.example:26379&master_set=main")
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +33,7 @@ func TestSentinelsAreAskedAsTheServerIs(t *testing.T) {
 }
 
 // What an address says more than this package knows could take away what it relies on, and may be a part of a password.
-func TestAnAddressHasNoOtherWords(t *testing.T) {
+func TestAnAddressRejectsUnknownOptions(t *testing.T) {
 	for _, query := range []string{"client_cache=0", "protocol=2", "max_retries=5", "skip_verify=true", "write_timeout=1h",
 		"canary@host"} {
 		if _, err := parse("rediss://host?" + query); err == nil || strings.Contains(err.Error(), "canary") ||

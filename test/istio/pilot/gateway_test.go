@@ -12,7 +12,7 @@ import (
 
 // Where Bellhop stands at the gateways, nobody gets to the fan-out past them: not with a certificate of the mesh, not
 // without.
-func TestNobodyGetsToTheFanoutPastTheIngressGateway(t *testing.T) {
+func TestTheIngressGatewayCannotBeBypassed(t *testing.T) {
 	rendered := render(t, "gateway", pilot.Sidecar("default", "10.0.0.1", vmcp))
 	for principal, want := range map[string]bool{
 		spiffe + ingressGateway:    true,
@@ -37,7 +37,7 @@ func TestNobodyGetsToTheFanoutPastTheIngressGateway(t *testing.T) {
 
 // The ingress gateway may have the fan-out's host on several ports, and routes for more hosts than one: clients nowhere
 // get past Bellhop.
-func TestTheHostIsCapturedWhereverItStands(t *testing.T) {
+func TestTheHostIsCapturedInEveryForm(t *testing.T) {
 	const gateway, virtualService = "hosts: [another.example.com, gateway.example.com, " +
 		"other.example.com]", "hosts: [another.example.com, gateway.example.com]"
 	wild := `hosts: ["*.example.com"]`

@@ -148,7 +148,7 @@ func order(t *testing.T, manager *hcmv3.HttpConnectionManager) (roles []string) 
 }
 
 // The sidecar of the fan-out authenticates and authorises clients before Bellhop takes their headers.
-func TestClientsAreAuthorisedFirst(t *testing.T) {
+func TestClientsAreAuthorizedFirst(t *testing.T) {
 	for _, listener := range render(t, "sidecar", pilot.Sidecar("default", "10.0.0.1", vmcp)).Listeners {
 		for _, chain := range listener.GetFilterChains() {
 			var names []string

@@ -54,7 +54,7 @@ func apply(manifests ...string) string {
 }
 
 // The command is run once for each fan-out. A later run takes nothing from an earlier one.
-func TestASecondRunTakesNothingFromTheFirst(t *testing.T) {
+func TestASecondRunOverwritesNothingOfTheFirst(t *testing.T) {
 	manifests := apply(
 		run(t, istio.Central, "one", "one.example.net"),
 		run(t, istio.Central, "two", "two.example.net"),

@@ -18,7 +18,7 @@ func without(t *testing.T, proxy *model.Proxy) string {
 
 // Proxies that are not the fan-out's, in other namespaces, are as if there were no Bellhop: no filter and no patch, and
 // no server, TLS or route of what is made for the fan-out.
-func TestOtherProxiesAreAsTheyWere(t *testing.T) {
+func TestOtherProxiesAreUnchanged(t *testing.T) {
 	others := map[string]func() *model.Proxy{
 		"a pod elsewhere": func() *model.Proxy {
 			return pilot.Sidecar("tools", "10.0.1.1",
@@ -53,7 +53,7 @@ func TestOtherProxiesAreAsTheyWere(t *testing.T) {
 }
 
 // What is beyond the mesh is asked by TLS, and has to prove its name.
-func TestServersOutsideAreSpokenToByTLS(t *testing.T) {
+func TestExternalServersAreReachedByTLS(t *testing.T) {
 	for name, cluster := range map[string]string{
 		"sidecar": "outbound|80||mcp.example.com", "central": "outbound|80||mcp.example.com",
 		"mesh":           "outbound|80||mcp.example.com",

@@ -43,7 +43,7 @@ func bellhopsProxy(t *testing.T, example string) pilot.Rendered {
 }
 
 // A Bellhop that is a service listens on loopback, behind a proxy that takes nothing but the mesh's mutual TLS.
-func TestBellhopIsReachedThroughItsProxyAlone(t *testing.T) {
+func TestBellhopIsReachedOnlyThroughItsProxy(t *testing.T) {
 	for _, example := range services {
 		t.Run(example, func(t *testing.T) {
 			rendered := bellhopsProxy(t, example)
@@ -79,7 +79,7 @@ const (
 
 // Whoever asks Bellhop has a fan-out's certificate, and asks in that fan-out's name: the name in the gRPC metadata
 // alone could be anybody's.
-func TestBellhopAnswersOnlyFanoutsEachForItself(t *testing.T) {
+func TestBellhopServesEachFanoutOnlyInItsOwnName(t *testing.T) {
 	for name, test := range map[string]struct {
 		example, principal string
 		headers            map[string]string
