@@ -11,26 +11,26 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Where Envoy files what Bellhop tells it of a request: its own name for the session.
+// The dynamic metadata in which Envoy keeps Bellhop's name for the session of a request.
 const (
 	metadataNamespace = "bellhop"
 	sessionField      = "session"
 )
 
-// AccessLogs tell Bellhop at ingress which sessions the fan-out has forgotten: those whose requests it answers with
-// 404. ext_proc could tell it too, and would fail a call if a Bellhop died while the fan-out is busy with it.
+// AccessLogs report to Bellhop at ingress which sessions the fan-out no longer knows: those whose requests it answers
+// with 404. A response phase of ext_proc could report it too, but would fail a call if Bellhop died during it.
 func (w *Writer) AccessLogs(path func(i int) string, r Role) []*accesslogv3.AccessLog {
 	if r != Ingress || !w.sessions {
 		return nil
 	}
 	w.Note(
 		path(0),
-		"A 404 to a request of a session: the fan-out has forgotten it, and Bellhop does too. Bellhop hears of it when the",
-		"response has gone, and no response waits for it. Nothing else is logged.",
+		"A 404 to a request of a session: the fan-out no longer knows it, so Bellhop deletes it. Bellhop is notified after",
+		"the response, so no response waits for it. Nothing else is logged.",
 	)
 	return []*accesslogv3.AccessLog{{
-		Name:   "bellhop.forgotten",
-		Filter: w.forgotten(),
+		Name:   "bellhop.session_unknown",
+		Filter: w.sessionUnknown(),
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{
 			TypedConfig: w.Pack(&grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
 				LogName:             "bellhop",
@@ -47,12 +47,12 @@ func (w *Writer) AccessLogs(path func(i int) string, r Role) []*accesslogv3.Acce
 	}}
 }
 
-// forgotten matches the 404 to a request of a session that Bellhop knows.
-func (w *Writer) forgotten() *accesslogv3.AccessLogFilter {
+// sessionUnknown matches the 404 to a request of a session that Bellhop knows.
+func (w *Writer) sessionUnknown() *accesslogv3.AccessLogFilter {
 	status := &accesslogv3.AccessLogFilter_StatusCodeFilter{
 		StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
 			Op:    accesslogv3.ComparisonFilter_EQ,
-			Value: &corev3.RuntimeUInt32{DefaultValue: http.StatusNotFound, RuntimeKey: "bellhop.forgotten"},
+			Value: &corev3.RuntimeUInt32{DefaultValue: http.StatusNotFound, RuntimeKey: "bellhop.session_unknown"},
 		}},
 	}
 	known := &accesslogv3.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslogv3.MetadataFilter{
@@ -72,7 +72,7 @@ func (w *Writer) forgotten() *accesslogv3.AccessLogFilter {
 	}
 }
 
-// metadataOptions let the filters tell one another what they read.
+// metadataOptions let filters share the metadata that they read.
 func (w *Writer) metadataOptions(path string, r Role) *extprocv3.MetadataOptions {
 	names := func(namespace string) *extprocv3.MetadataOptions_MetadataNamespaces {
 		return &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{namespace}}

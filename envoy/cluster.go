@@ -54,7 +54,7 @@ func bellhopHealth() *corev3.HealthCheck {
 	}
 }
 
-// onlyHTTP2 pings idle connections, so that one which a firewall forgot is found before a request needs it.
+// onlyHTTP2 pings idle connections, so that one dropped by a firewall is detected before a request needs it.
 func onlyHTTP2() *upstreamv3.HttpProtocolOptions_ExplicitHttpConfig {
 	return &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{
 		ProtocolConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{

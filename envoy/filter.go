@@ -33,7 +33,7 @@ const (
 // FilterName is the name of the filter of that role.
 func (r Role) FilterName() string { return "bellhop." + string(r) }
 
-// The keys of the gRPC metadata that tells Bellhop where a request is.
+// The keys of the gRPC metadata that says which filter a stream comes from.
 const (
 	RoleKey    = "bellhop-role"
 	BackendKey = "bellhop-backend"
@@ -117,7 +117,7 @@ func (w *Writer) noteFilter(path string, r Role) {
 		)
 		return
 	}
-	risk := "the clients' hidden headers reach the fan-out in the clear, and a ticket that a client made up gets through."
+	risk := "the clients' hidden headers reach the fan-out in the clear, and a forged ticket reaches it."
 	if r == Egress {
 		risk = "requests go out without the clients' headers, and the ticket reaches the backend."
 	}
@@ -219,7 +219,7 @@ func (w *Writer) grpcService(path string, r Role) *corev3.GrpcService {
 	}
 }
 
-// who tells Bellhop which filter it is that asks.
+// initialMetadata says which filter a stream comes from.
 func (w *Writer) who(r Role) []*corev3.HeaderValue {
 	tell := []string{RoleKey, string(r)}
 	if w.FanoutName != "" {

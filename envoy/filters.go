@@ -67,7 +67,7 @@ func forest[M proto.Message](w *Writer, messages []M) []any {
 	return trees
 }
 
-// Tree checks a message, if it can tell whether it is sound, and gives it as the values that YAML knows.
+// Tree validates a message, if it has a validator, and returns it as values that YAML can encode.
 func (w *Writer) Tree(m proto.Message) any {
 	if sound, ok := m.(message); ok {
 		w.check(sound)

@@ -29,8 +29,9 @@ func TestFiltersErrors(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"--bellhop-ca: holds a " +
-		"control character", "--bellhop-cert: is missing", "--bellhop-key: is missing"} {
+	for _, want := range []string{
+		"--bellhop-ca: contains a control character", "--bellhop-cert: is missing", "--bellhop-key: is missing",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}

@@ -111,7 +111,7 @@ type asked struct {
 	cluster  string
 }
 
-// processor is an ext_proc server that remembers what it is asked and answers as it is told.
+// processor is an ext_proc server that records messages and gives the configured answers.
 type processor struct {
 	extprocv3.UnimplementedExternalProcessorServer
 	mu     sync.Mutex
@@ -218,7 +218,7 @@ func serve(t *testing.T, network string, options ...grpc.ServerOption) (*process
 	return p, listener.Addr().String()
 }
 
-// upstream is an HTTP server that remembers the last request.
+// upstream is an HTTP server that records the last request.
 type upstream struct {
 	*httptest.Server
 	mu   sync.Mutex

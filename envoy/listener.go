@@ -14,7 +14,7 @@ import (
 )
 
 // The most that a request may have of headers. They bound what ext_proc may add too: with Envoy's defaults, 100 headers
-// and 60 KiB, a request that comes near them on its own would be refused for the headers that Bellhop puts on it.
+// and 60 KiB, a request that comes close to them on its own would be refused for the headers that Bellhop adds.
 const (
 	maxRequestHeaders   = 250
 	maxRequestHeaderKiB = 120
@@ -67,7 +67,7 @@ func (w *bootstrapWriter) egressListener(path string) *listenerv3.Listener {
 func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionManager {
 	w.Note(
 		path+".common_http_protocol_options",
-		"Room for the headers that Bellhop adds: the default of 100 would refuse a request that comes near it on its own.",
+		"Room for the headers that Bellhop adds: the default of 100 refuses a request that comes close to it on its own.",
 	)
 	w.Note(path+".stream_idle_timeout", "An MCP event stream may be silent for hours.")
 	w.Note(
@@ -76,7 +76,7 @@ func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionMana
 	)
 	w.Note(
 		path+".scheme_header_transformation",
-		"A server behind https is told https, although Envoy was spoken to over http.",
+		"A server behind https gets the scheme https, although the request to Envoy was http.",
 	)
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:                 string(r),

@@ -16,7 +16,7 @@ type Writer struct {
 // NewWriter makes a writer of filters.
 func NewWriter(p Processing) *Writer { return &Writer{Processing: p, Notes: make(Notes)} }
 
-// message is a message of Envoy's API: it can tell whether it keeps that API's rules.
+// message is a message of Envoy's API, which can validate itself.
 type message interface {
 	proto.Message
 	ValidateAll() error

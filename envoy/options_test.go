@@ -50,11 +50,11 @@ func TestErrors(t *testing.T) {
 			}},
 		"control character": {
 			change: func(o *envoy.BootstrapOptions) { o.PolicyFile = "a\nb" },
-			want:   []string{"--policy: holds a control character"},
+			want:   []string{"--policy: contains a control character"},
 		},
 		"not UTF-8": {
 			change: func(o *envoy.BootstrapOptions) { o.TrustedCA = "\xff" },
-			want:   []string{"--trusted-ca: holds a control character, or is not UTF-8"},
+			want:   []string{"--trusted-ca: contains a control character, or is not UTF-8"},
 		},
 
 		"listen on a name": {

@@ -50,7 +50,7 @@ func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 func (f *OptionErrors) Unprintable(flags []Flag) {
 	for _, flag := range flags {
 		if !printable(flag.Value) {
-			f.Add(flag.Name, "", "holds a control character, or is not UTF-8", "write it again, by hand")
+			f.Add(flag.Name, "", "contains a control character, or is not UTF-8", "write it again, by hand")
 		}
 	}
 }
@@ -168,7 +168,7 @@ func (p *plan) distinctClusters(f *OptionErrors) {
 		flag := "--backend " + b.Name
 		hint := "put another name first in backends." + b.Name + ".clusters of the policy"
 		if !printable(b.cluster) {
-			f.Add(flag, "", "the policy's name for its cluster holds a control character, or is not UTF-8", hint)
+			f.Add(flag, "", "the policy's name for its cluster contains a control character, or is not UTF-8", hint)
 		} else if owner, ok := taken[b.cluster]; ok {
 			f.Add(flag, "", "its cluster would be called "+b.cluster+", as that of "+owner, hint)
 		}

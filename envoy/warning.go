@@ -13,11 +13,11 @@ func Warnings(p *policy.Policy, options BootstrapOptions) []string {
 	if err != nil {
 		return nil
 	}
-	return slices.Concat(plan.forgotten(), plan.exposed(), plan.inTheClear())
+	return slices.Concat(plan.missing(), plan.exposed(), plan.inTheClear())
 }
 
-// forgotten finds backends that the policy declares and Envoy will not know.
-func (p *plan) forgotten() []string {
+// missing reports backends that the policy declares and Envoy's configuration lacks.
+func (p *plan) missing() []string {
 	var warnings []string
 	for _, declared := range p.policy.Backends() {
 		if !slices.ContainsFunc(p.backends, func(b Backend) bool { return b.Name == declared.Name }) {

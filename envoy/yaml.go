@@ -58,7 +58,7 @@ func Tree(m proto.Message) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	// protojson puts spaces in at random, so that nobody relies on its bytes; decoding takes them out.
+	// protojson puts spaces in at random, so that no one relies on its bytes; decoding removes them.
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	return ordered(decoder)

@@ -22,8 +22,8 @@ type IngressOutcome string
 const (
 	// IngressCaptured is a header that the request's ticket stands for.
 	IngressCaptured IngressOutcome = "captured"
-	// IngressRemembered is a header that the request lacks and its session has kept.
-	IngressRemembered IngressOutcome = "remembered"
+	// IngressKept is a header that the request lacks and its session has kept.
+	IngressKept IngressOutcome = "kept"
 	// IngressNotSent is a header of a rule that the client did not send.
 	IngressNotSent IngressOutcome = "not_sent"
 	// IngressNotListed is a header that no rule lists.
@@ -140,11 +140,11 @@ func (e *explainer) ingress() {
 	e.taken, e.refusal = e.policy.Capture(e.question.Client)
 	if e.refusal == nil {
 		earlier, _ := e.policy.Capture(e.question.Earlier) // a refused request leaves nothing in its session
-		remembered := e.policy.Kept(earlier.Capture)
-		if len(remembered) > 0 && !e.policy.HasPrincipal(e.question.Client) {
-			remembered, e.noPrincipal = nil, true
+		kept := e.policy.Kept(earlier.Capture)
+		if len(kept) > 0 && !e.policy.HasPrincipal(e.question.Client) {
+			kept, e.noPrincipal = nil, true
 		}
-		e.capture, e.overLimit = e.policy.Complete(e.taken.Capture, remembered)
+		e.capture, e.overLimit = e.policy.Complete(e.taken.Capture, kept)
 	}
 	if e.refusal != nil {
 		e.limited, e.taken = true, Captured{}
@@ -310,7 +310,7 @@ func (e *explainer) ingressOutcome(name string) IngressOutcome {
 	case e.taken.Capture.Has(name):
 		return IngressCaptured
 	case e.capture.Has(name):
-		return IngressRemembered
+		return IngressKept
 	case slices.Contains(e.taken.Nominated, name):
 		return IngressNominated
 	case e.limited && e.refusal.Header == name:

@@ -114,7 +114,7 @@ func (e *explainer) whySession(row Row) string {
 		return ""
 	case !e.question.Session:
 		return "no MCP session: the same as keep: request"
-	case row.IngressOutcome == IngressRemembered:
+	case row.IngressOutcome == IngressKept:
 		return "sent by an earlier request of this session"
 	case row.IngressOutcome == IngressCaptured:
 		return "later requests of this session without it get it too"

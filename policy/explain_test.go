@@ -296,7 +296,7 @@ func TestExplainHeader(t *testing.T) {
 			},
 		},
 		{
-			"remembered",
+			"kept",
 			policy.Question{
 				Backend: "github",
 				Earlier: headers("x-acme-a: 1", "x-all: 2"),
@@ -304,7 +304,7 @@ func TestExplainHeader(t *testing.T) {
 			},
 			"x-acme-a",
 			policy.Row{
-				IngressOutcome: policy.IngressRemembered,
+				IngressOutcome: policy.IngressKept,
 				Fanout:         policy.VisibilityNone,
 				Keep:           policy.KeepSession,
 				Outcome:        policy.OutcomeForwarded,

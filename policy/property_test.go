@@ -254,7 +254,7 @@ func TestASessionKeepsOnlyHeadersWithKeepSession(t *testing.T) {
 		if p == nil {
 			t.Fatal(findings.Error())
 		}
-		var remembered policy.Capture
+		var kept policy.Capture
 		last := map[string][]string{}
 		for i := range rapid.IntRange(1, 6).Draw(t, "requests") {
 			client := drawHeaders(t, fmt.Sprintf("request%d", i))
@@ -262,11 +262,11 @@ func TestASessionKeepsOnlyHeadersWithKeepSession(t *testing.T) {
 			if rejection != nil {
 				t.Fatal(rejection)
 			}
-			complete, leftOut := p.Complete(taken.Capture, remembered)
+			complete, leftOut := p.Complete(taken.Capture, kept)
 			if len(leftOut) > 0 {
 				t.Fatal(leftOut)
 			}
-			remembered = p.Renew(remembered, taken.Capture)
+			kept = p.Renew(kept, taken.Capture)
 			if own := values(client, "x-one"); len(own) > 0 {
 				last["x-one"] = own
 			}

@@ -93,7 +93,7 @@ func valid(text string) string {
 }
 
 // withoutCarriers takes tickets off a request, and changes nothing else. A dry run needs it: a pooled connection of the
-// fan-out could keep a ticket that a client made up, and one from before the dry run could reach a backend.
+// fan-out could keep a forged ticket, and one from before the dry run could reach a backend.
 func withoutCarriers(request []policy.Header) Answer {
 	var answer Answer
 	for _, name := range []string{policy.TicketHeader, policy.TicketAlias} {

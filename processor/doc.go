@@ -4,7 +4,7 @@
 // ticket in their place. On the backends' side (egress) it takes the ticket off and puts back what this backend may
 // have.
 //
-// The core knows nothing of how a proxy speaks to it: a transport such as package extproc turns the proxy's messages
+// The core does not depend on a proxy's protocol: a transport such as package extproc converts the proxy's messages
 // into a [Request] and an [Answer] into the proxy's. Package policy decides; packages ticket and session know what
 // tickets and MCP sessions are.
 package processor

@@ -66,7 +66,7 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 }
 
 // deliver makes the answer of a decision. Where Envoy would refuse it, the request gets none of the client's headers;
-// where it would even refuse what has to be taken off, the request is refused.
+// if it would refuse even the removals, the request is refused.
 func deliver(
 	request []policy.Header,
 	sent ticket.Carried,

@@ -105,7 +105,7 @@ func (all fanouts) sorted() []*fanout {
 // observes reports whether the policy is only watched.
 func (f *fanout) observes() bool { return f.policy.Mode() == policy.ModeObserve }
 
-// observed is what a dry run answers: it only takes off carriers. It still tracks sessions.
+// observed is the answer of a dry run: it only removes carriers. Sessions are still tracked.
 func (f *fanout) observed(computed Answer, request parsed) Answer {
 	answer := withoutCarriers(request.Headers)
 	answer.Session, answer.Pending = computed.Session, computed.Pending

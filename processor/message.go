@@ -22,9 +22,9 @@ const (
 type Binding struct {
 	Role    Role
 	Fanout  string // empty: the fan-out without a name, or the only one
-	Backend string // at egress; empty: the cluster's name tells
+	Backend string // at egress; empty: identified by the cluster
 	// ReadsBodies says that the proxy reads what requests ask for in their bodies. Where it could not read one, the
-	// request's own headers are not believed either.
+	// request's own headers are not trusted either.
 	ReadsBodies bool
 }
 

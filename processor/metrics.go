@@ -12,7 +12,7 @@ import (
 type outcome string
 
 const (
-	outcomeCaptured      outcome = "captured"           // ingress: headers taken off, ticket given
+	outcomeCaptured      outcome = "captured"           // ingress: headers captured, ticket issued
 	outcomeEmpty         outcome = "empty"              // the client sent nothing, or nothing for this backend
 	outcomeRejected      outcome = "rejected"           // a rule or a limit was broken; refused
 	outcomeForwarded     outcome = "forwarded"          // egress: headers put back
@@ -59,15 +59,15 @@ func newMetricFamilies(registerer prometheus.Registerer) *metricFamilies {
 			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 100e-3, 500e-3},
 		}, []string{"fanout", "role"}),
 		refused: counter("bellhop_streams_refused_total",
-			"Streams of misconfigured filters, by the setting at fault.", "reason"),
+			"Streams of misconfigured filters, by the wrong setting.", "reason"),
 		mismatches: counter("bellhop_carrier_mismatches_total",
 			"Requests to backends whose two carriers held different tickets.", "fanout"),
 		baggageDropped: counter("bellhop_baggage_members_dropped_total",
 			"Clients' baggage members left out to make room for the ticket.", "fanout"),
 		principalMismatch: counter("bellhop_session_principal_mismatch_total",
-			"Requests with the session of another principal; they got nothing of it.", "fanout"),
+			"Requests with the session of another principal; they got nothing from it.", "fanout"),
 		noPrincipal: counter("bellhop_session_no_principal_total",
-			"Requests without a principal in a session that keeps headers; they got nothing of it.", "fanout"),
+			"Requests without a principal in a session that keeps headers; they got nothing from it.", "fanout"),
 		unknownSession: counter("bellhop_session_unknown_total",
 			"Requests of an unknown session: it has kept nothing yet, or what it kept is lost.", "fanout"),
 		sessionsEnded: counter("bellhop_sessions_ended_total",
@@ -147,7 +147,7 @@ func (m *metrics) captured(captured policy.Captured, complete policy.Capture, le
 	}
 	for i := range complete {
 		if (i == 0 || complete[i-1].Name != complete[i].Name) && !own.Has(complete[i].Name) {
-			m.header(complete[i].Name, "", "remembered")
+			m.header(complete[i].Name, "", "kept")
 		}
 	}
 	for _, list := range []struct {

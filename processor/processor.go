@@ -18,10 +18,10 @@ type Settings struct {
 	Store        ticket.Store
 	Sessions     session.Store
 	Supersession ticket.Supersession
-	// StoreTimeout bounds what one message may wait for the store, whatever it asks of it. Optional; 0: a store that never
+	// StoreTimeout limits how long one message may wait for the store. Optional; 0: a store that never
 	// makes a caller wait.
 	StoreTimeout time.Duration
-	// FailOpen lets requests go on without the headers that a failing store could not save or return; else they are
+	// FailOpen lets requests continue without the headers that a failing store could not save or return; else they are
 	// refused. A required header is missing in either case. Optional.
 	FailOpen bool
 	// Single says that there is one fan-out and never another, so that filters need not name it. Optional.
@@ -30,7 +30,7 @@ type Settings struct {
 	Log     *slog.Logger
 }
 
-// Processor serves the requests of all fan-outs. It keeps nothing of a request but what its store keeps.
+// Processor serves the requests of all fan-outs. It keeps state only in its store.
 type Processor struct {
 	shared  *shared
 	current atomic.Pointer[fanouts]
@@ -127,7 +127,7 @@ func (p *Processor) SessionNotFound(ctx context.Context, fanout, name string) er
 }
 
 // HeadersNotShown counts and logs a filter that shows other parts of a request but not its headers. Such a request
-// would pass with all the headers that Bellhop is there to take off, so the answer refuses it, but for a policy that
+// would pass with all the headers that Bellhop should remove, so the answer refuses it, except for a policy that
 // only observes. An error is a [Misconfiguration].
 func (p *Processor) HeadersNotShown(binding Binding) (Answer, error) {
 	f, err := p.fanout(binding.Fanout)
@@ -175,11 +175,11 @@ func (s *shared) limit(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeout(ctx, s.StoreTimeout)
 }
 
-// storeFailed logs a store that fails, and reports whether the request goes on all the same.
+// storeFailed logs a failing store, and reports whether the request continues.
 func (s *shared) storeFailed(what string, err error) (failOpen bool) {
 	consequence := "the request is refused"
 	if s.FailOpen {
-		consequence = "the request goes on without its headers"
+		consequence = "the request continues without its headers"
 	}
 	s.warnings.warn(what+"; "+consequence, "error", err)
 	return s.FailOpen

@@ -28,7 +28,7 @@ func (f *fanout) pending(request parsed, state session.State, change session.Cha
 }
 
 // onResponse begins or ends a session. A session that cannot be written must not begin: its later requests would lack
-// their headers, and nobody would know why.
+// their headers, and no one would know why.
 func (f *fanout) onResponse(ctx context.Context, pending *Pending, response Response) *Error {
 	status, id, several := readResponse(response)
 	if status < http.StatusOK || status >= http.StatusMultipleChoices {

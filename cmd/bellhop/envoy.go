@@ -73,7 +73,7 @@ func newFilters() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			tell(cmd, findings) // also of backends without clusters: nothing else names them here
+			printFindings(cmd, findings) // including those about clusters: nothing else names the backends here
 			_, err = cmd.OutOrStdout().Write(config)
 			return err
 		},
@@ -129,8 +129,8 @@ func onePolicy(cmd *cobra.Command, file, ceiling, example string) (*policy.Polic
 	return readPolicy(file, ceiling, cmd.InOrStdin())
 }
 
-// tell prints findings that are no errors.
-func tell(cmd *cobra.Command, findings policy.Findings) {
+// printFindings prints warnings.
+func printFindings(cmd *cobra.Command, findings policy.Findings) {
 	for _, finding := range findings {
 		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), finding)
 	}
@@ -156,13 +156,13 @@ func bootstrap(cmd *cobra.Command, options envoy.BootstrapOptions, ceiling strin
 	if err != nil {
 		return err
 	}
-	tell(cmd, withoutClusters(findings)) // the configuration names the backends
+	printFindings(cmd, withoutClusters(findings)) // the configuration names the backends
 	warn(cmd, envoy.Warnings(loaded, options))
 	_, err = cmd.OutOrStdout().Write(config)
 	return err
 }
 
-// withoutClusters leaves out what is said of backends whose clusters nobody names.
+// withoutClusters leaves out warnings about backends without clusters.
 func withoutClusters(findings policy.Findings) policy.Findings {
 	return slices.DeleteFunc(
 		slices.Clone(findings),

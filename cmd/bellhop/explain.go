@@ -220,7 +220,7 @@ func captured(fate policy.IngressOutcome) string {
 	switch fate {
 	case policy.IngressCaptured:
 		return "yes"
-	case policy.IngressRemembered:
+	case policy.IngressKept:
 		return "by the session"
 	case policy.IngressNotSent:
 		return "not sent"

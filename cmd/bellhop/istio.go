@@ -145,7 +145,7 @@ func writeIstio(cmd *cobra.Command, options istio.Options) error {
 	if err != nil {
 		return err
 	}
-	tell(cmd, withoutClusters(all)) // the manifests name the backends
+	printFindings(cmd, withoutClusters(all)) // the manifests name the backends
 	warn(cmd, istio.Warnings(policies, options))
 	_, err = cmd.OutOrStdout().Write(manifests)
 	return err

@@ -80,13 +80,13 @@ quarter, and 128 MiB.`,
 		&config.StoreBytes,
 		"store-bytes",
 		defaultStoreBytes,
-		"the most that the memory store holds, or what is near of a shared one, in bytes",
+		"limit of the memory store, or of the near cache of a shared one, in bytes",
 	)
 	flags.StringVar(
 		&config.OnStoreError,
 		"on-store-error",
 		"reject",
-		"what becomes of requests whose headers the store cannot keep or tell: reject (503) or continue without them",
+		"what to do with requests whose headers the store cannot save or return: reject (503) or continue without them",
 	)
 	flags.StringVar(
 		&config.KeyFile,
@@ -102,7 +102,7 @@ quarter, and 128 MiB.`,
 		&config.DrainDelay,
 		"drain-delay",
 		defaultDrainDelay,
-		"how long to go on serving as NOT_SERVING before a stop",
+		"how long to keep serving as NOT_SERVING before a stop",
 	)
 	flags.StringVar(&format, "log-format", "text", "text or json")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
@@ -111,7 +111,7 @@ quarter, and 128 MiB.`,
 
 // serve runs until the first signal, drains, and ends by force at the second.
 func serve(ctx context.Context, config server.Config, log *slog.Logger) error {
-	hangup := make(chan os.Signal, 1) // from the start: one that comes early must not end the program
+	hangup := make(chan os.Signal, 1) // before anything else: an early one must not end the program
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	s, err := unlessStopped(ctx, func() (*server.Server, error) { return server.New(config, log) })
@@ -128,7 +128,7 @@ func serve(ctx context.Context, config server.Config, log *slog.Logger) error {
 	})
 	go func() { // ends with the program
 		for range hangup {
-			_ = s.Reload() // it has logged what was wrong
+			_ = s.Reload() // it logs errors itself
 		}
 	}()
 	return s.Run(ctx, force)

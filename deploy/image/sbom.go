@@ -37,7 +37,7 @@ func writeSBOM(binary, file string) error {
 	return out.Close()
 }
 
-// library is a module, or what stands in its place.
+// library is a module, or its replacement.
 func library(module *debug.Module) *cyclonedx.Component {
 	for module.Replace != nil {
 		module = module.Replace

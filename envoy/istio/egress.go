@@ -29,7 +29,7 @@ func (w *writer) egressGateway() []manifest {
 	}
 	server.note(
 		"$.spec.servers",
-		"From the fan-out's proxy to the gateway it is the mesh's mutual TLS. Without a proxy nobody gets in.",
+		"From the fan-out's proxy to the gateway it is the mesh's mutual TLS. Clients without a proxy are refused.",
 	)
 	all := []manifest{server, {
 		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,
@@ -66,7 +66,7 @@ func (w *writer) egressCallers(namespace string) manifest {
 	return deny
 }
 
-// fanoutCallers lets nobody but the ingress gateway use the fan-out: what comes another way comes past Bellhop.
+// fanoutCallers admits only the ingress gateway to the fan-out: every other way bypasses Bellhop.
 func (w *writer) fanoutCallers() manifest {
 	rule := fields("from", list(fields("source", fields("notPrincipals", list(w.principal(w.ingress))))))
 	if w.port != 0 {
@@ -79,7 +79,7 @@ func (w *writer) fanoutCallers() manifest {
 	}
 	deny.note(
 		"$.spec.rules",
-		"Who asks the fan-out past the ingress gateway shows it all headers, and could send tickets: nobody may.",
+		"A client that bypasses the ingress gateway would show its headers to the fan-out, and could send tickets: denied.",
 	)
 	return deny
 }

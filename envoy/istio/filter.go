@@ -126,7 +126,7 @@ func (w *writer) newPatches() *patches {
 	return p
 }
 
-// workload tells the fan-outs of one namespace apart.
+// workload distinguishes the fan-outs of one namespace.
 func (w *writer) workload() string {
 	values := make([]string, len(w.labels))
 	for i, one := range w.labels {
@@ -135,8 +135,8 @@ func (w *writer) workload() string {
 	return strings.Join(values, "-")
 }
 
-// fanout tells all fan-outs of the mesh apart: what each needs for itself has a name of its own, so that the manifests
-// of one take nothing from those of another.
+// fanout distinguishes all fan-outs of the mesh: what each needs for itself has a name of its own, so that the
+// manifests of one take nothing from those of another.
 func (w *writer) fanout() string { return w.options.Namespace + "-" + w.workload() }
 
 func (w *writer) envoyFilter(p *patches, name, namespace string, labels []label) manifest {
@@ -157,7 +157,7 @@ func (w *writer) envoyFilter(p *patches, name, namespace string, labels []label)
 		"After the EnvoyFilters of others: what they put in front of the router stands in front of Bellhop too.",
 	)
 	if w.Bellhop == nil {
-		// A gateway that is told only of the services it routes to would not know Bellhop's cluster.
+		// A gateway that gets only the services it routes to would not know Bellhop's cluster.
 		namespace := strings.Split(w.service.Host, ".")[1]
 		made.annotations = fields("envoyfilter.istio.io/referenced-services", envoy.Quoted(namespace+"/"+w.service.Host))
 	}
@@ -262,13 +262,13 @@ func routerOf() yaml.MapSlice {
 	return append(managerOf(), fields("subFilter", fields("name", "envoy.filters.http.router"))...)
 }
 
-// enable lets a disabled filter run for one virtual host, and tells it something of that host.
-func (p *patches) enable(where side, r envoy.Role, routes yaml.MapSlice, tell []*corev3.HeaderValue, why string) {
+// enable enables a disabled filter for one virtual host, with metadata about that host.
+func (p *patches) enable(where side, r envoy.Role, routes yaml.MapSlice, metadata []*corev3.HeaderValue, why string) {
 	p.Note(p.path(), why)
 	p.noteBackend(r)
 	enabled := map[string]*anypb.Any{
 		p.filterName(r): p.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
-			Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: tell},
+			Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: metadata},
 		}}),
 	}
 	if p.ReadMCP {

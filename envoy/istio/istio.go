@@ -66,8 +66,8 @@ func Warnings(policies []*policy.Policy, options Options) []string {
 		if slices.Contains(one.IngressFootprint().Reads, "x-request-id") {
 			warnings = append(
 				warnings,
-				"x-request-id: Istio's proxies make one up for each request without, which Bellhop cannot tell from a client's; "+
-					"each then gets a ticket of its own",
+				"x-request-id: Istio's proxies generate one for each request without, which Bellhop cannot "+
+					"distinguish from a client's; so each request gets a different ticket",
 			)
 		}
 	}

@@ -173,7 +173,7 @@ func (p *plan) checkBackend(f *envoy.OptionErrors, value string, one envoy.Backe
 			"--backend",
 			value,
 			"is on the host and port of another backend",
-			"Istio tells backends apart by host and port; give one of them a name of its own",
+			"Istio distinguishes backends by host and port; give one of them another host name",
 		)
 	case one.Secure && slices.ContainsFunc(p.backends,
 		func(other envoy.Backend) bool { return other.Secure && resourceName(other) == resourceName(one) }):
@@ -181,7 +181,7 @@ func (p *plan) checkBackend(f *envoy.OptionErrors, value string, one envoy.Backe
 			"--backend",
 			value,
 			"has the host of another backend, but for dots and dashes",
-			"Kubernetes' names cannot tell them apart; put one of them behind another fan-out",
+			"Kubernetes' names cannot distinguish them; put one of them behind another fan-out",
 		)
 	case one.Secure && len(resourceName(one)) > longestName:
 		f.Add("--backend", value, "has a host too long for a name in Kubernetes", "use a shorter one")

@@ -38,7 +38,7 @@ func (w *writer) mutualTLS() []manifest {
 	}
 	sidecar.note(
 		"$.spec.ingress",
-		"Bellhop listens on loopback, where only its proxy reaches it: nobody gets past the mesh's mutual TLS.",
+		"Bellhop listens on loopback, where only its proxy can reach it: no one can bypass the mesh's mutual TLS.",
 	)
 	strict := manifest{
 		kind: "PeerAuthentication", version: securityVersion, name: name, namespace: namespace, notes: make(envoy.Notes),

@@ -34,7 +34,7 @@ func (w *writer) outside(namespace string) []manifest {
 		}
 		entry.note(
 			"$.spec.exportTo",
-			"For nobody else in the mesh. The other pods of the namespace are led to the server in the same way: Istio knows "+
+			"Only for this namespace. The traffic of its other pods to the server is routed in the same way: Istio knows "+
 				"nothing smaller.",
 		)
 		entry.note(
@@ -59,14 +59,14 @@ func (w *writer) outside(namespace string) []manifest {
 	return all
 }
 
-// users are the namespaces in which what is made for the fan-outs holds: it leads nobody else's traffic.
+// users are the namespaces to which the fan-outs' resources apply: they route no other traffic.
 func (w *writer) users() []any {
 	var names []string
 	switch w.options.SetUp {
 	case Mesh:
 		names = slices.Clone(w.fanouts)
 	case Gateway:
-		// The egress gateway's by its name: of a rule in the root namespace for "." and others Istio forgets the ".".
+		// The egress gateway's by its name: of a rule in the root namespace for "." and others Istio drops the ".".
 		names = []string{w.options.RootNamespace, w.options.Namespace}
 		for _, one := range w.accounts {
 			names = append(names, one.namespace)

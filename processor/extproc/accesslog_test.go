@@ -141,7 +141,7 @@ func TestAnAccessLogEndsWithTheDrain(t *testing.T) {
 	}
 }
 
-// A session that cannot be remembered does not begin: else its later requests would lack their headers silently.
+// A session that cannot be saved does not begin: else its later requests would lack their headers silently.
 func TestASessionThatCannotBeWrittenDoesNotBegin(t *testing.T) {
 	for _, goesOn := range []bool{false, true} {
 		b := start(t, setup{policy: keeping, sessions: brokenSessions{}, failOpen: goesOn})

@@ -189,7 +189,7 @@ func eachEntry(raw []byte, visit func(key, value []byte) bool) bool {
 	return whole && visit(key, value)
 }
 
-// textOf is a part of a message as a text, without a copy: nobody writes to the message.
+// textOf returns a part of a message as a string, without a copy: the message is never written to.
 func textOf(content []byte) string {
 	return unsafe.String(unsafe.SliceData(content), len(content)) //nolint:gosec // G103: decode owns the bytes
 }

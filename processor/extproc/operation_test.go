@@ -179,7 +179,7 @@ func TestAModernRequestHasNoSession(t *testing.T) {
 	}
 }
 
-// A limit that a reload lowers does not end the sessions that remember more: it is theirs to send, not the request's.
+// A limit that a reload lowers does not end the sessions that keep more.
 func TestAKeptHeaderThatExceedsALimitIsLeftOut(t *testing.T) {
 	b := start(t, setup{policy: keeping})
 	b.converse(t, start1, ":status: 200", "mcp-session-id: S1")

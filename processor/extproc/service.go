@@ -42,7 +42,7 @@ func (s *Service) Register(server grpc.ServiceRegistrar) {
 }
 
 // Drain ends the streams that only wait for a response, so that a stop fails no call; what the response would have said
-// of its session is lost. It ends access logs too: Envoy goes on with another Bellhop. It is called once.
+// of its session is lost. It ends access logs too: Envoy continues with another Bellhop. It is called once.
 func (s *Service) Drain() { close(s.draining) }
 
 // refuse ends a stream whose filter is misconfigured, or with whatever else is wrong.

@@ -79,10 +79,10 @@ func TestASessionKeepsItsHeaders(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"x-mcp-api-key: bob", "x-tenant-id: t"},
 		b.reaches(t, append(later, "x-tenant-id: t")...)); diff != "" {
-		t.Errorf("the newer value is remembered: %s", diff)
+		t.Errorf("the newer value is kept: %s", diff)
 	}
 	if diff := cmp.Diff([]string{"x-mcp-api-key: bob"}, b.reaches(t, later...)); diff != "" {
-		t.Errorf("keep: request is not remembered: %s", diff)
+		t.Errorf("keep: request is not kept: %s", diff)
 	}
 	if got := b.reaches(t, ":method: POST", "mcp-session-id: S2", "authorization: user-1"); len(got) != 0 {
 		t.Errorf("another session: %q", got)
@@ -153,7 +153,7 @@ func TestASessionOutlivesAReloadThatBeginsToKeep(t *testing.T) {
 	}
 }
 
-// A session's DELETE tells nothing that would be remembered.
+// The headers of a session's DELETE are not kept.
 func TestADeleteIsNotKept(t *testing.T) {
 	b := start(t, setup{policy: keeping})
 	b.reaches(t, ":method: DELETE", "mcp-session-id: S1", "authorization: user-1", "x-mcp-api-key: alice")

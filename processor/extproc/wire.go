@@ -45,7 +45,7 @@ type message struct {
 	bodies        bodies
 }
 
-// messageKind is a kind of message, as far as they are told apart.
+// messageKind is the kind of a message.
 type messageKind int
 
 const (
@@ -131,8 +131,8 @@ func readCluster(request *extprocv3.ProcessingRequest) string {
 
 // bodies is what the first message of a stream says of the bodies that Envoy will send.
 type bodies struct {
-	// none says that no message needs to come after the heads. Then the service ends the stream, and Envoy goes on without
-	// it: a stream that waits for a response that nobody needs would fail the call when Bellhop stops.
+	// none says that no message is needed after the headers. Then the service ends the stream, and Envoy continues without
+	// it: a stream left open would fail the call when Bellhop stops.
 	none           bool
 	requestDuplex  bool // the request's body is the service's to give back
 	responseDuplex bool

@@ -15,8 +15,8 @@ const (
 )
 
 // TuneGC sets the garbage collector for a process whose store holds at most storeBytes, unless the environment does:
-// lookup finds GOGC and GOMEMLIMIT there. The soft limit is storeBytes and a quarter, and 128 MiB: near it Go collects
-// more often, and never stops the process.
+// lookup finds GOGC and GOMEMLIMIT there. The soft limit is storeBytes and a quarter, and 128 MiB: close to it Go
+// collects more often, and never stops the process.
 func TuneGC(storeBytes uint64, lookup func(string) (string, bool), log *slog.Logger) {
 	_, percent := lookup("GOGC")
 	_, limit := lookup("GOMEMLIMIT")

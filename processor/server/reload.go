@@ -34,7 +34,7 @@ const (
 // loaded by itself, whole: an invalid one keeps its last good version and stops no other, which may be another team's.
 //
 // Where a discovery file cannot be read, the last good identity of its backend stays in force. If there is none, at the
-// start, requests that need it are refused until it can be read; all others go on.
+// start, requests that need it are refused until it can be read; others are served.
 type reloader struct {
 	sources   sources
 	processor *processor.Processor
@@ -59,7 +59,7 @@ func newReloader(
 	r := &reloader{sources: sources, processor: service, rekey: rekey, log: log}
 	r.inForce.Store(first.configuration)
 	r.metrics = newReloadMetrics(registerer, r.policies)
-	r.metrics.tell(first)
+	r.metrics.record(first)
 	if len(first.loadErrors) > 0 {
 		r.settle(attempt{reading: first, outcome: first.loadErrors[0].outcome}, true)
 	}
@@ -107,7 +107,7 @@ func (r *reloader) attempt() attempt {
 	return a
 }
 
-// isNews reports whether an attempt that nobody asked for has another result than the one before.
+// isNews reports whether an automatic attempt has another result than the one before.
 func (r *reloader) isNews(a attempt) bool {
 	was, is := r.last.err(), a.err()
 	switch {
@@ -121,7 +121,7 @@ func (r *reloader) isNews(a attempt) bool {
 }
 
 // settle puts an attempt into force, and logs and counts it.
-func (r *reloader) settle(a attempt, tell bool) {
+func (r *reloader) settle(a attempt, log bool) {
 	r.last = a
 	was := r.inForce.Load()
 	if a.configuration != was {
@@ -130,7 +130,7 @@ func (r *reloader) settle(a attempt, tell bool) {
 		r.inForce.Store(a.configuration)
 		r.announce(a.configuration, was)
 	}
-	if !tell {
+	if !log {
 		return
 	}
 	if a.configuration != was && len(a.loadErrors) > 0 {

@@ -43,11 +43,11 @@ func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy
 
 func (m *reloadMetrics) count(a attempt) {
 	m.total.WithLabelValues(string(a.outcome)).Inc()
-	m.tell(a.reading)
+	m.record(a.reading)
 }
 
-// tell records what is in force after a reading.
-func (m *reloadMetrics) tell(r reading) {
+// record records what is in force after a reading.
+func (m *reloadMetrics) record(r reading) {
 	m.each.Reset()
 	for _, path := range r.paths {
 		m.each.WithLabelValues(path).Set(1)

@@ -81,12 +81,12 @@ type Config struct {
 	Listen     string   // unix:///PATH, HOST:PORT or tcp://HOST:PORT
 	Admin      string   // HOST:PORT of the admin server; empty for none
 	Store      string   // memory, or the address of a Redis or Valkey server, which may hold a password
-	StoreBytes uint64   // the most that the memory store holds, or what is near of a server's, in bytes
-	// OnStoreError says what becomes of requests whose headers a store cannot keep or tell: reject or continue.
+	StoreBytes uint64   // limit of the memory store or the near cache, in bytes
+	// OnStoreError says what to do with requests whose headers a store cannot save or return: reject or continue.
 	OnStoreError string
 	KeyFile      string        // keys of tickets; empty for a random key that lives as long as the process
 	TLS          TLS           // of Listen
-	DrainDelay   time.Duration // how long to go on serving as NOT_SERVING: at least one health check interval of Envoy
+	DrainDelay   time.Duration // how long to keep serving as NOT_SERVING: at least one health check interval of Envoy
 	Settle       time.Duration // how long changed files are left alone before they are read again; 0: 100 ms
 }
 

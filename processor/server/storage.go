@@ -53,7 +53,7 @@ func openRedis(config Config, keys ticket.Keys, log *slog.Logger) (*storage, err
 		Address: config.Store, Keys: keys, Bytes: config.StoreBytes,
 		OnState: func(err error) {
 			if err != nil {
-				log.Error("the store cannot be reached or refuses writes; what is cached goes on, and Bellhop keeps retrying",
+				log.Error("the store cannot be reached or refuses writes; cached headers stay in use, and Bellhop keeps retrying",
 					"error", err)
 				return
 			}

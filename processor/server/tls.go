@@ -29,7 +29,7 @@ func (t TLS) given() bool { return t != TLS{} }
 // credentials makes the server's side of mutual TLS, or nil where no files are given.
 func (t TLS) credentials(reader *files.Reader) (credentials.TransportCredentials, error) {
 	if !t.given() {
-		return nil, nil //nolint:nilnil // no TLS asked for is no fault
+		return nil, nil //nolint:nilnil // no TLS is not an error
 	}
 	if t.Cert == "" || t.Key == "" || t.ClientCA == "" {
 		return nil, errors.New("--tls-cert, --tls-key and --tls-client-ca go together; give all three")

@@ -20,7 +20,7 @@ type Record struct {
 // Store keeps the records of sessions under their names. Implementations are safe for concurrent use.
 type Store interface {
 	// Lookup returns the record of a session, and false where there is none. Only a lookup by its own principal extends
-	// its life. An error means that the store cannot tell.
+	// its life. An error means that the store cannot answer.
 	Lookup(ctx context.Context, name, principal string) (Record, bool, error)
 	// Update writes what change makes of a session's record, the zero one where there is none, until the session has not
 	// been used for idle. No other update comes in between, but change may be called several times; where it returns

@@ -39,7 +39,7 @@ type State struct {
 	principal string
 }
 
-// Denial says why a request gets nothing of a session that exists.
+// Denial says why a request gets nothing from an existing session.
 type Denial int
 
 const (
@@ -60,7 +60,7 @@ type Request struct {
 	Headers []policy.Header // for the principal
 }
 
-// Lookup finds the session of a request. An error means that the store cannot tell; it is returned only where the
+// Lookup finds the session of a request. An error means that the store cannot answer; it is returned only where the
 // policy keeps headers for sessions and the request could have had some, because it costs no header otherwise.
 func (t *Tracker) Lookup(ctx context.Context, request Request) (State, error) {
 	keeps := t.policy.KeepsSessions()
@@ -76,7 +76,7 @@ func (t *Tracker) Lookup(ctx context.Context, request Request) (State, error) {
 	}
 	found, err := t.find(ctx, request, state)
 	switch {
-	case !keeps: // then only the last issued ticket is tracked, which is nobody's secret
+	case !keeps: // then only the last issued ticket is tracked, which is no secret
 		return found, nil
 	case err != nil && !state.CanKeep:
 		return State{}, nil

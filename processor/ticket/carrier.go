@@ -50,7 +50,7 @@ func Read(request []policy.Header) Carried {
 	return carried
 }
 
-// RewriteBaggage reports whether the baggage must not go on as it came: it holds tickets, or what a lenient reader
+// RewriteBaggage reports whether the baggage must be rewritten: it holds tickets, or what a lenient reader
 // could take for one.
 func (c Carried) RewriteBaggage() bool { return len(c.Member) > 0 || c.Malformed }
 

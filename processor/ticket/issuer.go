@@ -91,7 +91,7 @@ type Redeemed struct {
 
 // Redeem finds the capture that the ticket in a request names. Whatever claims to be a ticket and is none makes the
 // status unknown: only a request with nothing of the kind was caused by no client. Tickets of both modes are redeemed,
-// because those from before a reload may still be under way. An error means that the store cannot tell; the status is
+// because tickets from before a reload may still be in use. An error means that the store cannot answer; the status is
 // unknown then.
 func (i *Issuer) Redeem(ctx context.Context, carried Carried) (Redeemed, error) {
 	if !carried.Any() {

@@ -38,7 +38,7 @@ func demonstrate(ctx context.Context, o options, stdout, stderr io.Writer) (err 
 	if o.keep {
 		err = s.keep(ctx)
 	}
-	if len(s.report.faults) > 0 {
+	if len(s.report.errs) > 0 {
 		err = errors.Join(err, errWrong)
 	}
 	return err

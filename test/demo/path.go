@@ -154,12 +154,12 @@ func (p *path) writeLogs() error {
 // close stops the path, even when the context has ended.
 func (p *path) close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
-	var faults []error
+	var errs []error
 	for _, stop := range p.stop {
-		faults = append(faults, stop(ctx))
+		errs = append(errs, stop(ctx))
 	}
 	p.stop = nil
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // folder makes a folder of its own for one path.

@@ -23,13 +23,13 @@ import (
 func play(ctx context.Context, p *path) (evidence, error) {
 	cast := players()
 	answers := make([][]answer, len(cast))
-	faults := make([]error, len(cast))
+	errs := make([]error, len(cast))
 	var playing sync.WaitGroup
 	for i, who := range cast {
-		playing.Go(func() { answers[i], faults[i] = who.play(ctx, p.endpoint) })
+		playing.Go(func() { answers[i], errs[i] = who.play(ctx, p.endpoint) })
 	}
 	playing.Wait()
-	for _, err := range faults {
+	for _, err := range errs {
 		if err != nil {
 			return evidence{}, err
 		}

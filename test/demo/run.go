@@ -32,7 +32,7 @@ func perform(ctx context.Context, dir string, bins programs, say func(string)) (
 	if err := s.play(ctx, say); err != nil {
 		return nil, errors.Join(err, s.close(ctx))
 	}
-	s.report.faults = verify(s.report.with)
+	s.report.errs = verify(s.report.with)
 	s.report.elapsed = time.Since(started)
 	return s, nil
 }
@@ -84,13 +84,13 @@ func (s *show) play(ctx context.Context, say func(string)) error {
 
 // close stops both paths.
 func (s *show) close(ctx context.Context) error {
-	var faults []error
+	var errs []error
 	for _, p := range []*path{s.with, s.without} {
 		if p != nil {
-			faults = append(faults, p.close(ctx))
+			errs = append(errs, p.close(ctx))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // envoyVersion asks Envoy: "envoy  version: 9e55809/1.40.0/Clean/RELEASE/BoringSSL".

@@ -15,7 +15,7 @@ type report struct {
 	envoy, vmcp   string // versions
 	elapsed       time.Duration
 	with, without evidence
-	faults        []string // what is wrong in the evidence with Bellhop
+	errs          []string // what is wrong in the evidence with Bellhop
 	saved         string   // the folder with the configuration of this run
 	kept          *kept    // what goes on running; nil: nothing does
 }
@@ -211,7 +211,7 @@ func numbered(texts []string) []cell {
 
 // verdict says what was checked, or what is wrong.
 func verdict(r report, p palette) []string {
-	if len(r.faults) == 0 {
+	if len(r.errs) == 0 {
 		return []string{
 			p.paint(
 				good,
@@ -227,8 +227,8 @@ func verdict(r report, p palette) []string {
 		}
 	}
 	const most = 10
-	lines := []string{p.paint(bad, fmt.Sprintf("WRONG with Bellhop, number of faults: %d", len(r.faults)))}
-	for _, fault := range r.faults[:min(most, len(r.faults))] {
+	lines := []string{p.paint(bad, fmt.Sprintf("WRONG with Bellhop, number of errors: %d", len(r.errs)))}
+	for _, fault := range r.errs[:min(most, len(r.errs))] {
 		lines = append(lines, "  "+fault)
 	}
 	return lines

@@ -23,7 +23,7 @@ func TestScreen(t *testing.T) {
 	}
 	wrong := sampleReport()
 	wrong.with.atBackend[notes][0].Header.Set(keyHeader, "who-is-this")
-	wrong.faults = verify(wrong.with)
+	wrong.errs = verify(wrong.with)
 	for name, r := range map[string]report{"good": sampleReport(), "kept": running, "wrong": wrong} {
 		t.Run(name, func(t *testing.T) {
 			got := screen(r, palette{})

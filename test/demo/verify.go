@@ -11,44 +11,44 @@ import (
 
 // verify returns all that is wrong in the evidence of the way with Bellhop.
 func verify(e evidence) []string {
-	faults := verifyFanout(e.atFanout)
+	errs := verifyFanout(e.atFanout)
 	tickets := ticketsOf(e.atFanout)
 	for _, s := range servers() {
 		for _, request := range e.atBackend[s.name] {
 			where := s.name + ", " + kindOf(request)
-			faults = append(faults, verifyTicketGone(where, request, tickets)...)
-			faults = append(faults, verifyOwner(where, s, request)...)
+			errs = append(errs, verifyTicketGone(where, request, tickets)...)
+			errs = append(errs, verifyOwner(where, s, request)...)
 		}
-		faults = append(faults, verifySessions(s.name, e.atBackend[s.name])...)
+		errs = append(errs, verifySessions(s.name, e.atBackend[s.name])...)
 	}
-	faults = append(faults, verifyCalls(e)...)
-	return append(faults, verifyAnswers(e)...)
+	errs = append(errs, verifyCalls(e)...)
+	return append(errs, verifyAnswers(e)...)
 }
 
 // verifyFanout checks that vMCP got a ticket for every key, and no key.
 func verifyFanout(requests []mcptest.Recorded) []string {
-	var faults []string
+	var errs []string
 	owners := map[string]string{} // by ticket
 	for _, request := range requests {
 		where := "vMCP, " + kindOf(request) + " from " + senderOf(request)
 		if holdsKey(request) {
-			faults = append(faults, where+": holds a key")
+			errs = append(errs, where+": holds a key")
 		}
 		tickets := request.Header.Values(policy.TicketHeader)
 		if len(tickets) != 1 {
-			faults = append(faults, fmt.Sprintf("%s: holds %d tickets, not 1", where, len(tickets)))
+			errs = append(errs, fmt.Sprintf("%s: holds %d tickets, not 1", where, len(tickets)))
 			continue
 		}
 		owner, known := owners[tickets[0]]
 		if known && owner != senderOf(request) {
-			faults = append(faults, where+": holds the ticket of "+owner)
+			errs = append(errs, where+": holds the ticket of "+owner)
 		}
 		owners[tickets[0]] = senderOf(request)
 	}
 	if len(requests) == 0 {
-		faults = append(faults, "vMCP got no request")
+		errs = append(errs, "vMCP got no request")
 	}
-	return faults
+	return errs
 }
 
 // holdsKey looks for the keys everywhere in a request.
@@ -108,7 +108,7 @@ func verifyOwner(where string, s server, request mcptest.Recorded) []string {
 
 // verifyCalls checks that each call of each player came exactly once, with its key.
 func verifyCalls(e evidence) []string {
-	var faults []string
+	var errs []string
 	for _, p := range players() {
 		for _, s := range servers() {
 			got, want := 0, len(calls())/len(servers())
@@ -118,33 +118,33 @@ func verifyCalls(e evidence) []string {
 				}
 			}
 			if got != want {
-				faults = append(faults, fmt.Sprintf("%s got %d tool calls with the key of %s, not %d", s.name, got, p.name, want))
+				errs = append(errs, fmt.Sprintf("%s got %d tool calls with the key of %s, not %d", s.name, got, p.name, want))
 			}
 		}
 	}
-	return faults
+	return errs
 }
 
 // verifyAnswers checks that all calls succeeded, and what the whoami tools have seen.
 func verifyAnswers(e evidence) []string {
-	var faults []string
+	var errs []string
 	for _, a := range e.answers {
 		switch {
 		case a.failed:
-			faults = append(faults, fmt.Sprintf("%s, %s: %s", a.player, a.what, a.text))
+			errs = append(errs, fmt.Sprintf("%s, %s: %s", a.player, a.what, a.text))
 		case a.header != nil && ownerOf(mcptest.Recorded{Header: a.header}) != a.player:
-			faults = append(faults, fmt.Sprintf("%s, %s: the tool did not see the key of its caller", a.player, a.what))
+			errs = append(errs, fmt.Sprintf("%s, %s: the tool did not see the key of its caller", a.player, a.what))
 		}
 	}
 	if want := len(players()) * (len(calls()) + 1); len(e.answers) != want {
-		faults = append(faults, fmt.Sprintf("%d answers came, not %d", len(e.answers), want))
+		errs = append(errs, fmt.Sprintf("%d answers came, not %d", len(e.answers), want))
 	}
-	return faults
+	return errs
 }
 
 // verifySessions checks that each session at a backend has one key for all its life.
 func verifySessions(where string, requests []mcptest.Recorded) []string {
-	var faults []string
+	var errs []string
 	owners := map[string]string{} // by session
 	for _, request := range requests {
 		session := request.Header.Get("mcp-session-id")
@@ -153,12 +153,12 @@ func verifySessions(where string, requests []mcptest.Recorded) []string {
 		}
 		owner, known := owners[session]
 		if known && owner != ownerOf(request) {
-			faults = append(
-				faults,
+			errs = append(
+				errs,
 				fmt.Sprintf("%s, %s: a session of %s came with the key of %s", where, kindOf(request), owner, ownerOf(request)),
 			)
 		}
 		owners[session] = ownerOf(request)
 	}
-	return faults
+	return errs
 }

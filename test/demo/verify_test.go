@@ -9,8 +9,8 @@ import (
 )
 
 func TestVerifyFindsNothingWrong(t *testing.T) {
-	if faults := verify(sampleWith()); len(faults) != 0 {
-		t.Errorf("faults in good evidence: %q", faults)
+	if errs := verify(sampleWith()); len(errs) != 0 {
+		t.Errorf("errors in good evidence: %q", errs)
 	}
 }
 
@@ -72,9 +72,9 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := sampleWith()
 			c.spoil(&e)
-			faults := verify(e)
-			if !slices.ContainsFunc(faults, func(fault string) bool { return strings.Contains(fault, c.want) }) {
-				t.Errorf("faults %q, want one with %q", faults, c.want)
+			errs := verify(e)
+			if !slices.ContainsFunc(errs, func(fault string) bool { return strings.Contains(fault, c.want) }) {
+				t.Errorf("errors %q, want one with %q", errs, c.want)
 			}
 		})
 	}

@@ -69,7 +69,7 @@ func TestEveryPolicyInTheDocumentsIsValid(t *testing.T) {
 			continue
 		}
 		policies++
-		if findings := faults(name, s.text); findings.HasErrors() {
+		if findings := errs(name, s.text); findings.HasErrors() {
 			t.Errorf("%s", findings.Error())
 		}
 	}
@@ -79,7 +79,7 @@ func TestEveryPolicyInTheDocumentsIsValid(t *testing.T) {
 }
 
 // errors checks a policy, or a ceiling.
-func faults(name, text string) policy.Findings {
+func errs(name, text string) policy.Findings {
 	if strings.Contains(text, "\nceiling:") {
 		_, findings := policy.LoadCeiling(name, []byte(text))
 		return findings

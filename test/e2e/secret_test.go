@@ -110,7 +110,7 @@ func TestARefusedHeaderLosesNothingOfTheSession(t *testing.T) {
 		)
 		for want, values := range map[string][]string{
 			"header x-mcp-api-key is longer than the 64 bytes allowed": {strings.Repeat("k", 65)},
-			"header x-mcp-api-key is one line more than the 2 allowed": {"a", "b", "c"},
+			"header x-mcp-api-key exceeds the 2 header lines allowed":  {"a", "b", "c"},
 		} {
 			wantKey(t, client, "old_whoami", "fine")
 			before := len(backends["old"].Requests()) + len(s.FanoutTap().Requests())

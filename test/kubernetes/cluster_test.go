@@ -106,7 +106,7 @@ func newCluster(t *testing.T, known schemas, text []byte) (*cluster, []string) {
 		}
 		name := raw.GetKind() + " " + raw.GetName()
 		if resource, ok := known[raw.GroupVersionKind()]; ok {
-			for _, fault := range resource.faults(t, raw.Object) {
+			for _, fault := range resource.errs(t, raw.Object) {
 				found = append(found, name+": "+fault)
 			}
 			if err := made.addCustom(&raw); err != nil {

@@ -137,7 +137,7 @@ func TestEveryKustomizationIsValid(t *testing.T) {
 	schemas := newSchemas(t)
 	for name, text := range sets(t) {
 		t.Run(name, func(t *testing.T) {
-			for _, fault := range faults(t, schemas, text) {
+			for _, fault := range errs(t, schemas, text) {
 				t.Error(fault)
 			}
 		})
@@ -290,9 +290,9 @@ func TestEveryRuleCanFail(t *testing.T) {
 			if !strings.Contains(text, c.old) {
 				t.Fatalf("%s has no %q", c.set, c.old)
 			}
-			found := faults(t, schemas, []byte(strings.ReplaceAll(text, c.old, c.bad)))
+			found := errs(t, schemas, []byte(strings.ReplaceAll(text, c.old, c.bad)))
 			if !slices.ContainsFunc(found, func(fault string) bool { return strings.Contains(fault, c.want) }) {
-				t.Errorf("nobody noticed; the faults are %q", found)
+				t.Errorf("nobody noticed; the errors are %q", found)
 			}
 		})
 	}

@@ -16,33 +16,33 @@ import (
 // mount lays out below a folder what a container has at its mount paths, as the kubelet does: files are links into a
 // folder that is swapped as a whole. Of the secrets there is bellhop-keys.
 func (c *cluster) mount(w *workload, container *corev1.Container, under string) error {
-	var faults []error
+	var errs []error
 	for _, m := range container.VolumeMounts {
 		volume := w.volume(m.Name)
 		if volume == nil {
-			faults = append(faults, fmt.Errorf("%s is mounted and no volume", m.Name))
+			errs = append(errs, fmt.Errorf("%s is mounted and no volume", m.Name))
 			continue
 		}
 		if m.SubPath != "" && volume.EmptyDir == nil {
-			faults = append(faults, fmt.Errorf("%s is mounted with a subPath: what is in it would never change", m.Name))
+			errs = append(errs, fmt.Errorf("%s is mounted with a subPath: what is in it would never change", m.Name))
 		}
 		files, err := c.files(volume)
-		faults = append(faults, err)
+		errs = append(errs, err)
 		if err := project(filepath.Join(under, m.MountPath), files); err != nil {
-			faults = append(faults, err)
+			errs = append(errs, err)
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // files are those of a volume.
 func (c *cluster) files(volume *corev1.Volume) (map[string]string, error) {
 	all := map[string]string{}
-	var faults []error
+	var errs []error
 	take := func(name string, items []corev1.KeyToPath) {
 		source, ok := c.configMaps[name]
 		if !ok {
-			faults = append(faults, fmt.Errorf("ConfigMap %s is not there", name))
+			errs = append(errs, fmt.Errorf("ConfigMap %s is not there", name))
 			return
 		}
 		if len(items) == 0 {
@@ -53,8 +53,8 @@ func (c *cluster) files(volume *corev1.Volume) (map[string]string, error) {
 		for _, item := range items {
 			text, ok := source.Data[item.Key]
 			if _, taken := all[item.Path]; !ok || taken {
-				faults = append(
-					faults,
+				errs = append(
+					errs,
 					fmt.Errorf("ConfigMap %s has no key %s, or another has taken %s", name, item.Key, item.Path),
 				)
 			}
@@ -67,7 +67,7 @@ func (c *cluster) files(volume *corev1.Volume) (map[string]string, error) {
 	case volume.Projected != nil:
 		for _, source := range volume.Projected.Sources {
 			if source.ConfigMap == nil {
-				faults = append(faults, fmt.Errorf("volume %s projects something else than ConfigMaps", volume.Name))
+				errs = append(errs, fmt.Errorf("volume %s projects something else than ConfigMaps", volume.Name))
 				continue
 			}
 			take(source.ConfigMap.Name, source.ConfigMap.Items)
@@ -75,9 +75,9 @@ func (c *cluster) files(volume *corev1.Volume) (map[string]string, error) {
 	case volume.Secret != nil && volume.Secret.SecretName == "bellhop-keys":
 		key, err := exec.Command(bellhop, "keygen").Output()
 		all["keys"] = string(key)
-		faults = append(faults, err)
+		errs = append(errs, err)
 	}
-	return all, errors.Join(faults...)
+	return all, errors.Join(errs...)
 }
 
 // project writes files into a folder the way the kubelet does, or swaps those that are there.

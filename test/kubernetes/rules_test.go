@@ -33,7 +33,7 @@ const (
 type report func(format string, args ...any)
 
 // errors holds manifests against the schemas and all the rules.
-func faults(t *testing.T, known schemas, text []byte) []string {
+func errs(t *testing.T, known schemas, text []byte) []string {
 	t.Helper()
 	c, found := newCluster(t, known, text)
 	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }

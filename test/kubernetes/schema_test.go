@@ -130,7 +130,7 @@ func (s schemas) add(t *testing.T, definition *apiextensionsv1.CustomResourceDef
 }
 
 // errors says what the API server would refuse or drop.
-func (r *custom) faults(t *testing.T, object map[string]any) []string {
+func (r *custom) errs(t *testing.T, object map[string]any) []string {
 	t.Helper()
 	defaulting.Default(object, r.shape)
 	var found []string

@@ -69,7 +69,7 @@ func TestSupersededTicketsStaySoWhenTheServerComesBackEmpty(t *testing.T) {
 	wait(t, func() bool { return here.Ready() == nil && there.Ready() == nil })
 	replace(t, here, "S", record("B")) // the client's next request
 	if !superseded(there, "A", 0) {
-		t.Error("it is of use again where it was known not to be")
+		t.Error("it is valid again where it was known not to be")
 	}
 	third := open(t, redis.Options{Address: server.Address(), Keys: keys})
 	wait(t, func() bool { return superseded(third, "A", 0) })
@@ -165,7 +165,7 @@ func TestATicketWithInvalidatedStateFailsWhileTheServerIsDown(t *testing.T) {
 	}
 	wait(t, func() bool { return there.Ready() == nil })
 	if !superseded(there, "A", 0) {
-		t.Error("it was told of and is of use again")
+		t.Error("it was told of and is valid again")
 	}
 	there.Issued(limit(t), "A")
 	if superseded(there, "A", time.Minute) || superseded(there, "untouched", 0) {

@@ -48,15 +48,15 @@ func (l *layout) choosePorts() error {
 }
 
 func (l *layout) writeFiles(options Options) error {
-	faults := []error{os.WriteFile(l.policy, []byte(options.Policy), 0o600)}
+	errs := []error{os.WriteFile(l.policy, []byte(options.Policy), 0o600)}
 	for name, content := range options.Files {
 		if !filepath.IsLocal(name) {
-			faults = append(faults, fmt.Errorf("file %s: not a name inside the stack's folder", name))
+			errs = append(errs, fmt.Errorf("file %s: not a name inside the stack's folder", name))
 			continue
 		}
-		faults = append(faults, os.WriteFile(filepath.Join(options.Dir, name), []byte(content), 0o600))
+		errs = append(errs, os.WriteFile(filepath.Join(options.Dir, name), []byte(content), 0o600))
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // chooseSocket puts the socket into the stack's folder if its path stays short

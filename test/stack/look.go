@@ -70,13 +70,13 @@ func output(p *process.Process) string {
 // WriteLogs writes what the programs have logged so far into files in Dir:
 // bellhop.log, envoy.log and vmcp.log.
 func (s *Stack) WriteLogs() error {
-	var faults []error
+	var errs []error
 	for name, text := range map[string]string{
 		"bellhop.log": s.BellhopLog(), "envoy.log": s.EnvoyLog(), "vmcp.log": s.VMCPLog(),
 	} {
-		faults = append(faults, os.WriteFile(filepath.Join(s.options.Dir, name), []byte(text), 0o600))
+		errs = append(errs, os.WriteFile(filepath.Join(s.options.Dir, name), []byte(text), 0o600))
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // Metrics returns Bellhop's metrics in the Prometheus text format.
@@ -122,18 +122,18 @@ func (s *Stack) Processes() map[string]*process.Process {
 
 // ended returns an error for each program that has ended, with its last words.
 func (s *Stack) ended() error {
-	var faults []error
+	var errs []error
 	for name, p := range s.Processes() {
 		select {
 		case <-p.Done():
-			faults = append(
-				faults,
+			errs = append(
+				errs,
 				fmt.Errorf("%s has ended with exit code %d; the end of its output:\n%s", name, p.ExitCode(), end(p.Output())),
 			)
 		default:
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // end returns the last lines of a text.

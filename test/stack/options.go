@@ -66,7 +66,7 @@ func (o Options) complete() (Options, error) {
 
 // findPrograms makes the paths absolute, as programs run in folders of their own.
 func (o *Options) findPrograms() error {
-	var faults []error
+	var errs []error
 	for _, program := range []struct {
 		name string
 		path *string
@@ -76,22 +76,22 @@ func (o *Options) findPrograms() error {
 			found, err = filepath.Abs(found)
 		}
 		if err != nil {
-			faults = append(faults, fmt.Errorf("find %s: %w", program.name, err))
+			errs = append(errs, fmt.Errorf("find %s: %w", program.name, err))
 			continue
 		}
 		*program.path = found
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 func (o Options) checkBackends() error {
-	var faults []error
+	var errs []error
 	for _, backend := range o.Backends {
 		if _, err := url.Parse(backend.URL); err != nil {
-			faults = append(faults, fmt.Errorf("backend %s: %w", backend.Name, err))
+			errs = append(errs, fmt.Errorf("backend %s: %w", backend.Name, err))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // path is the backend's own path, which the fan-out asks for below its name.

@@ -169,19 +169,19 @@ func (s *Stack) Wait(ctx context.Context) error {
 // Stop stops everything, from the client's side on, and leaves no process. The
 // error tells of a program that had ended before, or did not end as asked.
 func (s *Stack) Stop(ctx context.Context) error {
-	faults := []error{s.ended()}
+	errs := []error{s.ended()}
 	if s.tap != nil {
 		// Cuts the clients' streams: vMCP would wait for their end.
-		faults = append(faults, s.tap.Close())
+		errs = append(errs, s.tap.Close())
 	}
 	if s.vmcp != nil {
-		faults = append(faults, s.vmcp.Stop(ctx))
+		errs = append(errs, s.vmcp.Stop(ctx))
 	}
 	if s.envoy != nil {
-		faults = append(faults, stop(ctx, s.envoy.Process))
+		errs = append(errs, stop(ctx, s.envoy.Process))
 	}
-	faults = append(faults, stop(ctx, s.runningBellhop()))
-	if err := errors.Join(append(faults, s.layout.remove())...); err != nil {
+	errs = append(errs, stop(ctx, s.runningBellhop()))
+	if err := errors.Join(append(errs, s.layout.remove())...); err != nil {
 		return fmt.Errorf("stop the stack: %w", err)
 	}
 	return nil

@@ -12,8 +12,8 @@ import (
 )
 
 // New makes the admin server: /livez, /readyz, /metrics, and at / a list of them. Ready and store are called for each
-// request. A store that is down makes no Bellhop unready: cached captures go on, and removing every Bellhop would end
-// that.
+// request. A store that is down does not make Bellhop unready: cached captures stay in use, and removing every Bellhop
+// would end that.
 func New(gatherer prometheus.Gatherer, ready func() bool, store func() error) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
@@ -24,7 +24,7 @@ func New(gatherer prometheus.Gatherer, ready func() bool, store func() error) *h
 			return
 		}
 		if err := store(); err != nil {
-			say(w, http.StatusOK, "ready, but "+err.Error()+"; what is known here goes on")
+			say(w, http.StatusOK, "ready, but "+err.Error()+"; cached headers stay in use")
 			return
 		}
 		say(w, http.StatusOK, "ready")

@@ -1,4 +1,4 @@
-// Package credentials reads the discovery identities of backends, which go on requests that no client caused.
+// Package credentials reads the discovery identities of backends, which requests get that no client caused.
 package credentials
 
 import (
@@ -60,7 +60,7 @@ func read(reader *files.Reader, identity policy.Identity, folder string) (policy
 		return policy.Header{}, fmt.Errorf("%s is empty; write the credential into it", path)
 	case !policy.ValidValue(text):
 		return policy.Header{}, fmt.Errorf(
-			"%s holds a control character, which no header may have; write one line of text into it",
+			"%s contains a control character, which no header may have; write one line of text into it",
 			path,
 		)
 	}

@@ -1,5 +1,5 @@
 // Package files reads the files that an operator names: regular files only, of bounded size, within a bounded time. A
-// pipe in place of a file, or a network mount that hangs, blocks nobody for longer than that.
+// pipe in place of a file, or a network mount that hangs, blocks no caller for longer than that.
 package files
 
 import (
@@ -85,7 +85,7 @@ func read(path string, limit int64) ([]byte, error) {
 	return content, nil
 }
 
-// within waits for an access for as long as the reader's timeout. An access that hangs goes on in the background, and
+// within waits for an access for as long as the reader's timeout. An access that hangs continues in the background, and
 // no other one of that path begins until it returns: so at most one goroutine waits for each file.
 func within[T any](r *Reader, path string, access func() (T, error)) (T, error) {
 	type result struct {

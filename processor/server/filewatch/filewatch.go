@@ -120,7 +120,7 @@ func (w *watcher) wait(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-w.events:
-	case <-w.errors: //nolint:errcheck // whatever it is, the files are looked at
+	case <-w.errors: //nolint:errcheck // the files are checked whatever it is
 	case <-time.After(w.Poll):
 	}
 }
@@ -137,7 +137,7 @@ func (w *watcher) settle(ctx context.Context) {
 		case <-time.After(w.Quiet):
 			return
 		case <-w.events:
-		case <-w.errors: //nolint:errcheck // whatever it is, the files are looked at
+		case <-w.errors: //nolint:errcheck // the files are checked whatever it is
 		}
 	}
 }

@@ -190,7 +190,7 @@ func (c *Cache[V]) put(s *segment[V], key string, e entry[V]) {
 	s.add(key, e)
 }
 
-// shrink removes what is cold: what has expired at the end of a segment, and entries in the order of use while the
+// shrink evicts: what has expired at the end of a segment, and entries in the order of use while the
 // cache is above its limit. What is on probation goes first.
 func (c *Cache[V]) shrink() {
 	for _, s := range []*segment[V]{&c.probation, &c.protected} {

@@ -12,7 +12,7 @@ import (
 // holders counts the sessions whose last issued ticket is of one content, and records since when there is none any
 // more.
 type holders struct {
-	lifetime time.Duration // of the tickets, see remembered
+	lifetime time.Duration // of the tickets, see ttl
 
 	mu         sync.Mutex
 	sessions   int
@@ -26,9 +26,9 @@ const holdersBytes = 256
 
 func weighHolders(key string, _ *holders) uint32 { return holdersBytes + uint32(len(key)) } //nolint:gosec // a digest
 
-// remembered is how long content that is neither issued nor redeemed is known to be superseded: longer than its tickets
+// ttl is how long supersession of content is tracked that is neither issued nor redeemed: longer than its tickets
 // live.
-func (h *holders) remembered() time.Duration { return max(2*h.lifetime, time.Second) }
+func (h *holders) ttl() time.Duration { return max(2*h.lifetime, time.Second) }
 
 // Issued records that a client was issued a ticket of the content, which so is not superseded for a while.
 func (s *Store) Issued(_ context.Context, content string) {
@@ -98,6 +98,6 @@ func (s *Store) holdersOf(r session.Record) *holders {
 		return h
 	}
 	h := &holders{lifetime: r.Lifetime}
-	s.holders.Set(r.Content, h, h.remembered())
+	s.holders.Set(r.Content, h, h.ttl())
 	return h
 }

@@ -50,7 +50,7 @@ func parse(address string) (valkey.ClientOption, error) {
 	options.ClientName = "bellhop"
 	options.DisableRetry = true
 	options.Dialer.Timeout = time.Second
-	options.PipelineMultiplex = -1 // one connection: what it tells of a change comes before what is asked after it
+	options.PipelineMultiplex = -1 // one connection: notice of a change arrives before the replies to later commands
 	options.NewCacheStoreFn = func(valkey.CacheStoreOption) valkey.CacheStore { return nothing{} }
 	if options.TLSConfig != nil {
 		options.TLSConfig.ServerName = "" // each node is known by its own name, not by the first of the address

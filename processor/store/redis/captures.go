@@ -40,11 +40,11 @@ func (s *Store) Put(ctx context.Context, name string, capture policy.Capture, li
 	if s.closed.Load() {
 		return errClosed
 	}
-	n, ok := s.near.Peek(name) // a Put is not a use
-	s.near.Touch(name, lifetime)
+	n, ok := s.cached.Peek(name) // a Put is not a use
+	s.cached.Touch(name, lifetime)
 	if !ok || n.lifetime != lifetime {
 		n.capture, n.lifetime, n.written = store.Clone(capture), lifetime, time.Time{}
-		s.near.Set(name, n, lifetime)
+		s.cached.Set(name, n, lifetime)
 	}
 	known := n.generation > 0
 	if known && (n.generation == s.conn.generation.Load() || s.inBackoff(n)) {
@@ -58,7 +58,7 @@ func (s *Store) Put(ctx context.Context, name string, capture policy.Capture, li
 		s.wrote(name, n, s.now(), generation)
 	case known: // it was written once, and stays cached here
 		n.tried, n.triedBy = s.now(), generation
-		s.near.Set(name, n, n.lifetime)
+		s.cached.Set(name, n, n.lifetime)
 		return nil
 	}
 	return err
@@ -66,7 +66,7 @@ func (s *Store) Put(ctx context.Context, name string, capture policy.Capture, li
 
 func (s *Store) wrote(name string, n cachedCapture, written time.Time, generation uint64) {
 	n.written, n.generation = written, generation
-	s.near.Set(name, n, n.lifetime)
+	s.cached.Set(name, n, n.lifetime)
 }
 
 // writeCommand writes a capture.
@@ -116,7 +116,7 @@ func (s *Store) extendTTL(name string, n cachedCapture) {
 		return err
 	})
 	if begun {
-		s.near.Set(name, n, n.lifetime)
+		s.cached.Set(name, n, n.lifetime)
 	}
 }
 
@@ -126,12 +126,12 @@ func (s *Store) writtenAt(n cachedCapture, left int64) cachedCapture {
 	return n
 }
 
-// Get returns the capture of a ticket, and false where there is none. An error means that the store cannot tell.
+// Get returns the capture of a ticket, and false where there is none. An error means that the store cannot answer.
 func (s *Store) Get(ctx context.Context, name string) (policy.Capture, bool, error) {
 	if s.closed.Load() {
 		return nil, false, errClosed
 	}
-	if n, ok := s.near.Get(name); ok {
+	if n, ok := s.cached.Get(name); ok {
 		s.extendTTL(name, n)
 		return n.capture, true, nil
 	}
@@ -139,8 +139,8 @@ func (s *Store) Get(ctx context.Context, name string) (policy.Capture, bool, err
 	if err != nil || !ok {
 		return nil, false, err
 	}
-	s.near.Set(name, n, n.lifetime)
-	_, _ = s.near.Get(name) // it is in use
+	s.cached.Set(name, n, n.lifetime)
+	_, _ = s.cached.Get(name) // it is in use
 	return n.capture, true, nil
 }
 

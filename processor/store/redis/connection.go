@@ -16,7 +16,7 @@ import (
 
 // All that a caller learns of a server that fails.
 var (
-	errAway    = errors.New("the store cannot be reached")
+	errDown    = errors.New("the store cannot be reached")
 	errRefuses = errors.New("the store refuses writes")
 )
 
@@ -42,11 +42,11 @@ type connection struct {
 type counters struct{ good, failed, refused atomic.Uint64 }
 
 // state is why the server cannot be reached, or why it refuses writes, or neither.
-type state struct{ away, refuses error }
+type state struct{ down, refuses error }
 
 func (s *state) err() error {
-	if s.away != nil {
-		return s.away
+	if s.down != nil {
+		return s.down
 	}
 	return s.refuses
 }
@@ -63,7 +63,7 @@ const (
 func newConnection(options valkey.ClientOption, timeout time.Duration, onState func(error)) *connection {
 	l := &connection{options: options, timeout: timeout, onState: onState}
 	l.options.ConnWriteTimeout = 4 * timeout
-	l.state.Store(&state{away: errAway})
+	l.state.Store(&state{down: errDown})
 	return l
 }
 
@@ -89,7 +89,7 @@ func (l *connection) open(changed func(keys []valkey.ValkeyMessage)) {
 
 // watch keeps the connection up until ctx is done. It calls tried after the first attempt.
 func (l *connection) watch(ctx context.Context, tried func()) {
-	l.change(ctx, &state{away: l.probe(ctx)}, true)
+	l.change(ctx, &state{down: l.probe(ctx)}, true)
 	tried()
 	ticker := time.NewTicker(probeTime)
 	defer ticker.Stop()
@@ -103,11 +103,11 @@ func (l *connection) watch(ctx context.Context, tried func()) {
 		if refusal(before.err()) == readOnly {
 			l.drop() // another server may be the primary now, under the same name
 		}
-		now := &state{away: l.probe(ctx)}
-		if l.missed = errors.Is(now.away, context.DeadlineExceeded) && !l.missed && before.away == nil; l.missed {
+		now := &state{down: l.probe(ctx)}
+		if l.missed = errors.Is(now.down, context.DeadlineExceeded) && !l.missed && before.down == nil; l.missed {
 			continue // one missed probe is no outage
 		}
-		if now.away == nil && before.err() != nil {
+		if now.down == nil && before.err() != nil {
 			now = l.try(ctx)
 		}
 		l.change(ctx, now, false)
@@ -122,7 +122,7 @@ func (l *connection) change(ctx context.Context, now *state, first bool) {
 	if ctx.Err() != nil || !first && fmt.Sprint(now.err()) == fmt.Sprint(before.err()) {
 		return
 	}
-	if before.away != nil && now.away == nil {
+	if before.down != nil && now.down == nil {
 		l.generation.Add(1)
 	}
 	l.state.Store(now)
@@ -170,7 +170,7 @@ const readOnly = "READONLY"
 func refused(err error) *state {
 	switch word := refusal(err); {
 	case word == readOnly: // nor would it notify us of writes to the primary
-		return &state{away: safe(err)}
+		return &state{down: safe(err)}
 	case slices.Contains([]string{"OOM", "MISCONF", "NOREPLICAS"}, word):
 		return &state{refuses: safe(err)}
 	default:
@@ -202,22 +202,22 @@ func safe(err error) error {
 	}
 	if word := refusal(err); word != "" {
 		if slices.Contains([]string{"NOAUTH", "WRONGPASS", "LOADING"}, word) {
-			return fmt.Errorf("%w: %w", errAway, answered(word))
+			return fmt.Errorf("%w: %w", errDown, answered(word))
 		}
 		return fmt.Errorf("%w: %w", errRefuses, answered(word))
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {
-		return fmt.Errorf("%w: %s: %w", errAway, op.Op, op.Err) // without addresses: a port is another each time
+		return fmt.Errorf("%w: %s: %w", errDown, op.Op, op.Err) // without addresses: a port is another each time
 	}
-	return fmt.Errorf("%w: %w", errAway, err)
+	return fmt.Errorf("%w: %w", errDown, err)
 }
 
 // ready returns why the server cannot be reached or refuses writes, or nil.
 func (l *connection) ready() error { return l.state.Load().err() }
 
-// away returns why the server cannot be reached, or nil.
-func (l *connection) away() error { return l.state.Load().away }
+// down returns why the server cannot be reached, or nil.
+func (l *connection) down() error { return l.state.Load().down }
 
 // command is what one call of the store sends to the server.
 type command func(ctx context.Context, client valkey.Client) error
@@ -232,9 +232,9 @@ func (l *connection) doInBackground(ctx context.Context, do command) error {
 
 func (l *connection) within(ctx context.Context, limit time.Duration, do command) error {
 	client := l.client.Load()
-	if err := l.away(); err != nil || client == nil {
+	if err := l.down(); err != nil || client == nil {
 		l.commands.refused.Add(1)
-		return errors.Join(err, errAway)
+		return errors.Join(err, errDown)
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -254,6 +254,6 @@ func (l *connection) within(ctx context.Context, limit time.Duration, do command
 func (l *connection) close() {
 	l.stop()
 	l.done.Wait() // a probe may still be making the client
-	l.state.Store(&state{away: errAway})
+	l.state.Store(&state{down: errDown})
 	l.drop()
 }

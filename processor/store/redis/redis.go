@@ -31,7 +31,7 @@ type Options struct {
 type Store struct {
 	conn         *connection
 	keyring      atomic.Pointer[keyring]
-	near         *cache.Cache[cachedCapture] // captures, by their tickets
+	cached       *cache.Cache[cachedCapture] // captures, by their tickets
 	sessions     *tracked[cachedSession]
 	supersededAt *tracked[time.Time]     // since when content is superseded; zero: it is not
 	lastIssued   *cache.Cache[time.Time] // when clients were issued content that is superseded, or may be
@@ -69,7 +69,7 @@ func Open(options Options) (*Store, error) {
 		conn:  newConnection(parsed, options.Timeout, options.OnState),
 	}
 	s.Rekey(options.Keys)
-	if s.near, err = cache.New(options.Bytes/2, func(key string, n cachedCapture) uint32 {
+	if s.cached, err = cache.New(options.Bytes/2, func(key string, n cachedCapture) uint32 {
 		return store.Weigh(key,
 			n.capture)
 	},
@@ -114,7 +114,7 @@ func (s *Store) Ready() error { return s.conn.ready() }
 // Usage returns how full the near cache is, by kind of entry.
 func (s *Store) Usage() []store.Usage {
 	return []store.Usage{
-		usage(store.Captures, s.near.Usage()),
+		usage(store.Captures, s.cached.Usage()),
 		usage(store.Sessions, s.sessions.values.Usage()),
 		usage(store.Supersession, s.supersededAt.values.Usage(), s.lastIssued.Usage()),
 	}
@@ -149,7 +149,7 @@ func (s *Store) Close() {
 	s.stop()
 	s.background.Wait()
 	s.conn.close()
-	s.near.Clear()
+	s.cached.Clear()
 	s.sessions.values.Clear()
 	s.supersededAt.values.Clear()
 	s.lastIssued.Clear()
@@ -159,7 +159,7 @@ func (s *Store) Close() {
 func (s *Store) later(do command) (begun bool) {
 	s.closing.Lock()
 	defer s.closing.Unlock()
-	if s.closed.Load() || s.conn.away() != nil {
+	if s.closed.Load() || s.conn.down() != nil {
 		return false
 	}
 	select {
@@ -174,4 +174,4 @@ func (s *Store) later(do command) (begun bool) {
 	return true
 }
 
-var errClosed = fmt.Errorf("%w: it is closed", errAway)
+var errClosed = fmt.Errorf("%w: it is closed", errDown)

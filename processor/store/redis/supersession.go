@@ -57,7 +57,7 @@ func (s *Store) lostSupersession(key string, before, answer cached[time.Time]) c
 }
 
 // since returns when the last session replaced a ticket; zero where one still has it, or none has replaced it. An error
-// means that the store cannot tell.
+// means that the store cannot answer.
 func (s *Store) since(ctx context.Context, content string) (time.Time, error) {
 	mark, _, err := s.supersededAt.first(ctx, s.keys(replaced, content))
 	return mark.value, err

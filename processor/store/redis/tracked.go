@@ -61,23 +61,23 @@ func (t *tracked[V]) current(w cached[V]) bool {
 }
 
 // first returns the first value of keys that is the one looked for, and the number of its key, or -1 if there is none.
-// An error means that the store cannot tell.
+// An error means that the store cannot answer.
 func (t *tracked[V]) first(ctx context.Context, keys []string) (cached[V], int, error) {
 	values := make([]cached[V], len(keys))
 	var asked []int
-	believed := true
+	usable := true
 	for i, key := range keys {
 		w, ok := t.values.Get(key)
 		if values[i] = w; !ok || !t.current(w) {
 			asked = append(asked, i)
-			believed = believed && ok && w.staleSince.IsZero()
+			usable = usable && ok && w.staleSince.IsZero()
 		} else if len(asked) == 0 && t.last(w) {
 			return w, i, nil
 		}
 	}
 	if len(asked) > 0 {
 		answers, err := t.fetch(ctx, t.conn.do, pick(keys, asked))
-		if err != nil && (!believed || errors.Is(err, errSealed)) {
+		if err != nil && (!usable || errors.Is(err, errSealed)) {
 			return cached[V]{}, -1, err
 		}
 		for i, answer := range answers {

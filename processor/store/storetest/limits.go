@@ -34,7 +34,7 @@ func ended(t *testing.T, s store.Backend) {
 			t.Errorf("Find: %v %v", got, ok)
 		}
 		if is, err := s.Superseded(ctx, "A", grace); err == nil && !is {
-			t.Error("A is of use again")
+			t.Error("A is valid again")
 		}
 		s.Issued(ctx, "B")
 		if s.Put(ctx, "U", Capture("u"), time.Minute) == nil {

@@ -102,7 +102,7 @@ func capturesExpire(t *testing.T, s store.Backend) {
 		time.Sleep(100 * time.Millisecond)
 		want(t, s, "used", Capture("v"))
 	}
-	// A store may keep a little longer, so as not to be told of each use.
+	// A store may keep a little longer, to avoid an update for each use.
 	wait(t, func() bool { _, ok, _ := s.Get(limit(t), "idle"); return !ok }, 2500*time.Millisecond)
 }
 
@@ -198,7 +198,7 @@ func sessionsExpire(t *testing.T, s store.Backend) {
 // principals: a stranger who asks does not keep a session alive.
 func principals(t *testing.T, s store.Backend) {
 	save(t, s, "S", 300*time.Millisecond, record("v", "T"))
-	wait(t, func() bool { _, ok := find(t, s, "S", "stranger"); return !ok }, 90*time.Millisecond)
+	wait(t, func() bool { _, ok := find(t, s, "S", "another principal"); return !ok }, 90*time.Millisecond)
 }
 
 func concurrentUpdates(t *testing.T, s store.Backend) {
@@ -240,7 +240,7 @@ func supersededSoon(t *testing.T, s store.Backend, ticket string) {
 	wait(t, func() bool { return superseded(t, s, ticket, grace) }, 20*time.Millisecond)
 }
 
-// neverSuperseded wants a ticket to be of use for a good while.
+// neverSuperseded checks that a ticket stays valid for a while.
 func neverSuperseded(t *testing.T, s store.Backend, ticket string) {
 	t.Helper()
 	time.Sleep(3 * grace)
@@ -297,7 +297,7 @@ func supersededForLong(t *testing.T, s store.Backend) {
 	supersededSoon(t, s, "A")
 	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if !superseded(t, s, "A", grace) {
-			t.Fatal("it is of use again")
+			t.Fatal("it is valid again")
 		}
 	}
 }

@@ -44,7 +44,7 @@ var parts = map[string]func() proto.Message{
 }
 
 // errors reads the patches of manifests strictly: a field that the API does not have is an error.
-func faults(t *testing.T, manifests string) []string {
+func errs(t *testing.T, manifests string) []string {
 	t.Helper()
 	var found []string
 	patches := 0
@@ -107,7 +107,7 @@ func TestTheOldestProxiesKnowEveryField(t *testing.T) {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	for _, setUp := range [][]string{{"sidecar"}, {"central", "--account", "default/vmcp"}} {
-		for _, fault := range faults(t, write(t, binary, append(setUp, "--proxy-version", "1.29")...)) {
+		for _, fault := range errs(t, write(t, binary, append(setUp, "--proxy-version", "1.29")...)) {
 			t.Errorf("%s: %s", setUp[0], fault)
 		}
 	}
@@ -116,7 +116,7 @@ func TestTheOldestProxiesKnowEveryField(t *testing.T) {
 		"message_timeout:",
 		"message_timeout_of_envoy_2:",
 	)
-	if len(faults(t, newer)) == 0 {
+	if len(errs(t, newer)) == 0 {
 		t.Error("a field that they do not know is not noticed")
 	}
 }
@@ -128,7 +128,7 @@ func TestTheOldestProxiesKnowTheExamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, fault := range faults(t, string(text)) {
+		for _, fault := range errs(t, string(text)) {
 			t.Errorf("%s: %s", example, fault)
 		}
 	}
