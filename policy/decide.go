@@ -147,6 +147,7 @@ func (p *Policy) deliver(r *route, call Call, decision *Decision) {
 		sets = append(sets, cover.set)
 		captured |= cover.set
 	}
+	decision.Verdicts = make([]Verdict, 0, len(r.deliveries)+1)
 	for i := range r.deliveries {
 		switch rule := &r.deliveries[i]; {
 		case !rule.appliesTo(call.Operation):

@@ -72,12 +72,17 @@ func deliver(
 	sent ticket.Carried,
 	decision policy.Decision,
 ) (answer Answer, refused *Error, fits bool) {
-	answer.Remove = append(slices.Clone(decision.Remove), policy.TicketHeader)
+	answer.Remove = make([]string, 0, len(decision.Remove)+2)
+	answer.Remove = append(append(answer.Remove, decision.Remove...), policy.TicketHeader)
 	if sent.RewriteBaggage() {
 		answer.setBaggage(sent.Baggage)
 	}
 	bare := answer
-	answer.Set = append(slices.Clip(answer.Set), decision.Set...)
+	if answer.Set == nil {
+		answer.Set = decision.Set
+	} else {
+		answer.Set = append(slices.Clip(answer.Set), decision.Set...)
+	}
 	if answer.fits(request) {
 		return answer, nil, true
 	}
@@ -102,7 +107,7 @@ func (f *fanout) redeem(ctx context.Context, request parsed, sent ticket.Carried
 
 // identity is the discovery identity of a backend, and whether it has one: an empty one cannot be read.
 func (f *fanout) identity(backend string) (identity []policy.Header, has bool) {
-	if f.now().Before(f.discoveryPausedUntil) {
+	if !f.discoveryPausedUntil.IsZero() && f.now().Before(f.discoveryPausedUntil) {
 		return nil, false
 	}
 	identity, has = f.identities[backend]

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// Where Envoy files Bellhop's name for a request's session.
+// The dynamic metadata in which Envoy keeps Bellhop's name for the session of a request.
 const (
 	metadataNamespace = "bellhop"
 	sessionField      = "session"
@@ -19,7 +19,7 @@ const (
 // route.
 const fromUpstream = "via_upstream"
 
-// sessionMetadata hands Envoy Bellhop's name for the session of a request. It comes back in the access log.
+// sessionMetadata gives Envoy Bellhop's name for the session of a request, which the access log returns.
 func sessionMetadata(name string) *structpb.Struct {
 	field := func(key string, value *structpb.Value) *structpb.Struct {
 		return &structpb.Struct{Fields: map[string]*structpb.Value{key: value}}
@@ -31,7 +31,7 @@ func sessionMetadata(name string) *structpb.Struct {
 // Streamable HTTP, session management). Envoy logs that after the response, so a long call needs Bellhop only at its
 // beginning, and the request costs one message.
 func (s *Service) StreamAccessLogs(stream accesslogservicev3.AccessLogService_StreamAccessLogsServer) error {
-	binding, err := bind(stream.Context())
+	binding, err := bindingOf(stream.Context())
 	if err != nil {
 		return s.refuse(err)
 	}

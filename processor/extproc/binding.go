@@ -2,9 +2,12 @@ package extproc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/tap"
 
 	"bellhop/processor"
 )
@@ -20,9 +23,37 @@ const (
 // readsMCP is the value of readsKey: the filter in front is envoy.filters.http.mcp.
 const readsMCP = "mcp"
 
-// bind reads what a filter says of itself. A filter that does not say its role, or says it twice, is misconfigured, and
+// keepBinding binds each stream when it begins. There its metadata can be read in place: a handler would have to copy
+// it, or to search it once for each key, which is a twentieth of a call's CPU.
+func keepBinding() grpc.ServerOption {
+	return grpc.InTapHandle(func(ctx context.Context, stream *tap.Info) (context.Context, error) {
+		kept := &bound{}
+		kept.binding, kept.err = bind(stream.Header)
+		return context.WithValue(ctx, boundKey{}, kept), nil
+	})
+}
+
+// bound is the binding of a stream, or the error that it has none.
+type bound struct {
+	binding processor.Binding
+	err     error
+}
+
+type boundKey struct{}
+
+// bindingOf returns the binding of a stream. An error is a [processor.Misconfiguration], unless the server lacks our
+// options.
+func bindingOf(ctx context.Context) (processor.Binding, error) {
+	kept, ok := ctx.Value(boundKey{}).(*bound)
+	if !ok {
+		return processor.Binding{}, errors.New("bellhop: the server lacks extproc.Options")
+	}
+	return kept.binding, kept.err
+}
+
+// bind reads a filter's metadata. A filter that does not set its role, or sets it twice, is misconfigured, and
 // guessing could give a client's headers away. An error is a [processor.Misconfiguration].
-func bind(ctx context.Context) (processor.Binding, error) {
+func bind(filter metadata.MD) (processor.Binding, error) {
 	var role, reads string
 	var binding processor.Binding
 	for _, entry := range [...]struct {
@@ -32,7 +63,7 @@ func bind(ctx context.Context) (processor.Binding, error) {
 		{roleKey, "role", &role}, {fanoutKey, "fanout", &binding.Fanout},
 		{backendKey, "backend", &binding.Backend}, {readsKey, "reads", &reads},
 	} {
-		values := metadata.ValueFromIncomingContext(ctx, entry.key)
+		values := filter[entry.key]
 		if len(values) > 1 {
 			return binding, misconfigured(
 				entry.reason,

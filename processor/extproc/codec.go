@@ -10,14 +10,14 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 )
 
-// Codec is the server option that the service needs: it reads the messages of its streams into the core's types and
-// writes the core's answers, without protobuf's types in between (a sixth of a call's CPU). Every other message, and
-// every kind of message that is rare, goes through protobuf.
-func Codec() grpc.ServerOption {
+// codec reads the messages of a stream into the core's types and writes the core's answers, without protobuf's types in
+// between (a sixth of a call's CPU). Every other message, and every kind of message that is rare, goes through
+// protobuf.
+type codec struct{ encoding.CodecV2 }
+
+func newCodec() grpc.ServerOption {
 	return grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)})
 }
-
-type codec struct{ encoding.CodecV2 }
 
 // Unmarshal implements [encoding.CodecV2].
 func (c codec) Unmarshal(data mem.BufferSlice, into any) error {

@@ -105,6 +105,7 @@ func TestAnswersAreEncodedAsProtobufDoes(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		text := rapid.StringN(0, 300, 600)
 		answer := processor.Answer{Remove: rapid.SliceOfN(rapid.StringMatching(`[a-z-]{0,20}`), 0, 5).Draw(rt, "remove")}
+		answer.Session = text.Draw(rt, "session")
 		for range rapid.IntRange(0, 5).Draw(rt, "set") {
 			name := rapid.SampledFrom([]string{"", "x-a", "x-a", "x-b"}).Draw(rt, "name")
 			answer.Set = append(answer.Set, policy.Header{Name: name, Value: policy.NewValue(text.Draw(rt, "value"))})

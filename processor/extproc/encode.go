@@ -10,23 +10,28 @@ import (
 // The fields of a ProcessingResponse that changes a request's headers
 // (envoy/service/ext_proc/v3/external_processor.proto, envoy/config/core/v3/base.proto).
 const (
-	answerHeadersField  = 1 // ProcessingResponse: HeadersResponse
-	commonField         = 1 // HeadersResponse: CommonResponse
-	mutationField       = 2 // CommonResponse: HeaderMutation
-	setHeadersField     = 1 // HeaderMutation: repeated HeaderValueOption
-	removeHeadersField  = 2 // HeaderMutation: repeated string
-	optionHeaderField   = 1 // HeaderValueOption: HeaderValue
-	optionAppendField   = 2 // HeaderValueOption: BoolValue
-	boolValueField      = 1 // BoolValue: bool
-	sizeOfNestedLengths = 24
+	answerHeadersField   = 1 // ProcessingResponse: HeadersResponse
+	commonField          = 1 // HeadersResponse: CommonResponse
+	mutationField        = 2 // CommonResponse: HeaderMutation
+	setHeadersField      = 1 // HeaderMutation: repeated HeaderValueOption
+	removeHeadersField   = 2 // HeaderMutation: repeated string
+	optionHeaderField    = 1 // HeaderValueOption: HeaderValue
+	optionAppendField    = 2 // HeaderValueOption: BoolValue
+	boolValueField       = 1 // BoolValue: bool
+	dynamicMetadataField = 8 // ProcessingResponse: google.protobuf.Struct
+	structFieldsField    = 1 // Struct: map<string, Value>
+	valueStringField     = 3 // Value: string
+	valueStructField     = 5 // Value: Struct
+	sizeOfNestedLengths  = 24
 )
 
-// encodeAnswer writes what [replyRequest] makes of an answer that needs no response and has no session.
+// encodeAnswer writes what [replyRequest] builds from an answer that needs no response.
 func encodeAnswer(answer processor.Answer) []byte {
 	size := mutationSize(answer)
-	common := protowire.SizeTag(mutationField) + protowire.SizeBytes(size)
-	headers := protowire.SizeTag(commonField) + protowire.SizeBytes(common)
-	out := make([]byte, 0, headers+sizeOfNestedLengths)
+	session := newSessionSize(answer.Session)
+	common := sizeOf(mutationField, size)
+	headers := sizeOf(commonField, common)
+	out := make([]byte, 0, headers+session.message+sizeOfNestedLengths)
 	out = appendHead(out, answerHeadersField, headers)
 	out = appendHead(out, commonField, common)
 	out = appendHead(out, mutationField, size)
@@ -36,10 +41,41 @@ func encodeAnswer(answer processor.Answer) []byte {
 		previous = answer.Set[i].Name
 	}
 	for _, name := range answer.Remove {
-		out = protowire.AppendTag(out, removeHeadersField, protowire.BytesType)
-		out = protowire.AppendString(out, name)
+		out = appendText(out, removeHeadersField, name)
+	}
+	if answer.Session != "" {
+		out = session.append(out, answer.Session)
 	}
 	return out
+}
+
+// sessionSize holds the sizes of the messages of [sessionMetadata], from the outermost to the innermost.
+type sessionSize struct{ message, entry, namespace, fields, field, value int }
+
+func newSessionSize(name string) sessionSize {
+	if name == "" {
+		return sessionSize{}
+	}
+	var s sessionSize
+	s.value = sizeOf(valueStringField, len(name))
+	s.field = sizeOf(mapKeyField, len(sessionField)) + sizeOf(mapValueField, s.value)
+	s.fields = sizeOf(structFieldsField, s.field)
+	s.namespace = sizeOf(valueStructField, s.fields)
+	s.entry = sizeOf(mapKeyField, len(metadataNamespace)) + sizeOf(mapValueField, s.namespace)
+	s.message = sizeOf(structFieldsField, s.entry)
+	return s
+}
+
+func (s sessionSize) append(out []byte, name string) []byte {
+	out = appendHead(out, dynamicMetadataField, s.message)
+	out = appendHead(out, structFieldsField, s.entry)
+	out = appendText(out, mapKeyField, metadataNamespace)
+	out = appendHead(out, mapValueField, s.namespace)
+	out = appendHead(out, valueStructField, s.fields)
+	out = appendHead(out, structFieldsField, s.field)
+	out = appendText(out, mapKeyField, sessionField)
+	out = appendHead(out, mapValueField, s.value)
+	return appendText(out, valueStringField, name)
 }
 
 func mutationSize(answer processor.Answer) int {
@@ -47,11 +83,11 @@ func mutationSize(answer processor.Answer) int {
 	previous := ""
 	for i := range answer.Set {
 		option, _ := lineSize(&answer.Set[i], answer.Set[i].Name == previous)
-		size += protowire.SizeTag(setHeadersField) + protowire.SizeBytes(option)
+		size += sizeOf(setHeadersField, option)
 		previous = answer.Set[i].Name
 	}
 	for _, name := range answer.Remove {
-		size += protowire.SizeTag(removeHeadersField) + protowire.SizeBytes(len(name))
+		size += sizeOf(removeHeadersField, len(name))
 	}
 	return size
 }
@@ -62,12 +98,12 @@ const trueField = string(rune(optionAppendField<<3|2)) + "\x02" + string(rune(bo
 // lineSize is the size of an option, and of the HeaderValue in it.
 func lineSize(line *policy.Header, another bool) (option, header int) {
 	if len(line.Name) > 0 {
-		header += protowire.SizeTag(headerKeyField) + protowire.SizeBytes(len(line.Name))
+		header += sizeOf(headerKeyField, len(line.Name))
 	}
 	if line.Value.Len() > 0 {
-		header += protowire.SizeTag(headerRawField) + protowire.SizeBytes(line.Value.Len())
+		header += sizeOf(headerRawField, line.Value.Len())
 	}
-	option = protowire.SizeTag(optionHeaderField) + protowire.SizeBytes(header)
+	option = sizeOf(optionHeaderField, header)
 	if another {
 		option += len(trueField)
 	}
@@ -79,17 +115,24 @@ func appendLine(out []byte, line *policy.Header, another bool) []byte {
 	out = appendHead(out, setHeadersField, option)
 	out = appendHead(out, optionHeaderField, header)
 	if len(line.Name) > 0 {
-		out = protowire.AppendTag(out, headerKeyField, protowire.BytesType)
-		out = protowire.AppendString(out, line.Name)
+		out = appendText(out, headerKeyField, line.Name)
 	}
 	if line.Value.Len() > 0 {
-		out = protowire.AppendTag(out, headerRawField, protowire.BytesType)
-		out = protowire.AppendString(out, line.Value.Reveal())
+		out = appendText(out, headerRawField, line.Value.Reveal())
 	}
 	if another {
 		out = append(out, trueField...)
 	}
 	return out
+}
+
+// sizeOf is the size of a text or a nested message of size bytes, with its head.
+func sizeOf(number protowire.Number, size int) int {
+	return protowire.SizeTag(number) + protowire.SizeBytes(size)
+}
+
+func appendText(out []byte, number protowire.Number, text string) []byte {
+	return protowire.AppendString(protowire.AppendTag(out, number, protowire.BytesType), text)
 }
 
 // appendHead begins a nested message of that size.

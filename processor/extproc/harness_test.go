@@ -80,7 +80,7 @@ func start(t testing.TB, s setup) *bench {
 		s.supersession = kept
 	}
 	b := &bench{own: s.identities, sessions: kept, registry: prometheus.NewRegistry(), log: &safeBuffer{}}
-	server := grpc.NewServer(extproc.Codec())
+	server := grpc.NewServer(extproc.Options()...)
 	if s.keys == nil {
 		s.keys = ticket.RandomKeys()
 	}

@@ -29,7 +29,10 @@ func New(core *processor.Processor) *Service {
 	return &Service{core: core, draining: make(chan struct{})}
 }
 
-// Register adds the services to a gRPC server, which needs the option [Codec].
+// Options are the options that a gRPC server needs for the service.
+func Options() []grpc.ServerOption { return []grpc.ServerOption{newCodec(), keepBinding()} }
+
+// Register adds the services to a gRPC server with [Options].
 func (s *Service) Register(server grpc.ServiceRegistrar) {
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: ServiceName, HandlerType: (*any)(nil), Metadata: extprocv3.ExternalProcessor_ServiceDesc.Metadata,

@@ -31,7 +31,7 @@ type reply struct {
 // nil: after the request's headers are answered, an error would fail a request that Envoy has already let go.
 func (s *Service) process(from grpc.ServerStream) error {
 	ctx := from.Context()
-	binding, err := bind(ctx)
+	binding, err := bindingOf(ctx)
 	if err != nil {
 		return s.refuse(err)
 	}
@@ -98,10 +98,10 @@ func (s *stream) onRequest(ctx context.Context, request *message) (reply, error)
 	}
 	s.pending = answer.Pending
 	last := s.pending == nil && s.bodies.none
-	if answer.Pending == nil && answer.Session == "" {
-		return reply{answer: answer, last: last}, nil
+	if answer.Pending != nil {
+		return reply{message: replyRequest(answer)}, nil
 	}
-	return reply{message: replyRequest(answer), last: last}, nil
+	return reply{answer: answer, last: last}, nil
 }
 
 func (s *stream) onResponse(ctx context.Context, request *message) reply {

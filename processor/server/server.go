@@ -65,6 +65,10 @@ const (
 	minStoreBytes = 1 << 20
 	// maxMessage bounds one message from Envoy: at most 60 KiB of headers, and attributes.
 	maxMessage = 1 << 20
+	// streamWindow and connectionWindow are gRPC's flow control windows, in bytes: a message fits into one, and a burst of
+	// requests into the other. Fixed windows spare the pings by which gRPC estimates better ones.
+	streamWindow     = 64 << 10
+	connectionWindow = 1 << 20
 	// handshakeTime bounds the handshakes of a connection, because a stop waits for them.
 	handshakeTime = 3 * time.Second
 	// workersPerCPU are gRPC's stream workers: one blocks while it waits for a message, and a call that finds none free
@@ -211,13 +215,15 @@ func warnOfExposed(log *slog.Logger, file string) {
 }
 
 func (s *Server) buildGRPC(creds grpc.ServerOption) {
-	s.grpc = grpc.NewServer(creds, extproc.Codec(),
+	s.grpc = grpc.NewServer(append(extproc.Options(), creds,
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.ConnectionTimeout(handshakeTime),
 		grpc.NumStreamWorkers(uint32(workersPerCPU*runtime.GOMAXPROCS(0))), //nolint:gosec // a number of processors
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		s.recoverPanics(),
-	)
+	)...)
 	s.health = health.NewServer()
 	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 	healthv1.RegisterHealthServer(s.grpc, s.health)

@@ -13,6 +13,7 @@ type Issuer struct {
 	policy       *policy.Policy
 	store        Store
 	supersession Supersession
+	carriers     []policy.Carrier
 	minter       *Minter
 	sealer       *Sealer
 	scope        string // in front of every name in the store
@@ -23,9 +24,10 @@ type Issuer struct {
 // NewIssuer makes the issuer of one policy's fan-out. The newest key makes tickets; all of them redeem.
 func NewIssuer(keys Keys, p *policy.Policy, store Store, supersession Supersession, now func() time.Time) *Issuer {
 	issuer := &Issuer{
-		policy: p, store: store, supersession: supersession, now: now, maxSealed: MaxSealedInHeader,
-		minter: NewMinter(keys[0], p.Fanout(), p.Rotate()),
-		sealer: NewSealer(keys, p.Fanout(), p.Rotate(), p.Lifetime()),
+		policy: p, store: store, supersession: supersession, carriers: p.Carriers(), now: now,
+		maxSealed: MaxSealedInHeader,
+		minter:    NewMinter(keys[0], p.Fanout(), p.Rotate()),
+		sealer:    NewSealer(keys, p.Fanout(), p.Rotate(), p.Lifetime()),
 	}
 	if p.Uses(policy.CarrierBaggage) {
 		issuer.maxSealed = MaxSealedInBaggage
@@ -97,7 +99,7 @@ func (i *Issuer) Redeem(ctx context.Context, carried Carried) (Redeemed, error) 
 	if !carried.Any() {
 		return Redeemed{Status: policy.StatusNone}, nil
 	}
-	text, mismatch := carried.Ticket(i.policy.Carriers())
+	text, mismatch := carried.Ticket(i.carriers)
 	status, capture, err := i.open(ctx, text)
 	return Redeemed{Status: status, Capture: capture, Mismatch: mismatch}, err
 }

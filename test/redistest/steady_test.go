@@ -36,7 +36,7 @@ func serveProcessor(t *testing.T, s *redis.Store, keys ticket.Keys, text string)
 	if loaded == nil {
 		t.Fatal(findings.Error())
 	}
-	server, listener := grpc.NewServer(extproc.Codec()), bufconn.Listen(1<<20)
+	server, listener := grpc.NewServer(extproc.Options()...), bufconn.Listen(1<<20)
 	core := processor.New(processor.Settings{
 		Store: s, Sessions: s, Supersession: s, StoreTimeout: time.Second,
 		Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
