@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"bellhop/processor/server"
@@ -36,8 +37,8 @@ func newServe() *cobra.Command {
 Every flag can also be set by an environment variable: --key-file by BELLHOP_KEY_FILE. The command line wins. Any other
 BELLHOP_ variable is an error, except those that Kubernetes sets for a Service called bellhop.
 
-Unless GOGC or GOMEMLIMIT are set, the garbage collector runs at 400 percent below a soft limit of --store-bytes and a
-quarter, and 128 MiB.`,
+The garbage collector runs at 400 percent (unless GOGC is set) below a soft limit (unless GOMEMLIMIT is set) of
+--store-bytes and a quarter, and 128 MiB, and of nine tenths of the container's memory limit.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags(), os.Environ()); err != nil {
@@ -50,7 +51,7 @@ quarter, and 128 MiB.`,
 			if err != nil {
 				return err
 			}
-			server.TuneGC(config.StoreBytes, os.LookupEnv, log)
+			server.TuneGC(config.StoreBytes, os.LookupEnv, memlimit.FromCgroup, log)
 			return serve(cmd.Context(), config, log)
 		},
 	}
