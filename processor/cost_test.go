@@ -21,10 +21,7 @@ func newCore(t testing.TB, document string) *processor.Processor {
 	if loaded == nil {
 		t.Fatal(findings)
 	}
-	kept, err := memory.New(4 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kept := memory.New(4 << 20)
 	t.Cleanup(kept.Close)
 	return processor.New(processor.Settings{
 		Store: kept, Sessions: kept, Supersession: kept, Single: true,

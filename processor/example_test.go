@@ -28,11 +28,7 @@ backends:
 		fmt.Println(findings)
 		return
 	}
-	kept, err := memory.New(1 << 20)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	kept := memory.New(1 << 20)
 	defer kept.Close()
 	core := processor.New(processor.Settings{
 		Store: kept, Sessions: kept, Supersession: kept, Single: true,

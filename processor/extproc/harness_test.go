@@ -65,10 +65,7 @@ func start(t testing.TB, s setup) *bench {
 	for _, other := range s.others {
 		all = append(all, processor.Rules{Policy: loadPolicy(t, other)})
 	}
-	kept, err := memory.New(4 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kept := memory.New(4 << 20)
 	t.Cleanup(kept.Close)
 	if s.store == nil {
 		s.store = kept

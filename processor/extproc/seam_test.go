@@ -54,10 +54,7 @@ type transport func(t testing.TB, x exchange) result
 // direct drives a core of its own, with no transport between.
 func direct(t testing.TB, keys ticket.Keys, s setup) transport {
 	t.Helper()
-	kept, err := memory.New(4 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kept := memory.New(4 << 20)
 	core := processor.New(processor.Settings{
 		Store: kept, Sessions: kept, Supersession: kept, Single: true,
 		Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),

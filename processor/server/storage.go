@@ -33,19 +33,16 @@ const storeTimeout = 250 * time.Millisecond
 
 func openStorage(config Config, keys ticket.Keys, log *slog.Logger) (*storage, error) {
 	if config.Store == inMemory {
-		return openMemory(config.StoreBytes)
+		return openMemory(config.StoreBytes), nil
 	}
 	return openRedis(config, keys, log)
 }
 
-func openMemory(bytes uint64) (*storage, error) {
-	s, err := memory.New(bytes)
-	if err != nil {
-		return nil, fmt.Errorf("--store-bytes %d: %w", bytes, err)
-	}
+func openMemory(bytes uint64) *storage {
+	s := memory.New(bytes)
 	return &storage{
 		Backend: s, ready: func() error { return nil }, rekey: func(ticket.Keys) {}, collectors: usageCollectors(s.Usage),
-	}, nil
+	}
 }
 
 func openRedis(config Config, keys ticket.Keys, log *slog.Logger) (*storage, error) {

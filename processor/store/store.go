@@ -48,18 +48,18 @@ type Usage struct {
 	Evictions uint64 // entries that left before their time to make room, since the start
 }
 
-// What an entry occupies besides its texts, in bytes: its places in a map and a list, and the texts' own headers,
-// rounded up as the allocator does (measured with 64-bit Go 1.26: 310 bytes for one header of 40 bytes).
-const (
-	entryOverhead  = 176
-	headerOverhead = 64
-)
+// EntryBytes is what an entry of a cache occupies besides its texts, in bytes: its place in an index and a list, and
+// the texts' own headers, rounded up as the allocator does (measured with 64-bit Go 1.26).
+const EntryBytes = 104
+
+// headerBytes is what a header of a capture occupies besides its texts, in bytes.
+const headerBytes = 64
 
 // Weigh estimates what an entry with a capture occupies, in bytes.
 func Weigh(key string, capture policy.Capture) uint32 {
-	bytes := entryOverhead + len(key)
+	bytes := EntryBytes + len(key)
 	for i := range capture {
-		bytes += headerOverhead + len(capture[i].Name) + capture[i].Value.Len()
+		bytes += headerBytes + len(capture[i].Name) + capture[i].Value.Len()
 	}
 	return uint32(bytes) //nolint:gosec // a capture is far smaller
 }

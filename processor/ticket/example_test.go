@@ -14,11 +14,7 @@ import (
 // issuer with the same keys and store gets the capture back.
 func ExampleIssuer() {
 	loaded, _ := policy.Load("policy.yaml", []byte("version: 1\nforward: [x-mcp-api-key]\n"))
-	kept, err := memory.New(1 << 20)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	kept := memory.New(1 << 20)
 	defer kept.Close()
 	issuer := ticket.NewIssuer(ticket.RandomKeys(), loaded, kept, kept, time.Now)
 

@@ -63,7 +63,7 @@ func startServers(ctx context.Context, o options, dir string) (servers map[strin
 }
 
 // storeBytes is room for the captures that the store is to hold, and the default at least.
-func storeBytes(o options) int { return max(64<<20, o.captures*450) }
+func storeBytes(o options) int { return max(64<<20, o.captures*360) }
 
 // wait waits until the socket is there.
 func (s *server) wait(ctx context.Context) error {

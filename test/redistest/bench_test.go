@@ -14,10 +14,7 @@ import (
 // BenchmarkKnown measures a put and a get of a capture that is known, in memory and in front of a server: what is near
 // costs about the same.
 func BenchmarkKnown(b *testing.B) {
-	memory, err := memory.New(1 << 20)
-	if err != nil {
-		b.Fatal(err)
-	}
+	memory := memory.New(1 << 20)
 	defer memory.Close()
 	server := serve(b, programs["redis"])
 	for _, s := range []struct {

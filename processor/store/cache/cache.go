@@ -7,11 +7,8 @@
 package cache
 
 import (
-	"math"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // Reason says why an entry left the cache.
@@ -34,42 +31,27 @@ type Cache[V any] struct {
 	started time.Time // monotonic zero of all times
 
 	mu        sync.Mutex
+	entries   entries[V]
+	index     index
 	probation segment[V]
 	protected segment[V]
 	evictions uint64
 }
 
-// segment is one LRU list with its weight.
-type segment[V any] struct {
-	lru   *simplelru.LRU[string, entry[V]]
-	bytes uint64
-}
-
-// entry is a value with what the cache needs of it. Times are nanoseconds since the cache was made: a [time.Time] has
-// three times the size.
-type entry[V any] struct {
-	value  V
-	idle   time.Duration
-	until  time.Duration
-	weight uint32
-}
-
 // New makes a cache of at most limit bytes, by what weigh says. OnEvict is called for each entry that leaves for
 // another reason than a newer value; it may be nil, and must not call the cache.
-func New[V any](
-	limit uint64, weigh func(key string, value V) uint32, onEvict func(value V, reason Reason),
-) (*Cache[V], error) {
+func New[V any](limit uint64, weigh func(key string, value V) uint32, onEvict func(value V, reason Reason)) *Cache[V] {
 	if onEvict == nil {
 		onEvict = func(V, Reason) {}
 	}
 	c := &Cache[V]{limit: limit, weigh: weigh, onEvict: onEvict, started: time.Now()}
-	for _, s := range []*segment[V]{&c.probation, &c.protected} {
-		var err error
-		if s.lru, err = simplelru.NewLRU[string, entry[V]](math.MaxInt, nil); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
+	c.reset()
+	return c
+}
+
+func (c *Cache[V]) reset() {
+	c.entries, c.index = entries[V]{}, newIndex()
+	c.probation, c.protected = segment[V]{entries: &c.entries}, segment[V]{entries: &c.entries}
 }
 
 // protectedShare is the most that the protected segment takes of the limit: three quarters.
@@ -79,17 +61,20 @@ func (c *Cache[V]) protectedShare() uint64 { return c.limit - c.limit/4 }
 func (c *Cache[V]) Get(key string) (V, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	found, ok := c.live(key)
-	if !ok {
-		return found.value, false
+	now := c.now()
+	at, found := c.live(key, now)
+	if at == 0 {
+		var none V
+		return none, false
 	}
-	if s := c.segmentOf(key); s != &c.protected {
-		s.remove(key)
-	}
-	c.put(&c.protected, key, found)
-	for c.protected.bytes > c.protectedShare() && c.protected.lru.Len() > 1 {
-		demoted, e, _ := c.protected.removeOldest()
-		c.probation.add(demoted, e)
+	c.segmentOf(found).remove(at)
+	found.protected = true
+	c.renew(at, found, now)
+	for c.protected.bytes > c.protectedShare() && c.protected.length > 1 {
+		oldest := c.protected.oldest
+		c.protected.remove(oldest)
+		c.entries.at(oldest).protected = false
+		c.probation.add(oldest)
 	}
 	return found.value, true
 }
@@ -98,8 +83,12 @@ func (c *Cache[V]) Get(key string) (V, bool) {
 func (c *Cache[V]) Peek(key string) (V, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	found, ok := c.live(key)
-	return found.value, ok
+	at, found := c.live(key, c.now())
+	if at == 0 {
+		var none V
+		return none, false
+	}
+	return found.value, true
 }
 
 // Touch begins the idle time of an entry again, which stays in its segment, and reports whether there is one with that
@@ -107,11 +96,13 @@ func (c *Cache[V]) Peek(key string) (V, bool) {
 func (c *Cache[V]) Touch(key string, idle time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	found, ok := c.live(key)
-	if !ok || found.idle != idle {
+	now := c.now()
+	at, found := c.live(key, now)
+	if at == 0 || found.idle != idle {
 		return false
 	}
-	c.put(c.segmentOf(key), key, found)
+	c.segmentOf(found).remove(at)
+	c.renew(at, found, now)
 	return true
 }
 
@@ -119,16 +110,25 @@ func (c *Cache[V]) Touch(key string, idle time.Duration) bool {
 func (c *Cache[V]) Set(key string, value V, idle time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, _ = c.live(key) // an expired one is gone before its successor comes
-	c.put(c.segmentOf(key), key, entry[V]{value: value, idle: idle, weight: c.weigh(key, value)})
-	c.shrink()
+	now := c.now()
+	at, known := c.live(key, now) // an expired one is gone before its successor comes
+	if at != 0 {
+		c.segmentOf(known).remove(at)
+	} else {
+		at, known = c.insert(key)
+	}
+	known.value, known.idle, known.weight = value, idle, c.weigh(key, value)
+	c.renew(at, known, now)
+	c.shrink(now)
 }
 
 // Delete removes an entry.
 func (c *Cache[V]) Delete(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.drop(c.segmentOf(key), key, Deleted)
+	if at, _ := c.find(key); at != 0 {
+		c.drop(at, Deleted)
+	}
 }
 
 // Usage is how full a cache is.
@@ -143,9 +143,9 @@ type Usage struct {
 func (c *Cache[V]) Usage() Usage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.shrink()
+	c.shrink(c.now())
 	return Usage{
-		Entries: c.probation.lru.Len() + c.protected.lru.Len(),
+		Entries: c.probation.length + c.protected.length,
 		Bytes:   c.probation.bytes + c.protected.bytes, Limit: c.limit, Evictions: c.evictions,
 	}
 }
@@ -154,94 +154,90 @@ func (c *Cache[V]) Usage() Usage {
 func (c *Cache[V]) Clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, s := range []*segment[V]{&c.probation, &c.protected} {
-		s.lru.Purge()
-		s.bytes = 0
-	}
+	c.reset()
 }
 
 func (c *Cache[V]) now() time.Duration { return time.Since(c.started) }
 
-// live returns an entry whose idle time is not over. One that is over is removed.
-func (c *Cache[V]) live(key string) (entry[V], bool) {
-	s := c.segmentOf(key)
-	found, ok := s.lru.Peek(key)
-	if ok && c.now() > found.until {
-		c.drop(s, key, Expired)
-		return entry[V]{}, false
+// find returns the entry of a key, and 0 where there is none.
+func (c *Cache[V]) find(key string) (position, *entry[V]) {
+	at, ok := c.index.positions[c.index.hash(key)]
+	if !ok {
+		return 0, nil
 	}
-	return found, ok
+	found := c.entries.at(at)
+	if found.key != key {
+		return 0, nil
+	}
+	return at, found
 }
 
-// segmentOf is where an entry is, or where a new one belongs.
-func (c *Cache[V]) segmentOf(key string) *segment[V] {
-	if c.protected.lru.Contains(key) {
+// live is find for entries whose idle time is not over. One that is over is removed.
+func (c *Cache[V]) live(key string, now time.Duration) (position, *entry[V]) {
+	at, found := c.find(key)
+	if at != 0 && now > found.until {
+		c.drop(at, Expired)
+		return 0, nil
+	}
+	return at, found
+}
+
+// insert makes an entry for a key that has none, in no segment yet.
+func (c *Cache[V]) insert(key string) (position, *entry[V]) {
+	hash := c.index.hash(key)
+	if other, ok := c.index.positions[hash]; ok {
+		c.drop(other, Evicted)
+	}
+	at, one := c.entries.take()
+	*one = entry[V]{key: key}
+	c.index.positions[hash] = at
+	return at, one
+}
+
+func (c *Cache[V]) segmentOf(e *entry[V]) *segment[V] {
+	if e.protected {
 		return &c.protected
 	}
 	return &c.probation
 }
 
-// put makes an entry the most recent of a segment, with a new idle time.
-func (c *Cache[V]) put(s *segment[V], key string, e entry[V]) {
-	e.until = c.now() + e.idle
-	if before, ok := s.lru.Peek(key); ok {
-		s.bytes -= uint64(before.weight)
-	}
-	s.add(key, e)
+// renew makes an entry, which is in no segment, the newest of its own, with a new idle time.
+func (c *Cache[V]) renew(at position, e *entry[V], now time.Duration) {
+	e.until = now + e.idle
+	c.segmentOf(e).add(at)
 }
 
-// shrink evicts: what has expired at the end of a segment, and entries in the order of use while the
-// cache is above its limit. What is on probation goes first.
-func (c *Cache[V]) shrink() {
+// shrink evicts what has expired at the end of a segment, and entries in the order of use while the cache is above its
+// limit. What is on probation goes first.
+func (c *Cache[V]) shrink(now time.Duration) {
 	for _, s := range []*segment[V]{&c.probation, &c.protected} {
-		for key, why, ok := c.coldest(s); ok; key, why, ok = c.coldest(s) {
-			c.drop(s, key, why)
+		for why, leaves := c.leaves(s, now); leaves; why, leaves = c.leaves(s, now) {
+			c.drop(s.oldest, why)
 		}
 	}
 }
 
-// coldest is the least recent entry of a segment, if it has to leave, and why.
-func (c *Cache[V]) coldest(s *segment[V]) (key string, why Reason, leaves bool) {
-	key, oldest, ok := s.lru.GetOldest()
+// leaves reports whether the oldest entry of a segment has to leave, and why.
+func (c *Cache[V]) leaves(s *segment[V], now time.Duration) (why Reason, leaves bool) {
 	switch {
-	case !ok:
-		return "", Evicted, false
-	case c.now() > oldest.until:
-		return key, Expired, true
+	case s.length == 0:
+		return Evicted, false
+	case now > c.entries.at(s.oldest).until:
+		return Expired, true
 	default:
-		return key, Evicted, c.probation.bytes+c.protected.bytes > c.limit
+		return Evicted, c.probation.bytes+c.protected.bytes > c.limit
 	}
 }
 
-func (c *Cache[V]) drop(s *segment[V], key string, why Reason) {
-	gone, ok := s.remove(key)
-	if !ok {
-		return
-	}
+// drop removes an entry that is in its segment.
+func (c *Cache[V]) drop(at position, why Reason) {
+	gone := c.entries.at(at)
+	value := gone.value
+	c.segmentOf(gone).remove(at)
+	delete(c.index.positions, c.index.hash(gone.key))
+	c.entries.give(at)
 	if why == Evicted {
 		c.evictions++
 	}
-	c.onEvict(gone.value, why)
-}
-
-func (s *segment[V]) add(key string, e entry[V]) {
-	s.lru.Add(key, e)
-	s.bytes += uint64(e.weight)
-}
-
-func (s *segment[V]) remove(key string) (entry[V], bool) {
-	gone, ok := s.lru.Peek(key)
-	if ok {
-		s.lru.Remove(key)
-		s.bytes -= uint64(gone.weight)
-	}
-	return gone, ok
-}
-
-func (s *segment[V]) removeOldest() (string, entry[V], bool) {
-	key, gone, ok := s.lru.RemoveOldest()
-	if ok {
-		s.bytes -= uint64(gone.weight)
-	}
-	return key, gone, ok
+	c.onEvict(value, why)
 }

@@ -21,12 +21,9 @@ type left struct {
 func open(t testing.TB, limit uint64) (*cache.Cache[int], *[]left) {
 	t.Helper()
 	gone := &[]left{}
-	c, err := cache.New(limit, func(string, int) uint32 { return 1 }, func(value int, reason cache.Reason) {
+	c := cache.New(limit, func(string, int) uint32 { return 1 }, func(value int, reason cache.Reason) {
 		*gone = append(*gone, left{value, reason})
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return c, gone
 }
 

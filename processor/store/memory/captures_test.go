@@ -25,10 +25,7 @@ func capture(value string) policy.Capture {
 
 func open(t *testing.T, limit uint64) *memory.Store {
 	t.Helper()
-	s, err := memory.New(limit)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := memory.New(limit)
 	t.Cleanup(s.Close)
 	return s
 }

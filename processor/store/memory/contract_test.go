@@ -10,10 +10,7 @@ import (
 
 func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Backend {
-		s, err := memory.New(4 << 20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := memory.New(4 << 20)
 		return s
 	})
 }

@@ -3,7 +3,6 @@ package memory
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,19 +35,13 @@ const (
 )
 
 // New makes a store of at most limit bytes in all.
-func New(limit uint64) (*Store, error) {
+func New(limit uint64) *Store {
 	s := &Store{now: time.Now}
 	share := func(of uint64) uint64 { return limit / wholeShare * of }
-	var errs [3]error
-	s.captures, errs[0] = cache.New(share(captureShare), store.Weigh, nil)
-	s.sessions, errs[1] = cache.New(share(sessionShare), weighSession, s.onEvict)
-	s.holders, errs[2] = cache.New(share(supersessionShare), weighHolders, nil)
-	for _, err := range errs {
-		if err != nil {
-			return nil, fmt.Errorf("make a store of %d bytes: %w", limit, err)
-		}
-	}
-	return s, nil
+	s.captures = cache.New(share(captureShare), store.Weigh, nil)
+	s.sessions = cache.New(share(sessionShare), weighSession, s.onEvict)
+	s.holders = cache.New(share(supersessionShare), weighHolders, nil)
+	return s
 }
 
 func weighSession(key string, r session.Record) uint32 {

@@ -20,6 +20,8 @@ type cachedCapture struct {
 	triedBy    uint64    // over which generation of the connection
 }
 
+func weighCapture(key string, n cachedCapture) uint32 { return store.Weigh(key, n.capture) }
+
 // ttl is how long the server keeps what must be found for a lifetime after its last use. A process extends it when half
 // a lifetime has passed since the last time.
 func ttl(lifetime time.Duration) time.Duration { return lifetime + lifetime/2 + 100*time.Millisecond }

@@ -69,26 +69,10 @@ func Open(options Options) (*Store, error) {
 		conn:  newConnection(parsed, options.Timeout, options.OnState),
 	}
 	s.Rekey(options.Keys)
-	if s.cached, err = cache.New(options.Bytes/2, func(key string, n cachedCapture) uint32 {
-		return store.Weigh(key,
-			n.capture)
-	},
-		nil); err != nil {
-		return nil, err
-	}
-	if s.sessions, err = s.newTrackedSessions(options.Bytes / 8); err != nil {
-		return nil, err
-	}
-	if s.supersededAt, err = s.newTrackedSupersession(options.Bytes / 16 * 5); err != nil {
-		return nil, err
-	}
-	if s.lastIssued, err = cache.New(options.Bytes/16, func(key string,
-		_ time.Time) uint32 {
-		return store.Weigh(key, nil)
-	},
-		nil); err != nil {
-		return nil, err
-	}
+	s.cached = cache.New(options.Bytes/2, weighCapture, nil)
+	s.sessions = s.newTrackedSessions(options.Bytes / 8)
+	s.supersededAt = s.newTrackedSupersession(options.Bytes / 16 * 5)
+	s.lastIssued = cache.New(options.Bytes/16, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) }, nil)
 	s.conn.open(s.changed)
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop

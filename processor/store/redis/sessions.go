@@ -26,16 +26,13 @@ const unknownLife = time.Minute
 // sessionLife is the TTL of a session after a use. It is extended when a tenth of the idle time has passed.
 func sessionLife(idle time.Duration) time.Duration { return idle + idle/10 + 100*time.Millisecond }
 
-func (s *Store) newTrackedSessions(bytes uint64) (*tracked[cachedSession], error) {
-	t, err := newTracked(
+func (s *Store) newTrackedSessions(bytes uint64) *tracked[cachedSession] {
+	t := newTracked(
 		s.conn,
 		s.now,
 		bytes,
 		func(key string, k cachedSession) uint32 { return store.Weigh(key, k.record.Kept) },
 	)
-	if err != nil {
-		return nil, err
-	}
 	t.read = s.readSession
 	t.last = func(w cached[cachedSession]) bool { return w.exists }
 	t.life = func(w cached[cachedSession]) time.Duration {
@@ -53,7 +50,7 @@ func (s *Store) newTrackedSessions(bytes uint64) (*tracked[cachedSession], error
 		}
 		return answer
 	}
-	return t, nil
+	return t
 }
 
 func (s *Store) readSession(key, sealed string) (found cachedSession, err error) {

@@ -10,11 +10,8 @@ import (
 	"bellhop/processor/store"
 )
 
-func (s *Store) newTrackedSupersession(bytes uint64) (*tracked[time.Time], error) {
-	t, err := newTracked(s.conn, s.now, bytes, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) })
-	if err != nil {
-		return nil, err
-	}
+func (s *Store) newTrackedSupersession(bytes uint64) *tracked[time.Time] {
+	t := newTracked(s.conn, s.now, bytes, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) })
 	t.read = func(_, text string) (time.Time, error) {
 		if text == stillHeld {
 			return time.Time{}, nil
@@ -25,7 +22,7 @@ func (s *Store) newTrackedSupersession(bytes uint64) (*tracked[time.Time], error
 	t.last = func(w cached[time.Time]) bool { return !w.value.IsZero() }
 	t.life = func(cached[time.Time]) time.Duration { return supersessionMemory }
 	t.lost = s.lostSupersession
-	return t, nil
+	return t
 }
 
 // supersessionMemory is how long supersession is cached after its last use, if there is room; and how long a mark

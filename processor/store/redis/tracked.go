@@ -50,9 +50,9 @@ func newTracked[V any](
 	now func() time.Time,
 	bytes uint64,
 	weigh func(string, V) uint32,
-) (*tracked[V], error) {
-	values, err := cache.New(bytes, func(key string, w cached[V]) uint32 { return weigh(key, w.value) }, nil)
-	return &tracked[V]{conn: link, values: values, now: now, seed: maphash.MakeSeed()}, err
+) *tracked[V] {
+	values := cache.New(bytes, func(key string, w cached[V]) uint32 { return weigh(key, w.value) }, nil)
+	return &tracked[V]{conn: link, values: values, now: now, seed: maphash.MakeSeed()}
 }
 
 func (t *tracked[V]) current(w cached[V]) bool {
