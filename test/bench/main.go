@@ -43,7 +43,11 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return measure(ctx, options)
+	measured, err := measure(ctx, options)
+	if err != nil {
+		return err
+	}
+	return writers()[options.output](os.Stdout, measured)
 }
 
 // options are those of a measurement.

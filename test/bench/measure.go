@@ -26,23 +26,22 @@ type sample struct {
 
 func (s sample) perCall() time.Duration { return s.CPU / time.Duration(s.Calls) }
 
-// measure lets the servers take turns and writes the samples.
-func measure(ctx context.Context, o options) error {
+// measure lets the servers take turns.
+func measure(ctx context.Context, o options) (report, error) {
+	all := report{options: o}
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
-		return err
+		return all, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	servers, stop, err := startServers(ctx, o, dir)
 	if err != nil {
-		return err
+		return all, err
 	}
 	defer stop()
-	empty, err := servers["bellhop-egress"].rss()
-	if err != nil {
-		return err
+	if all.emptyRSS, err = servers["bellhop-egress"].rss(); err != nil {
+		return all, err
 	}
-	report := report{options: o, emptyRSS: empty}
 	begun := time.Now()
 	for round := range o.rounds {
 		for _, k := range kinds() {
@@ -52,14 +51,14 @@ func measure(ctx context.Context, o options) error {
 				progress(begun, fmt.Sprintf("round %d of %d: %s, %s", round+1, o.rounds, s.name, k.name))
 				one, err := turn(ctx, s, k, round, o)
 				if err != nil {
-					return fmt.Errorf("%s, %s: %w", s.name, k.name, err)
+					return all, fmt.Errorf("%s, %s: %w", s.name, k.name, err)
 				}
-				report.samples = append(report.samples, one)
+				all.samples = append(all.samples, one)
 			}
 		}
 	}
 	progress(begun, "")
-	return writers()[o.output](os.Stdout, report)
+	return all, nil
 }
 
 // turn is one process of the client against one server. The store is filled in the first round.
