@@ -49,7 +49,8 @@ func TestEveryServerIsMeasured(t *testing.T) {
 	}
 	for _, k := range kinds() {
 		for _, server := range []string{"default", "tuned", "bellhop"} {
-			if all := measured.of(server, k.name); len(all) != 2 || all[0].Calls != 64 || all[0].Took <= 0 || all[0].RSS <= 0 {
+			all := measured.of(server, k.name)
+			if len(all) != 2 || all[0].Calls != 64 || all[0].Took <= 0 || all[0].RSS <= 0 {
 				t.Errorf("%s, %s: %+v", server, k.name, all)
 			}
 		}
@@ -80,15 +81,15 @@ func TestAWrongAnswerFails(t *testing.T) {
 }
 
 func TestReports(t *testing.T) {
-	const us = time.Microsecond
+	us := func(n int) time.Duration { return time.Duration(n) * time.Microsecond }
 	r := report{options: options{rounds: 3, calls: 10, captures: 1000}, emptyRSS: 1 << 20}
 	for _, k := range kinds() {
 		for round := range 3 {
-			speed := time.Duration(round + 1) // the machine becomes slower
+			speed := round + 1 // the machine becomes slower
 			r.samples = append(r.samples,
-				sample{"default", k.name, round, 10, 200 * us * speed, time.Millisecond, 2 << 20},
-				sample{"tuned", k.name, round, 10, 150 * us * speed, time.Millisecond, 2 << 20},
-				sample{"bellhop", k.name, round, 10, 160 * us * speed, time.Millisecond, 3 << 20})
+				sample{"default", k.name, round, 10, us(200 * speed), time.Millisecond, 2 << 20},
+				sample{"tuned", k.name, round, 10, us(150 * speed), time.Millisecond, 2 << 20},
+				sample{"bellhop", k.name, round, 10, us(160 * speed), time.Millisecond, 3 << 20})
 		}
 	}
 	for form, want := range map[string][]string{
@@ -113,7 +114,8 @@ func TestReports(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	if o, err := parse([]string{"--bellhop", "b", "--rounds", "2"}); err != nil || o.rounds != 2 || !filepath.IsAbs(o.bellhop) {
+	o, err := parse([]string{"--bellhop", "b", "--rounds", "2"})
+	if err != nil || o.rounds != 2 || !filepath.IsAbs(o.bellhop) {
 		t.Errorf("%+v, %v", o, err)
 	}
 	for _, args := range [][]string{
