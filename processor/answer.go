@@ -8,27 +8,27 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// The most that Envoy takes: it answers 500 to a request whose mutation goes beyond any of these, even when it is
-// configured to fail open (measured with Envoy 1.40).
+// Envoy's limits. It answers 500 to a request whose mutation exceeds any of them, even if it is configured to fail open
+// (measured with Envoy 1.40).
 const (
 	maxOperations  = 100      // of one kind in one mutation
 	maxHeaders     = 100      // lines of the request that results
 	maxHeaderBytes = 60 << 10 // of the request that results
 )
 
-// Answer is what becomes of a message: first Remove, then Set, or an Error in place of both. The zero Answer changes
+// Answer says how to change a message: first Remove, then Set, or an Error instead of both. The zero Answer changes
 // nothing.
 type Answer struct {
 	Remove []string
 	Set    []policy.Header // lines of one name stand together and replace what was there
 	Error  *Error          // not nil: the request, or its response, is replaced by this error
-	// Pending is not nil where the response's head is needed: the transport passes both to [Processor.Response].
+	// Pending is not nil if the response's headers are needed: the transport passes both to [Processor.Response].
 	Pending *Pending
 	// Session is Bellhop's name for the request's MCP session, for [Processor.SessionNotFound]; empty: none.
 	Session string
 }
 
-// Pending is what a request needs its response for. It is bound to the policy that served the request.
+// Pending says what the response to a request is needed for. It is bound to the policy that served the request.
 type Pending struct {
 	fanout      *fanout
 	opening     *session.Record // not nil: the response names the session that this record begins
@@ -43,7 +43,7 @@ func (a *Answer) replaces(name string) bool {
 		slices.ContainsFunc(a.Set, func(h policy.Header) bool { return h.Name == name })
 }
 
-// fits reports whether Envoy will take the answer for a request. With forward rules Envoy shows only some of the
+// fits reports whether Envoy will accept the answer to a request. With forward rules Envoy sends only some of the
 // headers, so this is an estimate.
 func (a *Answer) fits(request []policy.Header) bool {
 	if len(a.Remove) > maxOperations || len(a.Set) > maxOperations {
@@ -75,7 +75,7 @@ func total(headers []policy.Header) int {
 
 func size(header *policy.Header) int { return len(header.Name) + header.Value.Len() }
 
-// setBaggage sets the baggage members that are left once Bellhop's is removed.
+// setBaggage sets the baggage members that remain without Bellhop's.
 func (a *Answer) setBaggage(others string) {
 	if others = valid(others); others == "" {
 		a.Remove = append(a.Remove, policy.BaggageHeader)
@@ -84,7 +84,7 @@ func (a *Answer) setBaggage(others string) {
 	a.Set = append(a.Set, policy.Header{Name: policy.BaggageHeader, Value: policy.NewValue(others)})
 }
 
-// valid returns text where Envoy takes it as a header's value, else nothing.
+// valid returns text if Envoy accepts it as a header value, else "".
 func valid(text string) string {
 	if !policy.ValidValue(text) {
 		return ""
@@ -92,8 +92,8 @@ func valid(text string) string {
 	return text
 }
 
-// withoutCarriers takes tickets off a request, and changes nothing else. A dry run needs it: a pooled connection of the
-// fan-out could keep a forged ticket, and one from before the dry run could reach a backend.
+// withoutCarriers removes tickets from a request, and changes nothing else. A dry run needs it: a pooled connection of
+// the fan-out could keep a forged ticket, and one from before the dry run could reach a backend.
 func withoutCarriers(request []policy.Header) Answer {
 	var answer Answer
 	for _, name := range []string{policy.TicketHeader, policy.TicketAlias} {

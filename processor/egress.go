@@ -9,7 +9,7 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// egress takes the ticket off a request to a backend and puts on what this backend may have of the client's headers.
+// egress removes the ticket from a request to a backend and sets the client's headers that this backend may get.
 func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (Answer, *Error) {
 	sent := ticket.Read(request.Headers)
 	backend, declared := f.policy.Backend(binding.Backend, request.Cluster)
@@ -65,8 +65,8 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 	return answer, refused
 }
 
-// deliver makes the answer of a decision. Where Envoy would refuse it, the request gets none of the client's headers;
-// if it would refuse even the removals, the request is refused.
+// deliver builds the answer from a decision. If Envoy would reject it, the request gets none of the client's headers;
+// if Envoy would reject even the removals, the request is refused.
 func deliver(
 	request []policy.Header,
 	sent ticket.Carried,
@@ -92,8 +92,8 @@ func deliver(
 	return bare, nil, false
 }
 
-// redeem finds the capture that a request's ticket names. A proxy that follows a redirect sends the request once more
-// without the ticket, which went to the backend that redirected it.
+// redeem returns the capture that a request's ticket names. A proxy that follows a redirect repeats the request without
+// the ticket, because the first backend's filter removed it.
 func (f *fanout) redeem(ctx context.Context, request parsed, sent ticket.Carried) (ticket.Redeemed, error) {
 	redeemed, err := f.tickets.Redeem(ctx, sent)
 	if redeemed.Mismatch {
@@ -105,7 +105,7 @@ func (f *fanout) redeem(ctx context.Context, request parsed, sent ticket.Carried
 	return redeemed, err
 }
 
-// identity is the discovery identity of a backend, and whether it has one: an empty one cannot be read.
+// identity returns the discovery identity of a backend, and whether it has one. It is empty if its file cannot be read.
 func (f *fanout) identity(backend string) (identity []policy.Header, has bool) {
 	if !f.discoveryPausedUntil.IsZero() && f.now().Before(f.discoveryPausedUntil) {
 		return nil, false
@@ -114,8 +114,8 @@ func (f *fanout) identity(backend string) (identity []policy.Header, has bool) {
 	return identity, has
 }
 
-// operation is what a request asks for. Where the proxy reads bodies and could not read this one, it may be anything,
-// whatever the headers say.
+// operation returns the operation of a request. If the proxy reads bodies but could not read this one, the operation is
+// ambiguous, whatever the headers say.
 func operation(binding Binding, request parsed) policy.Operation {
 	asked := request.operation
 	unread := binding.ReadsBodies && request.Body.Operation.Method == ""

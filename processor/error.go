@@ -27,8 +27,8 @@ const (
 	reasonSession  = "repeated_session"
 )
 
-// Error is an HTTP error response with a JSON-RPC body. Its texts are fixed or made of header names and limits, so no
-// value can be in them.
+// Error is an HTTP error response with a JSON-RPC body. Its texts consist of fixed words, header names and limits, so
+// they contain no values.
 type Error struct {
 	Status  int             // HTTP
 	Reason  string          // stable, for machines and metrics
@@ -39,7 +39,7 @@ type Error struct {
 	code    int             // JSON-RPC
 }
 
-// unknownID stands in the body's id where the request's own is not known. JSON-RPC 2.0 asks for null then, but the
+// unknownID is the id in the body if the request's own is not known. JSON-RPC 2.0 asks for null then, but the
 // official Go SDK (1.8.0, measured) drops an error with null and closes the session; with any other id it hands the
 // message to the caller and the session lives on.
 const unknownID = "bellhop"
@@ -73,7 +73,7 @@ func (e *Error) Body() []byte {
 	return body
 }
 
-// rejected is the error of a request that breaks a rule of the policy.
+// rejected is the error of a request that violates the policy.
 func rejected(rejection *policy.Rejection) *Error {
 	status := http.StatusBadRequest
 	switch rejection.Reason {

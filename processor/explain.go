@@ -7,7 +7,7 @@ import (
 	"bellhop/policy"
 )
 
-// The client's own view: a client that asks learns which of its own headers were captured. Names only.
+// The explanation that a client can ask for: which of its own headers were captured, by name only.
 const (
 	explainHeader   = "x-bellhop-explain" // the client's request for it; its value is 1
 	capturedHeader  = "x-bellhop-captured"
@@ -26,7 +26,7 @@ func (f *fanout) explains(request []policy.Header) bool {
 	})
 }
 
-// explanation lists the client's own headers by what became of them.
+// explanation lists the client's own headers by outcome.
 func (f *fanout) explanation(request []policy.Header, captured policy.Captured) []policy.Header {
 	var taken, notListed []string
 	for _, header := range request {

@@ -22,11 +22,11 @@ type fanout struct {
 	metrics    *metrics
 	lastSeen   *lastSeen
 	// discoveryPausedUntil is until when requests without a ticket get no discovery identity. A dry run gives out no
-	// tickets, so when it ends, requests of clients without one may still be under way.
+	// tickets, so when it ends, requests of clients without a ticket may still be open.
 	discoveryPausedUntil time.Time
 }
 
-// fanouts are all fan-outs that are served, by name. A map never changes.
+// fanouts are all served fan-outs, by name. A map is immutable.
 type fanouts map[string]*fanout
 
 func (s *shared) fanout(keys ticket.Keys, rules Rules, before *fanouts) *fanout {
@@ -39,8 +39,8 @@ func (s *shared) fanout(keys ticket.Keys, rules Rules, before *fanouts) *fanout 
 	}
 }
 
-// fanout finds the fan-out that a filter names. A filter that names none means the fan-out without a name, or the only
-// one that there can be: one of several that is left alone is not meant by the filters of those that are not served.
+// fanout returns the fan-out that a filter names. A filter without a name gets the fan-out without a name, or the only
+// one if there can be only one. If only one of several is served, it does not get the filters of the others.
 func (p *Processor) fanout(name string) (*fanout, error) {
 	all := *p.current.Load()
 	if found, ok := all[name]; ok {
@@ -63,7 +63,7 @@ func (p *Processor) fanout(name string) (*fanout, error) {
 	}
 }
 
-// discoveryPausedUntil is until when a policy that is applied now gives no discovery identity.
+// discoveryPausedUntil returns until when a policy that is applied now gives no discovery identity.
 func (all *fanouts) discoveryPausedUntil(next *policy.Policy, now time.Time) time.Time {
 	was, ok := all.get(next.Fanout())
 	switch {
@@ -76,7 +76,7 @@ func (all *fanouts) discoveryPausedUntil(next *policy.Policy, now time.Time) tim
 	}
 }
 
-// lastSeen is that of the policy before, if that is the same.
+// lastSeen returns the records of the previous policy if it is the same.
 func (all *fanouts) lastSeen(p *policy.Policy, now time.Time) *lastSeen {
 	if was, ok := all.get(p.Fanout()); ok && was.policy.Digest() == p.Digest() {
 		return was.lastSeen
@@ -92,7 +92,7 @@ func (all *fanouts) get(name string) (*fanout, bool) {
 	return found, ok
 }
 
-// sorted are the fan-outs by name.
+// sorted returns the fan-outs by name.
 func (all fanouts) sorted() []*fanout {
 	var list []*fanout
 	for _, one := range all {
@@ -102,7 +102,7 @@ func (all fanouts) sorted() []*fanout {
 	return list
 }
 
-// observes reports whether the policy is only watched.
+// observes reports whether the policy is only observed.
 func (f *fanout) observes() bool { return f.policy.Mode() == policy.ModeObserve }
 
 // observed is the answer of a dry run: it only removes carriers. Sessions are still tracked.

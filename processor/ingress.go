@@ -10,9 +10,8 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// ingress takes the carried headers off a client's request and gives the fan-out a ticket in their place. The
-// ticket goes on every request, also when nothing was captured: a fan-out that finds none may replay the one of an
-// earlier request.
+// ingress captures the listed headers of a client's request and sets a ticket in their place. Every request gets a
+// ticket, even if nothing was captured: without one a fan-out may replay the ticket of an earlier request.
 func (f *fanout) ingress(ctx context.Context, _ Binding, request parsed) (Answer, *Error) {
 	if request.sessions > 1 {
 		return f.refuse(repeatedSession())
@@ -59,8 +58,7 @@ func (f *fanout) ingress(ctx context.Context, _ Binding, request parsed) (Answer
 	return answer, nil
 }
 
-// exchange is the one change of a client's request: hidden headers and whatever the client sent as a ticket go, the
-// ticket comes in.
+// exchange changes a client's request: it removes hidden headers and every ticket that the client sent, and sets ours.
 func (f *fanout) exchange(request []policy.Header, hide []string, minted string) Answer {
 	sent := ticket.Read(request)
 	var answer Answer
@@ -84,7 +82,7 @@ func (f *fanout) exchange(request []policy.Header, hide []string, minted string)
 	return answer
 }
 
-// lookup finds the session of a request, and counts those that the request may not use or that are not known.
+// lookup looks up the session of a request, and counts denied and unknown ones.
 func (f *fanout) lookup(ctx context.Context, request parsed) (session.State, error) {
 	state, err := f.sessions.Lookup(ctx, request.forTracker())
 	switch {
@@ -101,8 +99,8 @@ func (f *fanout) lookup(ctx context.Context, request parsed) (session.State, err
 	return state, err
 }
 
-// save makes the ticket redeemable and writes what changes in the session. A dry run gives out no ticket. A session
-// that its client ends is not written again.
+// save makes the ticket redeemable and saves changes of the session. A dry run issues no ticket. A session that its
+// client ends is not saved again.
 func (f *fanout) save(
 	ctx context.Context,
 	request parsed,
@@ -126,7 +124,7 @@ func (f *fanout) save(
 	return errors.Join(saved, err)
 }
 
-// reject refuses a request that breaks a rule of the policy.
+// reject refuses a request that violates the policy.
 func (f *fanout) reject(request parsed, rejection *policy.Rejection) (Answer, *Error) {
 	f.metrics.rejected("", rejection)
 	refused := rejected(rejection)

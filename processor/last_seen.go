@@ -11,14 +11,14 @@ import (
 )
 
 // lastSeen records when a client last sent each header of a policy, and when a request last reached each declared
-// backend. What is never seen is the sign of a misspelt name.
+// backend. A name that is never seen is probably misspelt.
 type lastSeen struct {
 	headers  map[string]*atomic.Int64 // by the name or family that the policy lists; Unix time in ns, 0: never
 	backends map[string]*atomic.Int64
 	since    time.Time // when the policy came into force
 }
 
-// lastSeenGrain is the resolution of a record: a write at each request would be one that all processors share.
+// lastSeenGrain is the resolution of a record: a write for each request would contend between processors.
 const lastSeenGrain = 100 * time.Millisecond
 
 func newLastSeen(p *policy.Policy, now time.Time) *lastSeen {

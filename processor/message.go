@@ -18,17 +18,17 @@ const (
 	Egress Role = "egress"
 )
 
-// Binding is what the configuration of a filter says of itself. A client cannot set any of it.
+// Binding is what a filter's configuration says about the filter. Clients cannot set any of it.
 type Binding struct {
 	Role    Role
 	Fanout  string // empty: the fan-out without a name, or the only one
 	Backend string // at egress; empty: identified by the cluster
-	// ReadsBodies says that the proxy reads what requests ask for in their bodies. Where it could not read one, the
-	// request's own headers are not trusted either.
+	// ReadsBodies says that the proxy reads operations from request bodies. If it could not read a body, the request's
+	// headers are not trusted either.
 	ReadsBodies bool
 }
 
-// Request is one HTTP request, as far as the proxy shows it.
+// Request is one HTTP request, as far as the proxy sends it.
 type Request struct {
 	// Headers are all lines in their order, pseudo-headers among them if the proxy shows these. Names are in lower case.
 	Headers []policy.Header
@@ -36,7 +36,7 @@ type Request struct {
 	Body    Body
 }
 
-// Body is what the proxy has read in a request's body.
+// Body is what the proxy has read from a request's body.
 type Body struct {
 	// Seen says that the proxy looked into the body, whether or not it could read it.
 	Seen      bool
@@ -44,7 +44,7 @@ type Body struct {
 	ID        any              // of the JSON-RPC request: string or int64; nil: not known
 }
 
-// Response is the head of one HTTP response, as far as the proxy shows it.
+// Response is the headers of one HTTP response, as far as the proxy sends them.
 type Response struct {
 	Headers []policy.Header // as in [Request]
 }
@@ -55,7 +55,7 @@ const (
 	statusPseudoHeader = ":status"
 )
 
-// parsed is a request with what its headers say of MCP.
+// parsed is a request with the MCP fields of its headers.
 type parsed struct {
 	Request
 	method    string // of HTTP; empty where no pseudo-headers are shown

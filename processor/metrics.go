@@ -8,7 +8,7 @@ import (
 	"bellhop/policy"
 )
 
-// outcome says what became of one request. Its text is stable: dashboards and alerts rely on it.
+// outcome is the outcome of one request. Its text is stable: dashboards and alerts rely on it.
 type outcome string
 
 const (
@@ -77,7 +77,7 @@ func newMetricFamilies(registerer prometheus.Registerer) *metricFamilies {
 	return families
 }
 
-// metrics are those of one fan-out under one policy. Counters that every request needs are looked up once.
+// metrics are the metrics of one fan-out under one policy. Counters that every request needs are looked up once.
 type metrics struct {
 	policy            *policy.Policy
 	requests          *prometheus.CounterVec

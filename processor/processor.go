@@ -36,7 +36,7 @@ type Processor struct {
 	current atomic.Pointer[fanouts]
 }
 
-// Rules are what one fan-out is served by.
+// Rules are a fan-out's policy and discovery identities.
 type Rules struct {
 	Policy *policy.Policy
 	// Identities are the discovery identities, by backend. An empty one could not be read: requests that need it are
@@ -44,7 +44,7 @@ type Rules struct {
 	Identities map[string][]policy.Header
 }
 
-// shared is what outlives a policy.
+// shared is the state that outlives a policy.
 type shared struct {
 	Settings
 	families *metricFamilies
@@ -63,7 +63,7 @@ func New(settings Settings, keys ticket.Keys, all ...Rules) *Processor {
 }
 
 // Apply replaces the keys and the rules of all fan-outs at once, from the next request on; no two of them may have the
-// same name. Requests under way keep the rules that they began with. Tickets made under earlier rules of the same
+// same name. Open requests keep the rules with which they began. Tickets made under earlier rules of the same
 // fan-out can still be redeemed.
 func (p *Processor) Apply(keys ticket.Keys, all ...Rules) {
 	before := p.current.Load()
@@ -74,7 +74,7 @@ func (p *Processor) Apply(keys ticket.Keys, all ...Rules) {
 	p.current.Store(&next)
 }
 
-// Request answers the head of one request. An error is a [Misconfiguration]: the filter's requests must fail.
+// Request answers the headers of one request. An error is a [Misconfiguration]: the filter's requests must fail.
 func (p *Processor) Request(ctx context.Context, binding Binding, request Request) (Answer, error) {
 	f, err := p.fanout(binding.Fanout)
 	if err != nil {
@@ -101,7 +101,7 @@ func (p *Processor) Request(ctx context.Context, binding Binding, request Reques
 	}
 }
 
-// Response answers the head of the response to a request whose answer had a [Pending]: lines to add, or an error.
+// Response answers the response headers of a request whose answer had a [Pending]: with lines to add, or an error.
 func (p *Processor) Response(ctx context.Context, pending *Pending, response Response) Answer {
 	ctx, cancel := p.shared.limit(ctx)
 	defer cancel()
@@ -126,7 +126,7 @@ func (p *Processor) SessionNotFound(ctx context.Context, fanout, name string) er
 	return nil
 }
 
-// HeadersNotShown counts and logs a filter that shows other parts of a request but not its headers. Such a request
+// HeadersNotShown counts and logs a filter that sends other parts of a request but not its headers. Such a request
 // would pass with all the headers that Bellhop should remove, so the answer refuses it, except for a policy that
 // only observes. An error is a [Misconfiguration].
 func (p *Processor) HeadersNotShown(binding Binding) (Answer, error) {
@@ -146,13 +146,13 @@ func (p *Processor) HeadersNotShown(binding Binding) (Answer, error) {
 	return Answer{Error: headersNotShown()}, nil
 }
 
-// Serves returns a [Misconfiguration] where no policy is for that fan-out.
+// Serves returns a [Misconfiguration] if no policy is for that fan-out.
 func (p *Processor) Serves(fanout string) error {
 	_, err := p.fanout(fanout)
 	return err
 }
 
-// Misconfiguration is why the requests of a filter must fail: its configuration is at error.
+// Misconfiguration is an error in a filter's configuration, for which its requests must fail.
 type Misconfiguration struct {
 	Reason  string // stable: the label of a metric
 	Message string // with what to change
@@ -167,7 +167,7 @@ func (p *Processor) Refused(why *Misconfiguration) {
 	p.shared.warnings.warn("stream refused, so Envoy fails the request", "reason", why.Message)
 }
 
-// limit bounds what one message waits for the store.
+// limit limits how long one message waits for the store.
 func (s *shared) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	if s.StoreTimeout == 0 {
 		return ctx, func() {}

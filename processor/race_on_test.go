@@ -2,5 +2,6 @@
 
 package processor_test
 
-// raced says that the race detector is on. sync.Pool then drops some of what it is given, so there are more allocations.
+// raced says that the race detector is on. sync.Pool then drops some of what it is given, so there are more
+// allocations.
 const raced = true

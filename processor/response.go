@@ -10,8 +10,8 @@ import (
 )
 
 // pending says what the response to a request is needed for. Most are not: the response to a session's first request
-// names the session, and that to a DELETE confirms its end. That the fan-out no longer knows a session comes by an
-// access log instead, so that a call under way never depends on Bellhop: see [Processor.SessionNotFound].
+// names the session, and that to a DELETE confirms its end. An access log reports that the fan-out no
+// longer knows a session, so that an open call never depends on Bellhop: see [Processor.SessionNotFound].
 func (f *fanout) pending(request parsed, state session.State, change session.Change) *Pending {
 	if !f.policy.KeepsSessions() {
 		return nil
@@ -53,7 +53,7 @@ func (f *fanout) onResponse(ctx context.Context, pending *Pending, response Resp
 	return storeFailed()
 }
 
-// readResponse reads the status, 0 where it is not shown, and the MCP session's ID, with whether there are several.
+// readResponse reads the status, 0 if it was not sent, and the MCP session's ID, with whether there are several.
 func readResponse(response Response) (status int, sessionID string, several bool) {
 	for i := range response.Headers {
 		switch header := &response.Headers[i]; header.Name {
@@ -67,7 +67,7 @@ func readResponse(response Response) (status int, sessionID string, several bool
 	return status, sessionID, several
 }
 
-// endSession deletes a session. If that fails, the session ends when it has been idle for long enough.
+// endSession deletes a session. If that fails, the session expires.
 func (f *fanout) endSession(ctx context.Context, name string) {
 	if err := f.sessions.End(ctx, name); err != nil {
 		f.warnings.warn("the end of a session cannot be written", "error", err)

@@ -5,14 +5,14 @@ import (
 	"bellhop/processor/mac"
 )
 
-// Names makes the names under which sessions and principals are stored: keyed digests, so that neither a session's ID
-// nor a user's credential is stored. Safe for concurrent use.
+// Names computes the names under which sessions and principals are stored: keyed digests, so that neither a session's
+// ID nor a user's credential is stored. Safe for concurrent use.
 type Names struct {
 	names  *mac.Namer
 	fanout string
 }
 
-// NewNames makes names for the sessions of one fan-out.
+// NewNames returns the names for the sessions of one fan-out.
 func NewNames(key []byte, fanout string) Names { return Names{names: mac.New(key), fanout: fanout} }
 
 // Session names the session with an ID.

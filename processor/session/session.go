@@ -9,7 +9,7 @@ import (
 	"bellhop/policy"
 )
 
-// Record is what is stored of one MCP session.
+// Record is the stored state of one MCP session.
 type Record struct {
 	Principal string         // whose headers are kept, by [Names.Principal]; empty: none were kept yet
 	Kept      policy.Capture // the headers that the policy keeps for the session
@@ -22,9 +22,9 @@ type Store interface {
 	// Lookup returns the record of a session, and false where there is none. Only a lookup by its own principal extends
 	// its life. An error means that the store cannot answer.
 	Lookup(ctx context.Context, name, principal string) (Record, bool, error)
-	// Update writes what change makes of a session's record, the zero one where there is none, until the session has not
-	// been used for idle. No other update comes in between, but change may be called several times; where it returns
-	// false, nothing is written.
+	// Update replaces a session's record, or the zero record if there is none, by the result of change. The session
+	// expires when it has not been used for idle. Updates are atomic, but change may be called several times; if it
+	// returns false, nothing is written.
 	Update(ctx context.Context, name string, idle time.Duration, change func(Record) (Record, bool)) error
 	// End deletes a session.
 	End(ctx context.Context, name string) error

@@ -17,7 +17,7 @@ type Tracker struct {
 	names  []Names // by key, the newest first
 }
 
-// NewTracker makes a tracker. Its keys name sessions: the newest names what is written, all of them find it.
+// NewTracker returns a tracker. Keys name sessions: the newest names what is written, and all are looked up.
 func NewTracker(keys [][]byte, p *policy.Policy, store Store) *Tracker {
 	t := &Tracker{policy: p, store: store}
 	for _, key := range keys {
@@ -26,7 +26,7 @@ func NewTracker(keys [][]byte, p *policy.Policy, store Store) *Tracker {
 	return t
 }
 
-// State is what a request may know of its session. Headers are neither read from nor saved to another principal's
+// State is what a request may use of its session. Headers are neither read from nor saved to another principal's
 // session. Requests without a principal have no session unless session.bind is empty.
 type State struct {
 	Name      string // of the session; empty: the request has none that it may use
@@ -60,8 +60,8 @@ type Request struct {
 	Headers []policy.Header // for the principal
 }
 
-// Lookup finds the session of a request. An error means that the store cannot answer; it is returned only where the
-// policy keeps headers for sessions and the request could have had some, because it costs no header otherwise.
+// Lookup looks up the session of a request. An error means that the store cannot answer; it is returned only if the
+// policy keeps headers for sessions and the request could get some, because otherwise no header is lost.
 func (t *Tracker) Lookup(ctx context.Context, request Request) (State, error) {
 	keeps := t.policy.KeepsSessions()
 	if !keeps && t.policy.Sealed() {
@@ -89,7 +89,7 @@ func (t *Tracker) Lookup(ctx context.Context, request Request) (State, error) {
 	}
 }
 
-// find looks a session up under its name by each key, the newest first. One that was found by an older key moves to its
+// find looks up a session by its name under each key, the newest first. A session found by an older key moves to its
 // newest name when it is saved.
 func (t *Tracker) find(ctx context.Context, request Request, state State) (State, error) {
 	state.Name = t.names[0].Session(request.ID)
@@ -131,14 +131,14 @@ func denial(state State) Denial {
 // ticket that it superseded can be used for longer.
 var ErrSupersession = errors.New("the last issued ticket of a session is not recorded")
 
-// Change is what a request changes in its session.
+// Change is the change that a request makes to its session.
 type Change struct {
 	Own     policy.Capture // what the request itself sent
 	Content string         // of the ticket that it was issued; empty: not tracked
 }
 
-// Save writes what a request changes in its session. It writes nothing while nothing changes, and nothing where there
-// is nothing to keep.
+// Save saves the change that a request makes to its session. It writes nothing if nothing changes or there is nothing
+// to keep.
 func (t *Tracker) Save(ctx context.Context, state State, change Change) error {
 	if !state.CanKeep {
 		change.Own = nil
@@ -159,14 +159,14 @@ func (t *Tracker) Save(ctx context.Context, state State, change Change) error {
 	return err
 }
 
-// has reports whether the stored record says all of this already, under its newest name.
+// has reports whether the stored record already has all of the change, under its newest name.
 func (s State) has(kept policy.Capture, content string) bool {
 	return s.Found && s.previous == "" && s.record.Content == content && slices.EqualFunc(s.record.Kept, kept, equalLines)
 }
 
 func equalLines(a, b policy.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) }
 
-// merge is the record after a change. It is false where another principal's request has taken the session meanwhile.
+// merge returns the record after a change. It is false if another principal has taken the session meanwhile.
 func (t *Tracker) merge(state State, change Change, now Record) (Record, bool) {
 	if now.Principal != "" && (now.Principal != state.principal || !state.CanKeep) {
 		return now, false
@@ -181,7 +181,7 @@ func (t *Tracker) merge(state State, change Change, now Record) (Record, bool) {
 	return next, true
 }
 
-// Opening is the record of a session that the response to a request may begin. It is nil where the request keeps
+// Opening returns the record of a session that the response to a request may begin. It is nil if the request keeps
 // nothing.
 func (t *Tracker) Opening(state State, change Change) *Record {
 	kept := t.policy.Kept(change.Own)

@@ -7,19 +7,19 @@ import (
 	"bellhop/policy"
 )
 
-// The least that W3C baggage guarantees to pass, and the most that OpenTelemetry's readers take
+// The limits of W3C baggage, which OpenTelemetry's readers enforce
 // (https://www.w3.org/TR/baggage/#limits): beyond it whole members, or all of them, are dropped.
 const (
 	maxBaggageBytes   = 8192
 	maxBaggageMembers = 64
 )
 
-// Carried is all that one request holds of tickets and baggage.
+// Carried holds the tickets and the baggage of one request.
 type Carried struct {
 	Header  []string // lines of the ticket header
 	Member  []string // values of the baggage member
 	Baggage string   // the other baggage members, joined into one line
-	// Malformed says that the baggage held members that the standard does not allow. They are not in Baggage.
+	// Malformed says that the baggage had members that the standard does not allow. They are not in Baggage.
 	Malformed bool
 }
 
@@ -54,7 +54,7 @@ func Read(request []policy.Header) Carried {
 // could take for one.
 func (c Carried) RewriteBaggage() bool { return len(c.Member) > 0 || c.Malformed }
 
-// Any reports whether the request holds anything that claims to be a ticket.
+// Any reports whether the request has anything that claims to be a ticket.
 func (c Carried) Any() bool { return len(c.Header) > 0 || len(c.Member) > 0 }
 
 // Ticket returns the ticket of the first carrier that holds one. It is empty where that carrier holds several different
@@ -109,7 +109,7 @@ const (
 
 // read classifies a baggage member, and returns the value of ours without its properties. Readers are more lenient than
 // the standard, each in its own way: OpenTelemetry trims any Unicode space off a key, others fold its case or decode
-// it. So ours is whatever any of them could take for it, and a member whose key is no token is malformed.
+// it. So a member is ours if any of them could take it for ours, and malformed if its key is not a token.
 func read(member string) (value string, _ kind) {
 	key, value, hasValue := strings.Cut(member, "=")
 	key = strings.Trim(key, " \t")

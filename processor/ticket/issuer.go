@@ -21,7 +21,7 @@ type Issuer struct {
 	now          func() time.Time
 }
 
-// NewIssuer makes the issuer of one policy's fan-out. The newest key makes tickets; all of them redeem.
+// NewIssuer returns the issuer for one policy's fan-out. The newest key mints tickets; all keys redeem.
 func NewIssuer(keys Keys, p *policy.Policy, store Store, supersession Supersession, now func() time.Time) *Issuer {
 	issuer := &Issuer{
 		policy: p, store: store, supersession: supersession, carriers: p.Carriers(), now: now,
@@ -77,24 +77,24 @@ func (i *Issuer) Save(ctx context.Context, t Ticket) error {
 	return i.store.Put(ctx, i.scope+t.Text, t.capture, i.policy.Lifetime())
 }
 
-// Issued records that a client was given the ticket, which so is not superseded for a while.
+// Issued records that a client was issued the ticket, so it is not superseded for a while.
 func (i *Issuer) Issued(ctx context.Context, t Ticket) {
 	if t.Content != "" {
 		i.supersession.Issued(ctx, t.Content)
 	}
 }
 
-// Redeemed is what the ticket of a request came to.
+// Redeemed is the result of redeeming a request's ticket.
 type Redeemed struct {
 	Status   policy.TicketStatus
 	Capture  policy.Capture // with [policy.StatusRedeemed]
 	Mismatch bool           // the carriers held different tickets
 }
 
-// Redeem finds the capture that the ticket in a request names. Whatever claims to be a ticket and is none makes the
-// status unknown: only a request with nothing of the kind was caused by no client. Tickets of both modes are redeemed,
-// because tickets from before a reload may still be in use. An error means that the store cannot answer; the status is
-// unknown then.
+// Redeem returns the capture that the ticket in a request names. Anything that claims to be a ticket but is not one
+// makes the status unknown: only a request without any such claim was caused by no client. Tickets of both modes are
+// redeemed, because tickets from before a reload may still be in use. An error means that the store cannot answer; the
+// status is unknown then.
 func (i *Issuer) Redeem(ctx context.Context, carried Carried) (Redeemed, error) {
 	if !carried.Any() {
 		return Redeemed{Status: policy.StatusNone}, nil

@@ -18,7 +18,7 @@ import (
 // KeyBytes is the length of a key in bytes.
 const KeyBytes = 32
 
-// Key is a secret under which tickets are made. It prints as "[KEY]".
+// Key is a secret for tickets. It prints as "[KEY]".
 //
 // The secret is behind a pointer, because fmt prints the fields of an unexported field whatever formatter it has.
 type Key struct{ secret *string }
@@ -31,7 +31,7 @@ func newKey(secret []byte) Key {
 	return Key{secret: &text}
 }
 
-// Derive makes a key for another purpose, so that no two purposes share one.
+// Derive derives a key for another purpose, so that no two purposes share one.
 func (k Key) Derive(purpose string) []byte {
 	mac := hmac.New(sha256.New, []byte(*k.secret))
 	mac.Write([]byte("bellhop " + purpose))
@@ -40,17 +40,17 @@ func (k Key) Derive(purpose string) []byte {
 
 func (k Key) equal(other Key) bool { return hmac.Equal([]byte(*k.secret), []byte(*other.secret)) }
 
-// Keys are those of a key file, at least one, the newest first. The newest makes tickets; all of them redeem.
+// Keys are the keys of a key file, at least one, the newest first. The newest mints tickets; all keys redeem.
 type Keys []Key
 
-// RandomKeys makes a key that lives as long as the process.
+// RandomKeys generates a key that lives as long as the process.
 func RandomKeys() Keys {
 	secret := make([]byte, KeyBytes)
 	_, _ = rand.Read(secret) // never fails: crypto/rand ends the program instead
 	return Keys{newKey(secret)}
 }
 
-// Derive makes keys for another purpose, the newest first.
+// Derive derives keys for another purpose, the newest first.
 func (k Keys) Derive(purpose string) [][]byte {
 	derived := make([][]byte, len(k))
 	for i, key := range k {
@@ -62,7 +62,7 @@ func (k Keys) Derive(purpose string) [][]byte {
 // Equal reports whether others are the same keys in the same order.
 func (k Keys) Equal(others Keys) bool { return slices.EqualFunc(k, others, Key.equal) }
 
-// NewLine makes a key as a line of a key file.
+// NewLine generates a key as a line of a key file.
 func NewLine() string {
 	secret := make([]byte, KeyBytes)
 	_, _ = rand.Read(secret)
@@ -102,7 +102,7 @@ func lines(file []byte) iter.Seq2[int, string] {
 	}
 }
 
-// AddKey puts a new key in front of those in a key file, of which it keeps at most keep.
+// AddKey adds a new key at the front of a key file, and keeps at most keep of the others.
 func AddKey(file []byte, keep int) ([]byte, error) {
 	return rewrite(file, func(old []entry) ([]entry, error) {
 		if staged(old) {
@@ -114,7 +114,7 @@ func AddKey(file []byte, keep int) ([]byte, error) {
 	})
 }
 
-// StageKey puts a new key behind those in a key file: it redeems, and makes no tickets yet.
+// StageKey adds a new key at the end of a key file: it redeems tickets, but mints none yet.
 func StageKey(file []byte) ([]byte, error) {
 	return rewrite(file, func(old []entry) ([]entry, error) {
 		switch {
@@ -143,7 +143,7 @@ func PromoteKey(file []byte, keep int) ([]byte, error) {
 
 const (
 	keysHeading = "# Keys of Bellhop's tickets, the newest first.\n"
-	// stagedMark stands above a staged key, which its place alone does not distinguish from an old one.
+	// stagedMark is the line above a staged key, whose place alone does not distinguish it from an old one.
 	stagedMark = "# Staged: redeems, and makes no tickets until it is promoted."
 )
 
@@ -164,7 +164,7 @@ func staged(keys []entry) bool {
 }
 
 // rewrite changes the keys of a raw key file, which may be empty. Comments move with the key below them; those above
-// the first key and below the last stay where they are. Tink keysets are left to tinkey.
+// the first key and below the last stay in place. Tink keysets are left to tinkey.
 func rewrite(file []byte, change func(old []entry) ([]entry, error)) ([]byte, error) {
 	if isKeyset(file) {
 		return nil, errors.New("it is a Tink keyset; rotate it with: tinkey rotate-keyset")
@@ -191,7 +191,7 @@ func rewrite(file []byte, change func(old []entry) ([]entry, error)) ([]byte, er
 	return []byte(next.String() + below), nil
 }
 
-// entries are the keys of a raw key file, and what stands below the last one.
+// entries are the keys of a raw key file, and the lines below the last one.
 func entries(file []byte) (keys []entry, below string) {
 	for line := range strings.Lines(string(file)) {
 		line = strings.TrimSpace(line)
@@ -205,8 +205,8 @@ func entries(file []byte) (keys []entry, below string) {
 	return keys, below
 }
 
-// Exposed says what is wrong with the permissions of a key file, or nothing. A group may read it, because that is how
-// Kubernetes mounts Secrets.
+// Exposed describes what is wrong with the permissions of a key file, or returns "". A group may read it, because that
+// is how Kubernetes mounts Secrets.
 func Exposed(mode fs.FileMode) string {
 	switch {
 	case mode&0o007 != 0:

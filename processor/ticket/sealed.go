@@ -74,8 +74,8 @@ func (s *Sealer) Seal(capture policy.Capture, now time.Time) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(append(key.id[:], sealed...)), nil
 }
 
-// Open returns the capture that a ticket holds. It is false for a ticket that is forged, expired, of another fan-out,
-// or under a key that is no longer there.
+// Open returns the capture in a ticket. It is false for a ticket that is forged, expired, of another fan-out, or sealed
+// with a key that was removed.
 func (s *Sealer) Open(text string, now time.Time) (policy.Capture, bool) {
 	if !Sealed(text) {
 		return nil, false
@@ -98,7 +98,7 @@ func (s *Sealer) Open(text string, now time.Time) (policy.Capture, bool) {
 	return nil, false
 }
 
-// Sealed reports whether text can be a sealed ticket at all, which spares the cipher invented ones.
+// Sealed reports whether text has the form of a sealed ticket, so that other texts are not decrypted.
 func Sealed(text string) bool {
 	return len(text) > Length && len(text) <= MaxSealedInHeader && inAlphabet(text)
 }
@@ -137,7 +137,7 @@ func decodeCapture(plain []byte) (capture policy.Capture, expires time.Time, ok 
 	return capture, expires, true
 }
 
-// cut takes a part with its length off the front.
+// cut removes a length and the part of that length from the front.
 func cut(from []byte) (part, rest []byte, ok bool) {
 	length, n := binary.Uvarint(from)
 	if n <= 0 || length > uint64(len(from)-n) { //nolint:gosec // n is at most the length

@@ -15,14 +15,14 @@ const Length = mac.Length
 // domain separates this MAC from any other use of the same key.
 const domain = "bellhop ticket 1"
 
-// Minter makes the stored tickets of one fan-out. Safe for concurrent use.
+// Minter mints the stored tickets of one fan-out. Safe for concurrent use.
 type Minter struct {
 	names  *mac.Namer
 	fanout string
 	rotate time.Duration
 }
 
-// NewMinter makes tickets for one fan-out under key. The same headers get a new ticket every rotate.
+// NewMinter mints tickets for one fan-out with a key. The same headers get a new ticket every rotate.
 func NewMinter(key Key, fanout string, rotate time.Duration) *Minter {
 	return &Minter{names: mac.New([]byte(*key.secret)), fanout: fanout, rotate: rotate}
 }
@@ -48,7 +48,7 @@ func Content(capture policy.Capture) string {
 // scratch is room for most captures, in bytes. The compiler keeps it on the stack; a longer capture moves to the heap.
 const scratch = 512
 
-// WellFormed reports whether text can be a stored ticket at all, which spares the store look-ups of invented ones.
+// WellFormed reports whether text has the form of a stored ticket, so that other texts are not looked up.
 func WellFormed(text string) bool { return len(text) == Length && inAlphabet(text) }
 
 func inAlphabet(text string) bool {
