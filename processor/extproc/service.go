@@ -48,7 +48,7 @@ func (s *Service) Register(server grpc.ServiceRegistrar) {
 // of its session is lost. It ends access logs too: Envoy continues with another Bellhop. It is called once.
 func (s *Service) Drain() { close(s.draining) }
 
-// refuse ends a stream whose filter is misconfigured, or with whatever else is wrong.
+// refuse turns an error into the status of the stream, and counts misconfigured filters.
 func (s *Service) refuse(err error) error {
 	why, ok := errors.AsType[*processor.Misconfiguration](err)
 	if !ok {

@@ -28,7 +28,7 @@ type reply struct {
 }
 
 // process serves one HTTP request. It answers each message with its own kind. A normal end, whichever side makes it, is
-// nil: after the request's headers are answered, an error would fail a request that Envoy has already let go.
+// nil: after the request's headers are answered, an error would fail a request that Envoy has already sent on.
 func (s *Service) process(from grpc.ServerStream) error {
 	ctx := from.Context()
 	binding, err := bindingOf(ctx)

@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// mcpNamespace is where Envoy's envoy.filters.http.mcp files what it read in the body.
+	// mcpNamespace is the dynamic metadata of Envoy's envoy.filters.http.mcp: what it read from the body.
 	mcpNamespace = "envoy.filters.http.mcp"
 	// clusterAttribute is the request attribute in which Envoy names the cluster that a request goes to.
 	clusterAttribute = "xds.cluster_name"
 )
 
 // readHeaders converts Envoy's header lines, in their order. Envoy sends names in lower case and values as raw
-// bytes; both are made sure of, because other proxies speak this protocol too.
+// bytes. Both are enforced here, because other proxies speak this protocol too.
 func readHeaders(headers *corev3.HeaderMap) []policy.Header {
 	lines := headers.GetHeaders()
 	read := make([]policy.Header, 0, len(lines))

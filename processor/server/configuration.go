@@ -14,13 +14,13 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// configuration are all policies that are served, with all that they name, and the keys of tickets. They never change.
+// configuration is all served policies, with the files that they name, and the keys of tickets. It is immutable.
 type configuration struct {
 	keys      ticket.Keys
 	documents []*document // by path
 }
 
-// document is one policy with all that it names.
+// document is one policy with the files that it names.
 type document struct {
 	path     string
 	policy   *policy.Policy
@@ -80,7 +80,7 @@ func (d *document) identified(reader *files.Reader, was *document, same bool) (*
 	return &next, errors.Join(loadErrors...)
 }
 
-// processed are the configuration as the processor takes them.
+// processed returns the configuration in the processor's form.
 func (r *configuration) processed() []processor.Rules {
 	var all []processor.Rules
 	for _, document := range r.documents {
@@ -94,7 +94,7 @@ func (r *configuration) sealed() bool {
 	return slices.ContainsFunc(r.documents, func(d *document) bool { return d.policy.Sealed() })
 }
 
-// policies are those in force, by the path of their document.
+// policies returns the policies in force, by the path of their document.
 func (r *configuration) policies() []*policy.Policy {
 	var all []*policy.Policy
 	for _, document := range r.documents {
@@ -103,7 +103,7 @@ func (r *configuration) policies() []*policy.Policy {
 	return all
 }
 
-// files are all files that the configuration were read from.
+// files lists all files from which the configuration was read.
 func (r *configuration) files() []string {
 	var files []string
 	for _, document := range r.documents {
@@ -114,7 +114,7 @@ func (r *configuration) files() []string {
 	return files
 }
 
-// at finds the document of a path.
+// at returns the document of a path.
 func (r *configuration) at(path string) (*document, bool) {
 	i := slices.IndexFunc(r.documents, func(d *document) bool { return d.path == path })
 	if i < 0 {

@@ -14,7 +14,7 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// sources are where the configuration are read from.
+// sources are the files from which the configuration is read.
 type sources struct {
 	policies []string // files, and folders of files
 	ceiling  string   // empty: none

@@ -16,7 +16,7 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// outcome says what became of one reload. Its text is stable: dashboards and alerts rely on it.
+// outcome is the outcome of one reload. Its text is stable: dashboards and alerts rely on it.
 type outcome string
 
 const (
@@ -31,7 +31,7 @@ const (
 )
 
 // reloader keeps the configuration in force equal to the files. Each document, the keys and each discovery identity is
-// loaded by itself, whole: an invalid one keeps its last good version and stops no other, which may be another team's.
+// loaded by itself, whole: an invalid one keeps its last good version and does not affect others.
 //
 // Where a discovery file cannot be read, the last good identity of its backend stays in force. If there is none, at the
 // start, requests that need it are refused until it can be read; others are served.

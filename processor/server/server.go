@@ -35,8 +35,8 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// The budget of a stop: [Config.DrainDelay], then at most unwatchTimeout for a reload under way, stopTimeout for the
-// streams under way, and adminTimeout for the admin server. The grace period of whatever runs Bellhop must be longer
+// The budget of a stop: [Config.DrainDelay], then at most unwatchTimeout for a running reload, stopTimeout for the
+// open streams, and adminTimeout for the admin server. The grace period of whatever runs Bellhop must be longer
 // than their sum.
 const (
 	unwatchTimeout = time.Second
@@ -78,7 +78,7 @@ const (
 	minPing = 5 * time.Second
 )
 
-// Config is what the command line says.
+// Config is the configuration from the command line.
 type Config struct {
 	Policies   []string // paths of policy documents, and of folders of them; they are read again when they change
 	Ceiling    string   // path of the ceiling document; empty for none
@@ -289,7 +289,7 @@ func (s *Server) Run(ctx, force context.Context) error {
 	return err
 }
 
-// watch reloads when files change, until the returned function is called. That waits for a reload under way, but not
+// watch reloads when files change, until the returned function is called. That waits for a running reload, but not
 // for long, and not at all once force is done.
 func (s *Server) watch(force context.Context) (unwatch func()) {
 	ctx, cancel := context.WithCancel(context.Background())

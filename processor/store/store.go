@@ -1,5 +1,5 @@
-// Package store says what Bellhop needs of whatever keeps captures and sessions: package memory keeps them in this
-// process, package redis in a server that several Bellhops share. Package storetest is the contract that both pass.
+// Package store is the interface of the stores of captures and sessions: package memory keeps them in this process,
+// package redis in a server that several Bellhops share. Package storetest is the contract that both pass.
 package store
 
 import (
@@ -21,7 +21,7 @@ type Backend interface {
 	Lifecycle
 }
 
-// Lifecycle is what the process that owns a store needs of it.
+// Lifecycle is for the process that owns a store.
 type Lifecycle interface {
 	// Usage returns how full the store is, by kind of entry.
 	Usage() []Usage

@@ -11,8 +11,8 @@ import (
 	"bellhop/processor/server/files"
 )
 
-// Read reads the discovery identity of a backend, whole or not at all. Relative paths count from folder. All errors are
-// reported at once; none of them shows what a file holds.
+// Read reads the discovery identity of a backend, whole or not at all. Relative paths are relative to folder. All
+// errors are reported at once; none of them shows what a file holds.
 func Read(reader *files.Reader, backend policy.Backend, folder string) ([]policy.Header, error) {
 	var identity []policy.Header
 	var faults []error

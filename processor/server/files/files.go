@@ -62,7 +62,7 @@ func (r *Reader) IsFolder(path string) bool {
 }
 
 func read(path string, limit int64) ([]byte, error) {
-	// Without O_NONBLOCK the opening of a named pipe waits until somebody writes.
+	// Without O_NONBLOCK the opening of a named pipe waits until someone writes.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ type Settings struct {
 
 // Files calls look once, and then whenever files may have changed, until ctx is done. Look returns the files to watch
 // from then on. It is called in this goroutine only, and decides itself whether there is a change: changes of
-// neighbouring files cause calls too.
+// neighboring files cause calls too.
 func Files(ctx context.Context, settings Settings, look func() []string) {
 	w := open(settings)
 	defer w.close()

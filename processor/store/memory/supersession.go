@@ -30,7 +30,7 @@ func weighHolders(key string, _ *holders) uint32 { return holdersBytes + uint32(
 // live.
 func (h *holders) ttl() time.Duration { return max(2*h.lifetime, time.Second) }
 
-// Issued records that a client was issued a ticket of the content, which so is not superseded for a while.
+// Issued records that a client was issued a ticket of the content, so it is not superseded for a while.
 func (s *Store) Issued(_ context.Context, content string) {
 	if h, ok := s.holders.Get(content); ok {
 		h.mu.Lock()

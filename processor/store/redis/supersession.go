@@ -60,7 +60,7 @@ func (s *Store) since(ctx context.Context, content string) (time.Time, error) {
 	return mark.value, err
 }
 
-// Issued records that a client was issued the ticket, which so is not superseded for a while. It writes only if the
+// Issued records that a client was issued the ticket, so it is not superseded for a while. It writes only if the
 // ticket is superseded.
 func (s *Store) Issued(ctx context.Context, content string) {
 	if s.closed.Load() {

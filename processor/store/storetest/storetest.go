@@ -106,7 +106,7 @@ func capturesExpire(t *testing.T, s store.Backend) {
 	wait(t, func() bool { _, ok, _ := s.Get(limit(t), "idle"); return !ok }, 2500*time.Millisecond)
 }
 
-// wait asks at long intervals, for asking is using.
+// wait polls at long intervals, because each poll is a use.
 func wait(t *testing.T, condition func() bool, every time.Duration) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !condition(); time.Sleep(every) {
@@ -195,7 +195,7 @@ func sessionsExpire(t *testing.T, s store.Backend) {
 	wait(t, func() bool { _, ok := find(t, s, "idle", "P"); return !ok }, 2*time.Second)
 }
 
-// principals: a stranger who asks does not keep a session alive.
+// principals: a lookup by another principal does not keep a session alive.
 func principals(t *testing.T, s store.Backend) {
 	save(t, s, "S", 300*time.Millisecond, record("v", "T"))
 	wait(t, func() bool { _, ok := find(t, s, "S", "another principal"); return !ok }, 90*time.Millisecond)
@@ -234,7 +234,7 @@ func superseded(t *testing.T, s store.Backend, ticket string, grace time.Duratio
 	return is
 }
 
-// supersededSoon wants a ticket to be superseded once the grace is over.
+// supersededSoon checks that a ticket is superseded after the grace period.
 func supersededSoon(t *testing.T, s store.Backend, ticket string) {
 	t.Helper()
 	wait(t, func() bool { return superseded(t, s, ticket, grace) }, 20*time.Millisecond)
@@ -264,7 +264,7 @@ func succession(t *testing.T, s store.Backend) {
 	supersededSoon(t, s, "B")
 }
 
-// successionEnds: a session that ends has not replaced its ticket; but where another has, nobody has it then.
+// successionEnds: a session that ends has not replaced its ticket; but if another session has, no session has it then.
 func successionEnds(t *testing.T, s store.Backend) {
 	save(t, s, "S1", time.Minute, record("v", "A"))
 	save(t, s, "S2", time.Minute, record("v", "B"))
