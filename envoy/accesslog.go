@@ -84,7 +84,7 @@ func (w *Writer) metadataOptions(path string, r Role) *extprocv3.MetadataOptions
 	if r == Ingress && w.sessions {
 		w.Note(
 			path+".receiving_namespaces",
-			"Bellhop says which session a request is of, by a name of its own, for the access log.",
+			"Bellhop's own name for the session of a request, for the access log.",
 		)
 		options.ReceivingNamespaces = names(metadataNamespace)
 	}

@@ -78,12 +78,12 @@ func (w *bootstrapWriter) adminPage(path string) *bootstrapv3.Admin {
 	if !w.admin.IsValid() {
 		return nil
 	}
-	w.Note(path, "Envoy's own admin page, as asked for. It shows the configuration and can stop this Envoy.")
+	w.Note(path, "Envoy's own admin page (--envoy-admin). It shows the configuration and can stop this Envoy.")
 	return &bootstrapv3.Admin{Address: socketAddress(w.admin.Addr().String(), w.admin.Port())}
 }
 
 func (w *bootstrapWriter) overload(path string) *overloadv3.OverloadManager {
-	w.Note(path, "A bound on all clients together, so that a flood ends here and not with Envoy.")
+	w.Note(path, "A limit on all clients together, so that a flood does not stop Envoy.")
 	return &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
 		Name: "envoy.resource_monitors.global_downstream_max_connections",
 		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: w.Pack(&connectionsv3.DownstreamConnectionsConfig{

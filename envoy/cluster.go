@@ -23,9 +23,9 @@ const (
 func (w *Writer) BellhopCluster(path string) *clusterv3.Cluster {
 	w.Note(path, "Bellhop.")
 	w.noteBreakers(path)
-	w.Note(path+".health_checks", "A Bellhop that stops says so here first, and gets no new requests.")
-	w.Note(path+".common_lb_config", "The default lets a Bellhop that is back wait for a second.")
-	w.Note(path+".health_checks[0].unhealthy_interval", "One that is back is used soon, for another may go then.")
+	w.Note(path+".health_checks", "A Bellhop that stops reports it here first, and gets no new requests.")
+	w.Note(path+".common_lb_config", "The default delays the use of a Bellhop that is back by a second.")
+	w.Note(path+".health_checks[0].unhealthy_interval", "A Bellhop that is back is used soon, because another may fail next.")
 	cluster := &clusterv3.Cluster{
 		Name:            bellhopCluster,
 		ConnectTimeout:  durationpb.New(250 * time.Millisecond),
@@ -81,7 +81,7 @@ func (w *bootstrapWriter) serverCluster(path, name string, t Target) *clusterv3.
 			KeepaliveProbes:   wrapperspb.UInt32(3),
 		}},
 	}
-	w.Note(path+".upstream_connection_options", "Finds out that a server is gone while an event stream is silent.")
+	w.Note(path+".upstream_connection_options", "Detects a dead server while an event stream is silent.")
 	if t.Secure {
 		cluster.TransportSocket = w.serverTLS(path+".transport_socket", t)
 	}

@@ -102,9 +102,9 @@ func (w *Writer) filter(path string, r Role) *hcmv3.HttpFilter {
 func (w *Writer) noteFilter(path string, r Role) {
 	w.Note(path+".processing_mode", "Only the headers of requests. Bodies and responses never reach Bellhop.")
 	w.Note(path+".message_timeout", "The default of 0.2 s includes the time to connect.")
-	w.Note(path+".mutation_rules", "From the policy: Bellhop may change these headers and no others, whatever it answers.",
+	w.Note(path+".mutation_rules", "From the policy: Envoy lets Bellhop change these headers and no others.",
 		"content-type is that of its error messages to the client.")
-	w.Note(path+".forward_rules", "From the policy: Bellhop is shown these headers and no others, not even the path.")
+	w.Note(path+".forward_rules", "From the policy: Envoy sends Bellhop these headers and no others, not even the path.")
 	w.Note(
 		path+".route_cache_action",
 		"The route, and with it the backend, was chosen before Bellhop: no header can change it.",
@@ -125,7 +125,7 @@ func (w *Writer) noteFilter(path string, r Role) {
 		path+".failure_mode_allow",
 		"WARNING, --fail-open: while Bellhop is down or slow,",
 		risk,
-		"Take it out to answer 503 instead.",
+		"Remove it to answer 503 instead.",
 	)
 }
 
@@ -209,7 +209,7 @@ func exactly(text string) *matcherv3.StringMatcher {
 }
 
 func (w *Writer) grpcService(path string, r Role) *corev3.GrpcService {
-	w.Note(path+".initial_metadata", "Tells Bellhop its role. A client cannot set it: it is not a header.")
+	w.Note(path+".initial_metadata", "Gives Bellhop its role. A client cannot set it: it is not a header.")
 	return &corev3.GrpcService{
 		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 			ClusterName: w.Cluster, Authority: w.Authority, MaxReceiveMessageLength: wrapperspb.UInt32(maxAnswer),
@@ -236,7 +236,7 @@ func (w *Writer) retryPolicy(path string) *corev3.RetryPolicy {
 	const retries = 3
 	w.Note(
 		path+".retry_back_off",
-		"A restart of Bellhop is not noticed. The default of 1 s would outlast message_timeout.",
+		"Hides a restart of Bellhop. The default of 1 s would outlast message_timeout.",
 	)
 	retry := &corev3.RetryPolicy{
 		RetryBackOff: &corev3.BackoffStrategy{

@@ -42,7 +42,7 @@ func (w *Writer) pieces() yaml.MapSlice {
 	w.Note(
 		"$."+egressList,
 		"Into http_filters of the listener through which the fan-out reaches its backends, in front of the router.",
-		"Bellhop takes the backend from the name of the cluster, as the policy's clusters: say it.",
+		"Bellhop identifies the backend by the cluster's name, which the policy lists under clusters:.",
 	)
 	w.Note("$.clusters", "Into static_resources.")
 	pieces := yaml.MapSlice{

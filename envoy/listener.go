@@ -24,25 +24,25 @@ const (
 const managerPath = ".filter_chains[0].filters[0].typed_config"
 
 func (w *bootstrapWriter) ingressListener(path string) *listenerv3.Listener {
-	w.Note(path, "Clients → fan-out. Bellhop takes the clients' headers off and puts a ticket in their place.")
+	w.Note(path, "Clients → fan-out. Bellhop replaces the clients' headers by a ticket.")
 	path += managerPath
 	manager := w.manager(path, Ingress)
 	manager.UseRemoteAddress = wrapperspb.Bool(true)
 	manager.PreserveExternalRequestId = true
 	w.Note(
 		path+".use_remote_address",
-		"Clients are not trusted: what they say about where they come from is not passed on as it is.",
+		"Clients are not trusted: their headers about their own origin are not passed on unchanged.",
 	)
 	w.Note(
 		path+".preserve_external_request_id",
-		"A client's x-request-id stays the client's, also when you switch generate_request_id on for tracing.",
+		"A client's x-request-id stays unchanged, even if you enable generate_request_id for tracing.",
 	)
 	manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: w.ingressRoutes(path + ".route_config")}
 	return w.listener(Ingress, w.ingress, manager)
 }
 
 func (w *bootstrapWriter) egressListener(path string) *listenerv3.Listener {
-	lines := []string{"Fan-out → backends. Bellhop redeems the ticket for the headers that this backend may have."}
+	lines := []string{"Fan-out → backends. Bellhop replaces the ticket by the headers that this backend may get."}
 	if !w.egress.Addr().IsLoopback() {
 		lines = append(
 			lines,
@@ -67,12 +67,12 @@ func (w *bootstrapWriter) egressListener(path string) *listenerv3.Listener {
 func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionManager {
 	w.Note(
 		path+".common_http_protocol_options",
-		"Room for the headers that Bellhop adds: the default of 100 refuses a request that comes close to it on its own.",
+		"Leaves room for the headers that Bellhop adds: by default Envoy refuses more than 100.",
 	)
 	w.Note(path+".stream_idle_timeout", "An MCP event stream may be silent for hours.")
 	w.Note(
 		path+".generate_request_id",
-		"An ID made here would look like one that the client sent, and be new for every request.",
+		"An ID generated here would look like the client's, and change with every request.",
 	)
 	w.Note(
 		path+".scheme_header_transformation",

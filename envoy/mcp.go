@@ -17,7 +17,7 @@ const MaxParsedBody = 64 << 10
 func (w *Writer) mcpFilter(path string) *hcmv3.HttpFilter {
 	w.Note(
 		path,
-		"Envoy reads the MCP method and the tool's name from the body, and sends only these two to Bellhop. The body itself",
+		"Envoy reads the MCP method and the tool's name from the body, and sends only these to Bellhop. The body itself",
 		"never reaches Bellhop. In a body of more than 64 KiB they may not be found: rules for tools then do not apply, "+
 			"nor does a discovery identity.",
 	)

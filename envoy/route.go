@@ -13,7 +13,7 @@ import (
 
 func (w *bootstrapWriter) ingressRoutes(path string) *routev3.RouteConfiguration {
 	route := forward(fanoutCluster, w.fanout)
-	w.noteRoute(path+".virtual_hosts[0].routes[0]", "The path and the query go through as they are.")
+	w.noteRoute(path+".virtual_hosts[0].routes[0]", "The path and the query pass unchanged.")
 	return routeTable(Ingress, &routev3.VirtualHost{Routes: []*routev3.Route{{
 		Name:   fanoutCluster,
 		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
@@ -35,13 +35,13 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 		w.noteRoute(at, fmt.Sprintf("Backend %s: /%s/… becomes /…, the query stays.", b.Name, b.Name))
 		w.Note(
 			at+".typed_per_filter_config",
-			"Tells Bellhop which backend this is. A client cannot set it: it is not a header.",
+			"Gives Bellhop the backend. A client cannot set it: it is not a header.",
 		)
 		host.Routes = append(host.Routes, w.backendRoutes(b)...)
 	}
 	w.Note(
 		fmt.Sprintf("%s.routes[%d]", path, len(host.Routes)),
-		"No such backend. Bellhop is not asked, so no ticket is redeemed.",
+		"No such backend. Bellhop is not called, so no ticket is redeemed.",
 	)
 	host.Routes = append(host.Routes, w.noBackend())
 	return routeTable(Egress, host)
@@ -54,7 +54,7 @@ func (w *bootstrapWriter) noteRoute(path string, what string) {
 		path+".route.host_rewrite_literal",
 		"MCP servers refuse a foreign Host, so that no web page can reach them by DNS rebinding.",
 	)
-	w.Note(path+".route.timeout", "The default would cut event streams and long calls after 15 s.")
+	w.Note(path+".route.timeout", "The default would end event streams and long calls after 15 s.")
 }
 
 // backendRoutes strips the backend's name off the path. The match ends in a slash and is replaced by a slash: without

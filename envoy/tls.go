@@ -9,7 +9,7 @@ import (
 
 // serverTLS verifies the server by the host of its URL.
 func (w *bootstrapWriter) serverTLS(path string, t Target) *corev3.TransportSocket {
-	w.Note(path, "The server has to prove that it is "+t.Host+". Envoy by itself would check nothing.")
+	w.Note(path, "The server must prove that it is "+t.Host+". By default Envoy checks nothing.")
 	return w.tls(&tlsv3.UpstreamTlsContext{
 		CommonTlsContext: &tlsv3.CommonTlsContext{
 			TlsParams:             versions(tlsv3.TlsParameters_TLSv1_2),
@@ -24,7 +24,7 @@ func (w *Writer) bellhopTLS(path string) *corev3.TransportSocket {
 	if w.identity == nil {
 		return nil
 	}
-	w.Note(path, "Both sides prove who they are. Envoy reads these files at its start only.")
+	w.Note(path, "Mutual TLS. Envoy reads these files at its start only.")
 	var places []Place
 	name := ""
 	for _, e := range w.Bellhop {

@@ -29,7 +29,7 @@ func (w *writer) egressGateway() []manifest {
 	}
 	server.note(
 		"$.spec.servers",
-		"From the fan-out's proxy to the gateway it is the mesh's mutual TLS. Clients without a proxy are refused.",
+		"The mesh's mutual TLS protects the way from the fan-out's proxy to the gateway. Clients without a proxy are refused.",
 	)
 	all := []manifest{server, {
 		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,

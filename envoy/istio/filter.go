@@ -64,7 +64,7 @@ func (w *writer) workloadFilter(namespace string) manifest {
 			envoy.Egress,
 			domain(origin(b)),
 			envoy.Metadata(envoy.BackendKey, b.Name),
-			"Backend "+b.Name+". Only here does the filter run.",
+			"Backend "+b.Name+". The filter runs only here.",
 		)
 		if !b.Secure {
 			p.enable(
@@ -97,7 +97,7 @@ func (w *writer) gatewayFilters() []manifest {
 			envoy.Ingress,
 			domain(host),
 			nil,
-			"The fan-out, as clients know it, on every port. Only here does the filter run.",
+			"The fan-out, as clients know it, on every port. The filter runs only here.",
 		)
 	}
 	out := w.newPatches()
@@ -108,7 +108,7 @@ func (w *writer) gatewayFilters() []manifest {
 			envoy.Egress,
 			domain(origin(b)),
 			envoy.Metadata(envoy.BackendKey, b.Name),
-			"Backend "+b.Name+". Only here does the filter run.",
+			"Backend "+b.Name+". The filter runs only here.",
 		)
 	}
 	out.stripTicket(gatewaySide)
@@ -154,7 +154,7 @@ func (w *writer) envoyFilter(p *patches, name, namespace string, labels []label)
 	}
 	made.note(
 		"$.spec.priority",
-		"After the EnvoyFilters of others: what they put in front of the router stands in front of Bellhop too.",
+		"After the EnvoyFilters of others: filters that they insert before the router run before Bellhop too.",
 	)
 	if w.Bellhop == nil {
 		// A gateway that gets only the services it routes to would not know Bellhop's cluster.
@@ -232,13 +232,13 @@ func (p *patches) addAccessLogs(where side, r envoy.Role, listener any) {
 }
 
 func (p *patches) noteFilters(r envoy.Role, disabled bool) {
-	what := "Clients → fan-out. Bellhop takes the clients' headers off and puts a ticket in their place."
+	what := "Clients → fan-out. Bellhop replaces the clients' headers by a ticket."
 	if r == envoy.Egress {
-		what = "Fan-out → backends. Bellhop redeems the ticket for the headers that this backend may have."
+		what = "Fan-out → backends. Bellhop replaces the ticket by the headers that this backend may get."
 	}
 	lines := []string{what}
 	if disabled {
-		lines = append(lines, "It is disabled here, and enabled below for the hosts that it is for.")
+		lines = append(lines, "Disabled here, and enabled below for its hosts.")
 	}
 	p.Note(p.path(), lines...)
 }
@@ -283,7 +283,7 @@ func (p *patches) noteBackend(r envoy.Role) {
 	if r == envoy.Egress {
 		p.Note(
 			p.path()+".patch.value.typed_per_filter_config",
-			"Tells Bellhop which backend this is. A client cannot set it: it is not a header.",
+			"Gives Bellhop the backend. A client cannot set it: it is not a header.",
 		)
 	}
 }
@@ -317,7 +317,7 @@ func unnamed(service envoy.Place) yaml.MapSlice {
 func (p *patches) shut(service envoy.Place) {
 	p.Note(
 		p.path(),
-		"The fan-out itself never asks Bellhop: it would do so with its proxy's certificate, and could redeem tickets.",
+		"The fan-out itself must not call Bellhop: it would use its proxy's certificate, and could redeem tickets.",
 	)
 	for _, routes := range []yaml.MapSlice{domain(envoy.Place{Host: service.Host}), unnamed(service)} {
 		p.add(
@@ -339,7 +339,7 @@ func (p *patches) stripTicket(where side) {
 	if p.baggage {
 		p.Note(
 			p.path(),
-			"A server that is no backend sees no ticket in a header. It does see one in baggage, which Envoy cannot take apart.",
+			"A server that is not a backend gets no ticket in a header. It gets one in baggage, which Envoy cannot edit.",
 		)
 	} else {
 		p.Note(p.path(), "No server ever sees a ticket, also none that is no backend: there nothing else of "+

@@ -45,7 +45,7 @@ func (w *writer) mutualTLS() []manifest {
 		spec: fields("selector", selector, "mtls", fields("mode", "STRICT"),
 			"portLevelMtls", yaml.MapSlice{{Key: strconv.Itoa(pagesPort), Value: fields("mode", "PERMISSIVE")}}),
 	}
-	strict.note("$.spec.portLevelMtls", "Metrics and health, which hold no values, may be read from outside the mesh.")
+	strict.note("$.spec.portLevelMtls", "Metrics and health, which contain no values, may be read from outside the mesh.")
 	return []manifest{sidecar, strict, w.callers(name, namespace, selector), w.connections(name, namespace)}
 }
 
@@ -59,7 +59,7 @@ func (w *writer) callers(name, namespace string, selector yaml.MapSlice) manifes
 	}
 	allow.note(
 		"$.spec.rules",
-		"Whoever can ask Bellhop can redeem tickets: only the proxies of fan-outs may, each those of its own.",
+		"Every caller of Bellhop can redeem tickets: only the proxies of fan-outs may call it, each for its own fan-out.",
 	)
 	return allow
 }
@@ -167,7 +167,7 @@ func (w *writer) connections(name, namespace string) manifest {
 	rule.note("$.spec.trafficPolicy.connectionPool", "The defaults are 1024 requests, and 3 retries.")
 	rule.note(
 		"$.spec.trafficPolicy.outlierDetection",
-		"A Bellhop that has died gets no more requests before Kubernetes knows.",
+		"A dead Bellhop gets no more requests, even before Kubernetes notices.",
 	)
 	return rule
 }

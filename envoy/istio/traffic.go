@@ -39,7 +39,7 @@ func (w *writer) outside(namespace string) []manifest {
 		)
 		entry.note(
 			"$.spec.ports",
-			"The fan-out asks for "+asked(b)+". With https of its own no filter could see the headers.",
+			"The fan-out calls "+asked(b)+". If it used https itself, no filter could read the headers.",
 		)
 		rule := manifest{
 			kind: "DestinationRule", version: trafficVersion, name: resourceName(b), namespace: namespace,
@@ -53,7 +53,7 @@ func (w *writer) outside(namespace string) []manifest {
 				fields("portLevelSettings", list(originate(80, b))),
 			),
 		}
-		rule.note("$.spec.trafficPolicy", "From the proxy on it is TLS. The server has to prove that it is "+b.Host+".")
+		rule.note("$.spec.trafficPolicy", "The proxy originates TLS. The server must prove that it is "+b.Host+".")
 		all = append(all, entry, rule)
 	}
 	return all
