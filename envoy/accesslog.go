@@ -82,10 +82,7 @@ func (w *Writer) metadataOptions(path string, r Role) *extprocv3.MetadataOptions
 		options.ForwardingNamespaces = names(McpFilterName)
 	}
 	if r == Ingress && w.sessions {
-		w.Note(
-			path+".receiving_namespaces",
-			"Bellhop's own name for the session of a request, for the access log.",
-		)
+		w.Note(path+".receiving_namespaces", "Bellhop's own name for the session of a request, for the access log.")
 		options.ReceivingNamespaces = names(metadataNamespace)
 	}
 	if options.ForwardingNamespaces == nil && options.ReceivingNamespaces == nil {

@@ -25,7 +25,7 @@ func (w *Writer) BellhopCluster(path string) *clusterv3.Cluster {
 	w.noteBreakers(path)
 	w.Note(path+".health_checks", "A Bellhop that stops reports it here first, and gets no new requests.")
 	w.Note(path+".common_lb_config", "The default delays the use of a Bellhop that is back by a second.")
-	w.Note(path+".health_checks[0].unhealthy_interval", "A Bellhop that is back is used soon, because another may fail next.")
+	w.Note(path+".health_checks[0].unhealthy_interval", "Use a Bellhop that is back soon, because another may fail next.")
 	cluster := &clusterv3.Cluster{
 		Name:            bellhopCluster,
 		ConnectTimeout:  durationpb.New(250 * time.Millisecond),

@@ -16,17 +16,7 @@ func TestEnvoyKeepsFamiliesWithinBounds(t *testing.T) {
 	})
 	bellhop.tell(
 		set(
-			"x-fine",
-			"v",
-			"app",
-			"v",
-			"x-forwarded-for",
-			"v",
-			"x_forwarded_for",
-			"v",
-			"authorization",
-			"v",
-			"x-envoy-x",
+			"x-fine", "v", "app", "v", "x-forwarded-for", "v", "x_forwarded_for", "v", "authorization", "v", "x-envoy-x",
 			"v",
 		),
 	)

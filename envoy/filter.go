@@ -122,9 +122,7 @@ func (w *Writer) noteFilter(path string, r Role) {
 		risk = "requests go out without the clients' headers, and the ticket reaches the backend."
 	}
 	w.Note(
-		path+".failure_mode_allow",
-		"WARNING, --fail-open: while Bellhop is down or slow,",
-		risk,
+		path+".failure_mode_allow", "WARNING, --fail-open: while Bellhop is down or slow,", risk,
 		"Remove it to answer 503 instead.",
 	)
 }
@@ -175,12 +173,7 @@ func outsideFamilies(writes []string) []string {
 		switch row.Pattern {
 		case "content-*": // content-type is that of Bellhop's errors
 			patterns = append(
-				patterns,
-				"content-length",
-				"content-encoding",
-				"content-language",
-				"content-location",
-				"content-range",
+				patterns, "content-length", "content-encoding", "content-language", "content-location", "content-range",
 				"content-disposition",
 			)
 		case "content-length", policy.BaggageHeader, "x-bellhop-*":
@@ -234,10 +227,7 @@ func (w *Writer) who(r Role) []*corev3.HeaderValue {
 // retryPolicy bridges the restart of a Bellhop.
 func (w *Writer) retryPolicy(path string) *corev3.RetryPolicy {
 	const retries = 3
-	w.Note(
-		path+".retry_back_off",
-		"Hides a restart of Bellhop. The default of 1 s would outlast message_timeout.",
-	)
+	w.Note(path+".retry_back_off", "Hides a restart of Bellhop. The default of 1 s would outlast message_timeout.")
 	retry := &corev3.RetryPolicy{
 		RetryBackOff: &corev3.BackoffStrategy{
 			BaseInterval: durationpb.New(5 * time.Millisecond),

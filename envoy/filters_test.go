@@ -151,16 +151,8 @@ func paste(t *testing.T, pieces []byte, free []string, server string) []byte {
 		return cluster
 	}
 	text := strings.NewReplacer(
-		"INGRESS-LOG",
-		flow(append([]any{}, piece.Log...)),
-		"INGRESS-FILTERS",
-		flow(append(piece.Ingress, router)),
-		"EGRESS-FILTERS",
-		flow(append(piece.Egress, router)),
-		"INGRESS",
-		port(free[0]),
-		"EGRESS",
-		port(free[1]),
+		"INGRESS-LOG", flow(append([]any{}, piece.Log...)), "INGRESS-FILTERS", flow(append(piece.Ingress, router)),
+		"EGRESS-FILTERS", flow(append(piece.Egress, router)), "INGRESS", port(free[0]), "EGRESS", port(free[1]),
 	).Replace(existing)
 	text += "  clusters: " + flow(append(piece.Clusters, Endpoint("my-fanout"), Endpoint("mcp-a"))) + "\n"
 	text += `overload_manager: {resource_monitors: [{name: envoy.resource_monitors.global_downstream_max_connections, typed_config: {` +

@@ -45,9 +45,7 @@ func (w *bootstrapWriter) egressListener(path string) *listenerv3.Listener {
 	lines := []string{"Fan-out → backends. Bellhop replaces the ticket by the headers that this backend may get."}
 	if !w.egress.Addr().IsLoopback() {
 		lines = append(
-			lines,
-			"WARNING: this listens beyond this machine, and "+egressRisk+".",
-			"Let only the fan-out reach it.",
+			lines, "WARNING: this listens beyond this machine, and "+egressRisk+".", "Let only the fan-out reach it.",
 		)
 	}
 	w.Note(path, lines...)

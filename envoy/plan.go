@@ -122,18 +122,14 @@ func (p *plan) badName(f *OptionErrors, value, name string) bool {
 	switch {
 	case !policy.ValidLabel(name):
 		f.Add(
-			"--backend",
-			value,
-			"has a name that cannot be used",
+			"--backend", value, "has a name that cannot be used",
 			"begin with a letter or digit; use at most 63 letters, digits, '.', '_' and '-'",
 		)
 	case slices.ContainsFunc(p.backends, func(b Backend) bool { return b.Name == name }):
 		f.Add("--backend", value, "names "+name+" a second time", "keep one of the two, or give one another name")
 	case !p.policy.Open() && !known:
 		f.Add(
-			"--backend",
-			value,
-			"is not declared in the policy",
+			"--backend", value, "is not declared in the policy",
 			"declare it under backends:, or use a declared name ("+names(declared)+")",
 		)
 	default:

@@ -83,9 +83,7 @@ func (p *Processing) readBellhop(f *OptionErrors, options FilterOptions) {
 			f.Add("--bellhop", value, "is listed twice", "keep one of the two")
 		case read.pipe != "" && p.identity != nil:
 			f.Add(
-				"--bellhop",
-				value,
-				"is a Unix socket, which has no TLS",
+				"--bellhop", value, "is a Unix socket, which has no TLS",
 				"take out the --bellhop-ca, --bellhop-cert and --bellhop-key, or give HOST:PORT",
 			)
 		case read.pipe == "" && !read.loopback() && p.identity == nil:
@@ -96,10 +94,8 @@ func (p *Processing) readBellhop(f *OptionErrors, options FilterOptions) {
 	}
 	if slices.ContainsFunc(p.Bellhop, Endpoint.IsPipe) && slices.ContainsFunc(p.Bellhop, Endpoint.IsName) {
 		f.Add(
-			"--bellhop",
-			strings.Join(options.Bellhop, " "),
-			"mixes a Unix socket and a DNS name, which no Envoy cluster can",
-			"use only one kind, or write the IP address",
+			"--bellhop", strings.Join(options.Bellhop, " "),
+			"mixes a Unix socket and a DNS name, which no Envoy cluster can", "use only one kind, or write the IP address",
 		)
 	}
 }

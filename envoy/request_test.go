@@ -46,18 +46,8 @@ func TestEnvoyServes(t *testing.T) {
 	t.Run("ingress tells its role and shows only the policy's headers", func(t *testing.T) {
 		bellhop.tell(set())
 		get(
-			t,
-			ingress+"/mcp",
-			"x-mcp-api-key",
-			"k",
-			"x-other",
-			"o",
-			"baggage",
-			"b=1",
-			"bellhop-role",
-			"egress",
-			"bellhop-backend",
-			"a",
+			t, ingress+"/mcp", "x-mcp-api-key", "k", "x-other", "o", "baggage", "b=1", "bellhop-role",
+			"egress", "bellhop-backend", "a",
 		)
 		asked := bellhop.last(t)
 		wantMetadata(t, asked.metadata, map[string]string{"bellhop-role": "ingress", "bellhop-fanout": "search"})
@@ -69,23 +59,12 @@ func TestEnvoyServes(t *testing.T) {
 	t.Run("egress tells its role and the backend and shows only the policy's headers", func(t *testing.T) {
 		bellhop.tell(set())
 		get(
-			t,
-			egress+"/a/mcp",
-			"x-bellhop-ticket",
-			"t",
-			"authorization",
-			"z",
-			"x-other",
-			"o",
-			"mcp-method",
-			"ping",
-			"bellhop-backend",
-			"root",
+			t, egress+"/a/mcp", "x-bellhop-ticket", "t", "authorization", "z", "x-other", "o", "mcp-method",
+			"ping", "bellhop-backend", "root",
 		)
 		asked := bellhop.last(t)
 		wantMetadata(
-			t,
-			asked.metadata,
+			t, asked.metadata,
 			map[string]string{"bellhop-role": "egress", "bellhop-fanout": "search", "bellhop-backend": "a"},
 		)
 		if diff := cmp.Diff(map[string]string{"x-bellhop-ticket": "t", "authorization": "z", "mcp-method": "ping"},

@@ -33,10 +33,7 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 	for _, b := range w.backends {
 		at := fmt.Sprintf("%s.routes[%d]", path, len(host.Routes))
 		w.noteRoute(at, fmt.Sprintf("Backend %s: /%s/… becomes /…, the query stays.", b.Name, b.Name))
-		w.Note(
-			at+".typed_per_filter_config",
-			"Gives Bellhop the backend. A client cannot set it: it is not a header.",
-		)
+		w.Note(at+".typed_per_filter_config", "Gives Bellhop the backend. A client cannot set it: it is not a header.")
 		host.Routes = append(host.Routes, w.backendRoutes(b)...)
 	}
 	w.Note(

@@ -25,8 +25,7 @@ func (p *plan) missing() []string {
 				warnings,
 				fmt.Sprintf(
 					"backend %s: declared in the policy, but not reachable through this Envoy; add --backend %s=URL",
-					declared.Name,
-					declared.Name,
+					declared.Name, declared.Name,
 				),
 			)
 		}
@@ -70,8 +69,7 @@ func (p *plan) inTheClear() []string {
 				warnings,
 				fmt.Sprintf(
 					"--backend %s: the clients' headers go to %s unencrypted; use https where the network is not yours alone",
-					b.Name,
-					b.Place,
+					b.Name, b.Place,
 				),
 			)
 		}

@@ -61,9 +61,7 @@ func (r *Rejection) Error() string {
 		return fmt.Sprintf("header %s exceeds the %d header lines allowed; send fewer headers", r.Header, r.Limit)
 	case ReasonTotal:
 		return fmt.Sprintf(
-			"header %s exceeds the %d bytes allowed for all headers; send shorter values",
-			r.Header,
-			r.Limit,
+			"header %s exceeds the %d bytes allowed for all headers; send shorter values", r.Header, r.Limit,
 		)
 	case ReasonRepeat:
 		return fmt.Sprintf("header %s is repeated; send it once", r.Header)

@@ -89,11 +89,8 @@ func TestGrantsAddUp(t *testing.T) {
 	} {
 		ceiling := loadCeiling(t, "version: 1\nceiling: {sensitive: ["+test.grants+"]}\n")
 		_, findings := policy.LoadUnder(
-			ceiling,
-			"team.yaml",
-			[]byte(
-				"version: 1\nforward: [{name: cookie, to: [a], hide: true}]\nbackends: {a: {clusters: [one, two]}}\n",
-			),
+			ceiling, "team.yaml",
+			[]byte("version: 1\nforward: [{name: cookie, to: [a], hide: true}]\nbackends: {a: {clusters: [one, two]}}\n"),
 		)
 		if findings.HasErrors() != (test.want != "") ||
 			(test.want != "" && !strings.Contains(findings.Error(), test.want)) {
@@ -113,9 +110,7 @@ func TestAValueLimitStaysBelowTheCeilingsTotal(t *testing.T) {
 		"value_bytes: 5000, total_bytes: 4096":  "raise total_bytes too, or lower this",
 	} {
 		_, findings := policy.LoadUnder(
-			ceiling,
-			"team.yaml",
-			[]byte("version: 1\nforward: [x-a]\nlimits: {"+limits+"}\n"),
+			ceiling, "team.yaml", []byte("version: 1\nforward: [x-a]\nlimits: {"+limits+"}\n"),
 		)
 		if findings.HasErrors() != (want != "") {
 			t.Errorf("%s: %v", limits, findings)
@@ -140,8 +135,7 @@ func TestNoPolicyGetsAboveItsCeiling(t *testing.T) {
 			"mesh.yaml",
 			[]byte(
 				fmt.Sprintf(
-					"version: 1\nceiling: {allow: [%s], deny: [%s], sensitive: [{name: cookie, to: [a]}]}\n",
-					quoted(allow),
+					"version: 1\nceiling: {allow: [%s], deny: [%s], sensitive: [{name: cookie, to: [a]}]}\n", quoted(allow),
 					quoted(deny),
 				),
 			),

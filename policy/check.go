@@ -57,8 +57,7 @@ func (c *checker) version(version int, what string) {
 func (c *checker) backends(backends []Backend) {
 	if backends != nil && len(backends) == 0 {
 		c.errorAt(
-			c.at("backends"),
-			"declare at least one, or take the line out to mean every backend behind the filter",
+			c.at("backends"), "declare at least one, or take the line out to mean every backend behind the filter",
 			"backends is empty: no backend would get anything",
 		)
 	}
@@ -90,11 +89,8 @@ func (c *checker) reachable(doc *Document) {
 		if len(backend.Clusters) == 0 {
 			lost = append(lost, backend.Name)
 			c.warnOf(
-				TopicClusters,
-				c.at("backends.%s", backend.Name),
-				hint,
-				"backend %q has no clusters: only a filter or route with bellhop-backend: %s identifies it",
-				backend.Name,
+				TopicClusters, c.at("backends.%s", backend.Name), hint,
+				"backend %q has no clusters: only a filter or route with bellhop-backend: %s identifies it", backend.Name,
 				backend.Name,
 			)
 		}
@@ -106,11 +102,8 @@ func (c *checker) reachable(doc *Document) {
 		if len(rule.To) > 0 &&
 			!slices.ContainsFunc(rule.To, func(to string) bool { return !slices.Contains(lost, to) }) {
 			c.warnOf(
-				TopicClusters,
-				c.at("forward[%d]", i),
-				"give its backends clusters:",
-				"no backend of this rule has clusters: %q may reach none of them",
-				rule.Name,
+				TopicClusters, c.at("forward[%d]", i), "give its backends clusters:",
+				"no backend of this rule has clusters: %q may reach none of them", rule.Name,
 			)
 		}
 	}
@@ -121,18 +114,14 @@ func (c *checker) discovery(path string, identities []Identity) {
 		at := fmt.Sprintf("%s.discovery[%d]", path, i)
 		if _, ok := c.places[at+".name"]; !ok {
 			c.errorAt(
-				c.at("%s", at),
-				"add name: with the header that the backend reads",
-				"the discovery header has no name",
+				c.at("%s", at), "add name: with the header that the backend reads", "the discovery header has no name",
 			)
 		} else {
 			c.oneName(c.at("%s.name", at), identity.Name, "name")
 		}
 		if identity.File == "" {
 			c.errorAt(
-				c.at("%s", at),
-				"add file: with the path of a file that holds the value",
-				"the discovery header has no file",
+				c.at("%s", at), "add file: with the path of a file that holds the value", "the discovery header has no file",
 			)
 		}
 		c.prefix(at, identity.Prefix)
@@ -148,9 +137,7 @@ func (c *checker) limits(limits Limits) {
 	}
 	if _, ok := c.places["limits.value_bytes"]; ok && limits.ValueBytes > limits.TotalBytes {
 		c.errorAt(
-			c.at("limits.value_bytes"),
-			"raise total_bytes too, or lower this",
-			"value_bytes is above total_bytes (%d)",
+			c.at("limits.value_bytes"), "raise total_bytes too, or lower this", "value_bytes is above total_bytes (%d)",
 			limits.TotalBytes,
 		)
 	}

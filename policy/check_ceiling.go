@@ -13,9 +13,7 @@ func (c *checker) ceiling(doc CeilingDocument) {
 	c.version(doc.Version, "the ceiling")
 	if _, ok := c.places["ceiling"]; !ok {
 		c.errorAt(
-			Position{},
-			"add ceiling: with allow:, deny:, sensitive:, discovery: or limits:",
-			"the document has no ceiling",
+			Position{}, "add ceiling: with allow:, deny:, sensitive:, discovery: or limits:", "the document has no ceiling",
 		)
 	}
 	c.patterns("ceiling.allow", doc.Ceiling.Allow)
@@ -33,10 +31,8 @@ func (c *checker) ceiling(doc CeilingDocument) {
 	for i, folder := range doc.Ceiling.Discovery {
 		if !path.IsAbs(folder) {
 			c.errorAt(
-				c.at("ceiling.discovery[%d]", i),
-				"write an absolute path, such as /run/secrets/"+fanoutWord,
-				"%q is not the path of a folder",
-				folder,
+				c.at("ceiling.discovery[%d]", i), "write an absolute path, such as /run/secrets/"+fanoutWord,
+				"%q is not the path of a folder", folder,
 			)
 		}
 	}
@@ -53,10 +49,8 @@ func (c *checker) patterns(path string, patterns []string) {
 		name := strings.TrimSuffix(pattern, "*")
 		if pattern != "*" && (!ValidName(name) || strings.Contains(name, "*")) {
 			c.errorAt(
-				c.at("%s[%d]", path, i),
-				"write a header's name, or the common beginning of names and one * at the end",
-				"%q is neither a header name nor a family of names",
-				pattern,
+				c.at("%s[%d]", path, i), "write a header's name, or the common beginning of names and one * at the end",
+				"%q is neither a header name nor a family of names", pattern,
 			)
 		}
 	}
@@ -80,10 +74,8 @@ func (c *checker) grant(path string, grant Grant) {
 	}{{"clusters", grant.Clusters}, {"fanouts", grant.Fanouts}} {
 		if list.entries != nil && len(list.entries) == 0 {
 			c.errorAt(
-				c.at("%s.%s", path, list.name),
-				"name at least one, or remove the line to allow all",
-				"%s is empty: the grant would allow nothing",
-				list.name,
+				c.at("%s.%s", path, list.name), "name at least one, or remove the line to allow all",
+				"%s is empty: the grant would allow nothing", list.name,
 			)
 		}
 	}
@@ -115,11 +107,7 @@ func (c *checker) belowCeiling(ceiling *Ceiling, doc *Document) {
 	for _, backend := range doc.Backends {
 		for i, identity := range backend.Discovery {
 			c.identityBelowCeiling(
-				ceiling,
-				fmt.Sprintf("backends.%s.discovery[%d]", backend.Name, i),
-				identity,
-				doc.Fanout,
-				ask,
+				ceiling, fmt.Sprintf("backends.%s.discovery[%d]", backend.Name, i), identity, doc.Fanout, ask,
 			)
 		}
 	}
@@ -150,12 +138,7 @@ func (c *checker) allowedByCeiling(ceiling *Ceiling, at Position, name, ask stri
 			what = "%q includes headers that are denied" // and others that are not
 		}
 		c.errorAt(
-			at,
-			ask,
-			what+" by the ceiling (%s: %s)",
-			name,
-			ceiling.where("ceiling.deny[%d]", i),
-			ceiling.bounds.Deny[i],
+			at, ask, what+" by the ceiling (%s: %s)", name, ceiling.where("ceiling.deny[%d]", i), ceiling.bounds.Deny[i],
 		)
 		return
 	}
@@ -167,11 +150,8 @@ func (c *checker) allowedByCeiling(ceiling *Ceiling, at Position, name, ask stri
 		func(allowed string) bool { return includes(hyphenated(allowed), hyphenated(name)) },
 	) {
 		c.errorAt(
-			at,
-			ask+" (allowed: "+strings.Join(ceiling.bounds.Allow, ", ")+")",
-			"%q is not allowed by the ceiling (%s)",
-			name,
-			ceiling.where("ceiling.allow"),
+			at, ask+" (allowed: "+strings.Join(ceiling.bounds.Allow, ", ")+")", "%q is not allowed by the ceiling (%s)",
+			name, ceiling.where("ceiling.allow"),
 		)
 	}
 }
@@ -182,12 +162,8 @@ func (c *checker) sensitiveGranted(ceiling *Ceiling, path, name string, rule Rul
 		grants := ceiling.grants(name, to, doc.Fanout)
 		if len(grants) == 0 {
 			c.errorAt(
-				c.at("%s.to[%d]", path, i),
-				"send it elsewhere, or ask the owner of "+ceiling.file,
-				"the ceiling does not let backend %q have %s (%s)",
-				to,
-				name,
-				ceiling.where("ceiling.sensitive"),
+				c.at("%s.to[%d]", path, i), "send it elsewhere, or ask the owner of "+ceiling.file,
+				"the ceiling does not let backend %q have %s (%s)", to, name, ceiling.where("ceiling.sensitive"),
 			)
 			continue
 		}
@@ -225,13 +201,9 @@ func (c *checker) clustersGranted(ceiling *Ceiling, grants []int, backend string
 		for k, cluster := range declared.Clusters {
 			if at := c.at("backends.%s.clusters[%d]", backend, k); !slices.Contains(clusters, cluster) {
 				c.errorAt(
-					at,
-					"use only "+strings.Join(clusters, ", ")+", or ask the owner of "+ceiling.file,
-					"backend %q gets %s, so its clusters cannot include %q (%s)",
-					backend,
-					ceiling.bounds.Sensitive[grants[0]].Name,
-					cluster,
-					ceiling.where("ceiling.sensitive[%d]", grants[0]),
+					at, "use only "+strings.Join(clusters, ", ")+", or ask the owner of "+ceiling.file,
+					"backend %q gets %s, so its clusters cannot include %q (%s)", backend,
+					ceiling.bounds.Sensitive[grants[0]].Name, cluster, ceiling.where("ceiling.sensitive[%d]", grants[0]),
 				)
 			}
 		}
@@ -244,12 +216,8 @@ func (c *checker) identityBelowCeiling(ceiling *Ceiling, at string, identity Ide
 	for i, denied := range ceiling.bounds.Deny {
 		if intersects(hyphenated(denied), hyphenated(identity.Name)) {
 			c.errorAt(
-				c.at("%s.name", at),
-				ask,
-				"%q is denied by the ceiling (%s: %s)",
-				identity.Name,
-				ceiling.where("ceiling.deny[%d]", i),
-				denied,
+				c.at("%s.name", at), ask, "%q is denied by the ceiling (%s: %s)", identity.Name,
+				ceiling.where("ceiling.deny[%d]", i), denied,
 			)
 		}
 	}
@@ -285,13 +253,8 @@ func (c *checker) lowerLimits(ceiling *Ceiling, limits *Limits) {
 		case bound == 0 || *limit.value <= bound:
 		case explicit:
 			c.errorAt(
-				c.at("%s", limit.path),
-				fmt.Sprintf("write %d or less", bound),
-				"%s: %d is above the ceiling of %d (%s)",
-				limit.path,
-				*limit.value,
-				bound,
-				ceiling.where("ceiling.%s", limit.path),
+				c.at("%s", limit.path), fmt.Sprintf("write %d or less", bound), "%s: %d is above the ceiling of %d (%s)",
+				limit.path, *limit.value, bound, ceiling.where("ceiling.%s", limit.path),
 			)
 		default:
 			*limit.value = bound
@@ -308,11 +271,8 @@ func (c *checker) lowerValueLimit(bounds Limits, limits *Limits, where string) {
 		limits.ValueBytes = min(limits.ValueBytes, limits.TotalBytes)
 	case !refused && bounds.TotalBytes != 0 && bounds.TotalBytes < limits.ValueBytes:
 		c.errorAt(
-			at,
-			fmt.Sprintf("write %d or less", bounds.TotalBytes),
-			"limits.value_bytes: %d is above the ceiling's total_bytes of %d (%s)",
-			limits.ValueBytes,
-			bounds.TotalBytes,
+			at, fmt.Sprintf("write %d or less", bounds.TotalBytes),
+			"limits.value_bytes: %d is above the ceiling's total_bytes of %d (%s)", limits.ValueBytes, bounds.TotalBytes,
 			where,
 		)
 		limits.ValueBytes = limits.TotalBytes // reported above; avoids a second error

@@ -8,19 +8,13 @@ import (
 
 func (c *checker) forward(doc *Document) {
 	if len(doc.Forward) == 0 {
-		c.errorAt(
-			c.at("forward"),
-			"list under forward: the headers that may be carried",
-			"the policy carries no header",
-		)
+		c.errorAt(c.at("forward"), "list under forward: the headers that may be carried", "the policy carries no header")
 	}
 	if len(doc.Forward) > maxRules {
 		c.errorAt(
 			c.at("forward[%d]", maxRules),
 			"carry fewer headers; Envoy accepts at most 100 changes in one answer, and a rule can need two",
-			"%d rules are more than the %d allowed",
-			len(doc.Forward),
-			maxRules,
+			"%d rules are more than the %d allowed", len(doc.Forward), maxRules,
 		)
 		return // the checks below compare each rule with each other
 	}
@@ -49,23 +43,15 @@ func (c *checker) headerName(at Position, name, field string) {
 	switch row, found := restricted(name); {
 	case found:
 		c.errorAt(
-			at,
-			"choose another header; no policy can carry this one",
-			"%s: %q is restricted (%s): %s",
-			field,
-			name,
-			row.Pattern,
-			row.Reason,
+			at, "choose another header; no policy can carry this one", "%s: %q is restricted (%s): %s", field, name,
+			row.Pattern, row.Reason,
 		)
 	case strings.HasSuffix(name, "*"):
 		c.familyName(at, name)
 	case !ValidName(name):
 		c.errorAt(
-			at,
-			"a header name has letters, digits and hyphens only, such as x-mcp-api-key",
-			"%s: %q is not a header name",
-			field,
-			name,
+			at, "a header name has letters, digits and hyphens only, such as x-mcp-api-key", "%s: %q is not a header name",
+			field, name,
 		)
 	}
 }
@@ -76,19 +62,13 @@ func (c *checker) familyName(at Position, name string) {
 	switch row, found := restrictedFamily(prefix); {
 	case prefix == "" || !ValidName(prefix) || strings.Contains(prefix, "*"):
 		c.errorAt(
-			at,
-			"write the common beginning of the names and one * at the end, such as x-acme-*",
-			"name: %q is not a family of header names",
-			name,
+			at, "write the common beginning of the names and one * at the end, such as x-acme-*",
+			"name: %q is not a family of header names", name,
 		)
 	case found:
 		c.errorAt(
-			at,
-			"choose other headers; no policy can carry these",
-			"name: every header of %q is restricted (%s): %s",
-			name,
-			row.Pattern,
-			row.Reason,
+			at, "choose other headers; no policy can carry these", "name: every header of %q is restricted (%s): %s", name,
+			row.Pattern, row.Reason,
 		)
 	}
 }
@@ -109,10 +89,8 @@ func (c *checker) as(path string, rule Rule) {
 	case rule.As == rule.Name:
 	case isFamily:
 		c.errorAt(
-			at,
-			"rename each header with a rule of its own",
-			"a family of headers keeps its names: as: %q would make one name of many",
-			rule.As,
+			at, "rename each header with a rule of its own",
+			"a family of headers keeps its names: as: %q would make one name of many", rule.As,
 		)
 	default:
 		c.oneName(at, rule.As, "as")
@@ -122,8 +100,7 @@ func (c *checker) as(path string, rule Rule) {
 func (c *checker) to(path string, rule Rule, doc *Document) {
 	if _, ok := c.places[path+".to"]; ok && len(rule.To) == 0 {
 		c.errorAt(
-			c.at("%s.to", path),
-			"name at least one backend, or remove the line for every declared one",
+			c.at("%s.to", path), "name at least one backend, or remove the line for every declared one",
 			"the rule goes to no backend",
 		)
 	}
@@ -132,10 +109,8 @@ func (c *checker) to(path string, rule Rule, doc *Document) {
 		switch {
 		case !slices.ContainsFunc(doc.Backends, func(b Backend) bool { return b.Name == name }):
 			c.errorAt(
-				at,
-				"declare it under backends:, or correct the name ("+declared(doc.Backends)+")",
-				"backend %q is not declared",
-				name,
+				at, "declare it under backends:, or correct the name ("+declared(doc.Backends)+")",
+				"backend %q is not declared", name,
 			)
 		case slices.Contains(rule.To[:i], name):
 			c.errorAt(at, "keep one of the two", "backend %q is listed twice", name)
@@ -153,8 +128,7 @@ func (c *checker) sensitive(path string, rule Rule) {
 			c.errorAt(
 				at,
 				"write {name: "+rule.Name+", to: [BACKEND], hide: true} (or hide: false, where the fan-out itself needs it)",
-				"%q carries the client's own credential: it needs an explicit to: and an explicit hide:",
-				rule.Name,
+				"%q carries the client's own credential: it needs an explicit to: and an explicit hide:", rule.Name,
 			)
 		} else {
 			c.warn(at, "carry it only where the token was issued for that backend; better: a header of its own",
@@ -163,10 +137,7 @@ func (c *checker) sensitive(path string, rule Rule) {
 	}
 	if sensitive(rule.As) && rule.As != rule.Name && !to {
 		c.errorAt(
-			c.at("%s.as", path),
-			"add to: with the backends that may have it",
-			"as: %q needs an explicit to:",
-			rule.As,
+			c.at("%s.as", path), "add to: with the backends that may have it", "as: %q needs an explicit to:", rule.As,
 		)
 	}
 }
@@ -176,24 +147,19 @@ func (c *checker) values(path string, rule Rule, limits Limits) {
 	c.prefix(path, rule.Prefix)
 	if rule.Prefix != "" && rule.As == rule.Name {
 		c.warn(
-			c.at("%s.prefix", path),
-			"add as: with the name that the backend reads, such as authorization",
-			"prefix without as: the backend gets %s with another value than the client sent",
-			rule.Name,
+			c.at("%s.prefix", path), "add as: with the name that the backend reads, such as authorization",
+			"prefix without as: the backend gets %s with another value than the client sent", rule.Name,
 		)
 	}
 	if _, ok := c.places[path+".max_bytes"]; ok && (rule.MaxBytes < 1 || rule.MaxBytes > limits.ValueBytes) {
 		c.errorAt(
-			c.at("%s.max_bytes", path),
-			fmt.Sprintf("write a number from 1 to %d (limits.value_bytes)", limits.ValueBytes),
-			"max_bytes: %d is out of range",
-			rule.MaxBytes,
+			c.at("%s.max_bytes", path), fmt.Sprintf("write a number from 1 to %d (limits.value_bytes)", limits.ValueBytes),
+			"max_bytes: %d is out of range", rule.MaxBytes,
 		)
 	}
 	if _, ok := family(rule.Name); ok && rule.Required {
 		c.errorAt(
-			c.at("%s.required", path),
-			"require each header with a rule of its own",
+			c.at("%s.required", path), "require each header with a rule of its own",
 			"a family of headers cannot be required",
 		)
 	}
@@ -203,9 +169,7 @@ func (c *checker) prefix(path, prefix string) {
 	switch at := c.at("%s.prefix", path); {
 	case !ValidValue(prefix):
 		c.errorAt(
-			at,
-			"remove line breaks and other control characters",
-			"prefix contains a byte that no header value may have",
+			at, "remove line breaks and other control characters", "prefix contains a byte that no header value may have",
 		)
 	case len(prefix) > maxPrefix:
 		c.errorAt(at, fmt.Sprintf("write %d bytes or less", maxPrefix), "prefix has %d bytes", len(prefix))
@@ -216,8 +180,7 @@ func (c *checker) prefix(path, prefix string) {
 func (c *checker) tools(path string, rule Rule) {
 	if _, ok := c.places[path+".tools"]; ok && len(rule.Tools) == 0 {
 		c.errorAt(
-			c.at("%s.tools", path),
-			"name at least one tool, or remove the line to apply the rule to every request",
+			c.at("%s.tools", path), "name at least one tool, or remove the line to apply the rule to every request",
 			"the rule applies to no tool",
 		)
 	}
@@ -227,8 +190,7 @@ func (c *checker) tools(path string, rule Rule) {
 			c.errorAt(
 				c.at("%s.tools[%d]", path, i),
 				"write a tool's name as the backend has it; * stands for any run of characters",
-				"%q cannot be the name of a tool",
-				pattern,
+				"%q cannot be the name of a tool", pattern,
 			)
 		}
 	}
@@ -253,10 +215,8 @@ func (c *checker) consistent(i int, rules []Rule) {
 		}
 		if what != "" {
 			c.errorAt(
-				c.at("forward[%d]", i),
-				"give both rules the same "+what+":",
-				"this rule and the one in line %d capture the same header, with a different %s",
-				c.at("forward[%d]", j).Line,
+				c.at("forward[%d]", i), "give both rules the same "+what+":",
+				"this rule and the one in line %d capture the same header, with a different %s", c.at("forward[%d]", j).Line,
 				what,
 			)
 			return
@@ -273,12 +233,8 @@ func (c *checker) destinations(doc *Document) {
 			}
 			if backend, both := commonBackend(rule.To, earlier.To); both {
 				c.errorAt(
-					c.at("forward[%d]", i),
-					"send one of them elsewhere with to:, or under another name with as:",
-					"this rule and the one in line %d both write %q at %s",
-					c.at("forward[%d]", j).Line,
-					rule.As,
-					backend,
+					c.at("forward[%d]", i), "send one of them elsewhere with to:, or under another name with as:",
+					"this rule and the one in line %d both write %q at %s", c.at("forward[%d]", j).Line, rule.As, backend,
 				)
 				break
 			}

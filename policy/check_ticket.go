@@ -25,8 +25,7 @@ func (c *checker) ticket(doc *Document) {
 		ticket.Rotate = defaultRotate
 	case baggage && ticket.Rotate > maxBaggageRotate:
 		c.errorAt(
-			c.at("ticket.rotate"),
-			"write rotate: 5m or less, or carry tickets in the header",
+			c.at("ticket.rotate"), "write rotate: 5m or less, or carry tickets in the header",
 			"with baggage, rotate must be at most 5m: fan-outs copy baggage into the body of calls",
 		)
 	}
@@ -79,8 +78,7 @@ func (c *checker) sealed(doc *Document) {
 	}
 	if _, explicit := c.places["ticket.grace"]; explicit {
 		c.warn(
-			c.at("ticket.grace"),
-			"remove it, or use mode: stored where the fan-out may freeze a carrier",
+			c.at("ticket.grace"), "remove it, or use mode: stored where the fan-out may freeze a carrier",
 			"grace has no effect with sealed tickets: supersession is not tracked",
 		)
 	}
@@ -112,10 +110,7 @@ func (c *checker) session(doc *Document) {
 		at := c.at("session.bind[%d]", i)
 		if !ValidName(name) || strings.HasSuffix(name, "*") {
 			c.errorAt(
-				at,
-				"name one header that tells users apart, such as authorization",
-				"bind: %q is not a header name",
-				name,
+				at, "name one header that tells users apart, such as authorization", "bind: %q is not a header name", name,
 			)
 		} else if slices.Contains(doc.Session.Bind[:i], name) {
 			c.errorAt(at, "keep one of the two", "bind: %q is listed twice", name)
@@ -127,8 +122,7 @@ func (c *checker) session(doc *Document) {
 	for i, rule := range doc.Forward {
 		if rule.Keep == KeepSession {
 			c.warn(
-				c.at("forward[%d]", i),
-				"name in session: {bind: [...]} the headers that tell users apart",
+				c.at("forward[%d]", i), "name in session: {bind: [...]} the headers that tell users apart",
 				"keep: session without a principal: anyone who learns a session's ID gets the headers of its owner",
 			)
 		}
@@ -138,9 +132,7 @@ func (c *checker) session(doc *Document) {
 func (c *checker) carriers(carriers []Carrier) {
 	if len(carriers) == 0 {
 		c.errorAt(
-			c.at("ticket.carriers"),
-			"write carriers: [header]",
-			"no carrier: the ticket could not cross the fan-out",
+			c.at("ticket.carriers"), "write carriers: [header]", "no carrier: the ticket could not cross the fan-out",
 		)
 	}
 	for i, carrier := range carriers {

@@ -39,12 +39,7 @@ func TestDecide(t *testing.T) {
 		{
 			"a backend gets its headers, lines kept",
 			policy.Call{Backend: "billing", Ticket: policy.StatusRedeemed, Capture: all.Capture},
-			headers(
-				"x-tenant-id: t",
-				"x-mcp-api-key: k1",
-				"x-mcp-api-key: k2",
-				"x-shown: s",
-			),
+			headers("x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2", "x-shown: s"),
 			[]string{"x-tenant-id", "x-mcp-api-key", "x-shown"},
 		},
 		{
@@ -108,9 +103,7 @@ func TestDecide(t *testing.T) {
 		{"a shown header that the fan-out sends elsewhere by itself is withheld",
 			policy.Call{Backend: "search", Ticket: policy.StatusRedeemed, Capture: all.Capture, Request: headers("x-shown: s")},
 			headers(
-				"x-tenant-id: t",
-				"x-mcp-api-key: k1",
-				"x-mcp-api-key: k2",
+				"x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2",
 			), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 		{"without a capture no one can tell whose a shown header is: it is withheld",
 			policy.Call{
@@ -130,9 +123,7 @@ func TestDecide(t *testing.T) {
 				Request: headers("x-shown: fan-out"),
 			},
 			headers(
-				"x-tenant-id: t",
-				"x-mcp-api-key: k1",
-				"x-mcp-api-key: k2",
+				"x-tenant-id: t", "x-mcp-api-key: k1", "x-mcp-api-key: k2",
 			), []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
 	}
 	for _, test := range tests {

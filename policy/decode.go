@@ -247,9 +247,7 @@ func (d *decoder) entries(node ast.Node, path, what string) []entry {
 		text, ok := pair.Key.(*ast.StringNode)
 		if !ok {
 			d.errorAt(
-				at,
-				"write each field out; a name that is not text needs quotes",
-				"%q cannot be a key in a policy",
+				at, "write each field out; a name that is not text needs quotes", "%q cannot be a key in a policy",
 				pair.Key.String(),
 			)
 			continue

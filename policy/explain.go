@@ -389,10 +389,7 @@ func (e *explainer) notes() {
 	note(
 		e.noPrincipal,
 		"keep: session: this request gets nothing from its session because it has no principal: it has none of "+
-			strings.Join(
-				e.policy.doc.Session.Bind,
-				", ",
-			)+" (session.bind); send one of them, with -H here",
+			strings.Join(e.policy.doc.Session.Bind, ", ")+" (session.bind); send one of them, with -H here",
 	)
 	note(
 		len(e.overLimit) > 0,

@@ -142,9 +142,7 @@ func (x *Explanation) Summary() string {
 		return fmt.Sprintf("%s The request to %s is refused: %s.", x.fanoutSummary(), backend, x.BackendRefused)
 	case !x.Declared:
 		return fmt.Sprintf(
-			"%s %s is not among the declared backends (%s) and gets nothing.",
-			x.fanoutSummary(),
-			backend,
+			"%s %s is not among the declared backends (%s) and gets nothing.", x.fanoutSummary(), backend,
 			strings.Join(x.Backends, ", "),
 		)
 	default:

@@ -539,12 +539,7 @@ func TestExplainAgreesWithDecide(t *testing.T) {
 		var gets []string
 		for _, row := range explained.Rows {
 			if taken.Capture.Has(row.Header) != (row.IngressOutcome == policy.IngressCaptured) {
-				t.Fatalf(
-					"%s: captured %v, explained as %s",
-					row.Header,
-					taken.Capture.Has(row.Header),
-					row.IngressOutcome,
-				)
+				t.Fatalf("%s: captured %v, explained as %s", row.Header, taken.Capture.Has(row.Header), row.IngressOutcome)
 			}
 			if row.As != "" {
 				gets = append(gets, row.As)

@@ -32,11 +32,7 @@ func (p *Policy) IngressFootprint() Footprint {
 	if p.doc.Explain {
 		// Bellhop can only list the headers without a rule if it sees all headers.
 		writes = append(
-			writes,
-			"x-bellhop-explain",
-			"x-bellhop-captured",
-			"x-bellhop-not-listed",
-			"x-bellhop-left-out",
+			writes, "x-bellhop-explain", "x-bellhop-captured", "x-bellhop-not-listed", "x-bellhop-left-out",
 			"x-bellhop-rejected",
 		)
 	}

@@ -13,15 +13,8 @@ func TestFamilies(t *testing.T) {
 	p := load(t, "version: 1\nforward: [x-*, auth*]\nlimits: {value_bytes: 64}\n")
 	taken, rejection := p.Capture(
 		headers(
-			"x-b: 2",
-			"x-forwarded-for: 1.1.1.1",
-			"X-Up: no",
-			"x-a: 1",
-			"authorization: secret",
-			"x-a: 3",
-			"x_forwarded_for: 1",
-			"authx: 4",
-			"accept: x",
+			"x-b: 2", "x-forwarded-for: 1.1.1.1", "X-Up: no", "x-a: 1", "authorization: secret", "x-a: 3",
+			"x_forwarded_for: 1", "authx: 4", "accept: x",
 		),
 	)
 	if rejection != nil {

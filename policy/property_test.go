@@ -96,9 +96,7 @@ func TestABackendGetsExactlyWhatTheRulesAllow(t *testing.T) {
 			)
 			for _, name := range append([]string{"x-as", "x-other", "host"}, worldNames...) {
 				if want := w.expect(backend, name, client, sent); !slices.EqualFunc(
-					values(got, name),
-					want,
-					func(a, b string) bool { return a == b },
+					values(got, name), want, func(a, b string) bool { return a == b },
 				) {
 					t.Fatalf("backend %s header %s: got %q, want %q", backend, name, values(got, name), want)
 				}

@@ -95,10 +95,7 @@ func (s *sources) linkFamilies() {
 	for i, source := range s.list {
 		if prefix, isFamily := family(source.pattern); isFamily {
 			own := covering{set: 1 << i, position: i, maxBytes: source.maxBytes}
-			s.families = append(
-				s.families,
-				familyNode{prefix: prefix, parent: -1, holes: hasHoles(prefix), covering: own},
-			)
+			s.families = append(s.families, familyNode{prefix: prefix, parent: -1, holes: hasHoles(prefix), covering: own})
 		}
 	}
 	slices.SortFunc(s.families, func(a, b familyNode) int { return strings.Compare(a.prefix, b.prefix) })

@@ -49,9 +49,7 @@ func drawWhole(t *rapid.T, narrow bool) whole {
 	fmt.Fprintf(
 		&text,
 		"version: 1\nlimits: {headers: %d, value_bytes: %d, total_bytes: %d}\nbackends: {a: {}, b: {}}\nforward:\n",
-		w.limits.Headers,
-		w.limits.ValueBytes,
-		w.limits.TotalBytes,
+		w.limits.Headers, w.limits.ValueBytes, w.limits.TotalBytes,
 	)
 	for i, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"x-one", "x-two", "x-three", "c*"}), 1, 4,
 		rapid.ID).Draw(t, "names") {
@@ -80,15 +78,8 @@ func drawWhole(t *rapid.T, narrow bool) whole {
 		}
 		w.rules = append(w.rules, rule)
 		fmt.Fprintf(
-			&text,
-			"  - {name: %q, to: [%s], hide: %v, keep: %s, repeat: %s, conflict: %s, max_bytes: %d",
-			rule.Name,
-			strings.Join(rule.To, ", "),
-			rule.Hide,
-			rule.Keep,
-			rule.Repeat,
-			rule.Conflict,
-			rule.MaxBytes,
+			&text, "  - {name: %q, to: [%s], hide: %v, keep: %s, repeat: %s, conflict: %s, max_bytes: %d", rule.Name,
+			strings.Join(rule.To, ", "), rule.Hide, rule.Keep, rule.Repeat, rule.Conflict, rule.MaxBytes,
 		)
 		for field, value := range map[string]string{"as": rule.As, "prefix": rule.Prefix} {
 			if value != "" && value != name {
@@ -198,8 +189,7 @@ func TestWhateverABackendGetsARuleAllows(t *testing.T) {
 		for _, backend := range []string{"a", "b", "undeclared"} {
 			for _, act := range wholeActs {
 				forwarded += w.gives(
-					t,
-					policy.Call{Backend: backend, Ticket: status, Capture: taken.Capture, Operation: act, Request: sent},
+					t, policy.Call{Backend: backend, Ticket: status, Capture: taken.Capture, Operation: act, Request: sent},
 					client,
 				)
 			}

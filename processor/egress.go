@@ -15,11 +15,8 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 	backend, declared := f.policy.Backend(binding.Backend, request.Cluster)
 	if !declared {
 		f.warnings.warn(
-			"request to a backend that the policy does not declare: it gets no header",
-			"backend",
-			binding.Backend,
-			"cluster",
-			request.Cluster,
+			"request to a backend that the policy does not declare: it gets no header", "backend", binding.Backend,
+			"cluster", request.Cluster,
 		)
 	}
 	f.lastSeen.reached(backend, f.now())
@@ -52,8 +49,7 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 		f.metrics.request(Egress, outcomeNoRoom)
 		f.warnings.warn(
 			"request has no room for the client's headers within Envoy's 100 headers and 60 KiB: it gets none",
-			"backend",
-			backend,
+			"backend", backend,
 		)
 	case err != nil:
 		f.metrics.delivered(backend, decision.Verdicts)

@@ -41,17 +41,12 @@ func newBootstrap() *cobra.Command {
 	flags.StringVar(&options.Fanout, "fanout", "", "URL of the fan-out, without a path: http://127.0.0.1:4483")
 	flags.StringVar(&options.Egress, "egress", "127.0.0.1:8081", "IP:PORT on which Envoy listens for the fan-out")
 	flags.StringArrayVar(
-		&options.Backends,
-		"backend",
-		nil,
+		&options.Backends, "backend", nil,
 		"NAME=URL of a backend, which the fan-out then reaches at http://EGRESS/NAME and the URL's path; repeat it",
 	)
 	flags.StringVar(&options.Admin, "envoy-admin", "", "IP:PORT of Envoy's own admin page (default: none)")
 	flags.StringVar(
-		&options.TrustedCA,
-		"trusted-ca",
-		envoy.DefaultTrustedCA,
-		"PEM roots for https backends, on Envoy's machine",
+		&options.TrustedCA, "trusted-ca", envoy.DefaultTrustedCA, "PEM roots for https backends, on Envoy's machine",
 	)
 	return cmd
 }
@@ -92,16 +87,11 @@ func addPolicy(cmd *cobra.Command, file, ceiling *string) {
 func addProcessing(cmd *cobra.Command, options *envoy.FilterOptions) {
 	flags := cmd.Flags()
 	flags.StringArrayVar(
-		&options.Bellhop,
-		"bellhop",
-		[]string{envoy.DefaultBellhop},
+		&options.Bellhop, "bellhop", []string{envoy.DefaultBellhop},
 		"unix:///PATH or HOST:PORT of Bellhop; repeat it for replicas",
 	)
 	flags.StringVar(
-		&options.BellhopCA,
-		"bellhop-ca",
-		"",
-		"PEM roots that sign Bellhop's certificate, for --bellhop beyond loopback",
+		&options.BellhopCA, "bellhop-ca", "", "PEM roots that sign Bellhop's certificate, for --bellhop beyond loopback",
 	)
 	flags.StringVar(&options.BellhopCert, "bellhop-cert", "", "PEM certificate with which Envoy shows itself to Bellhop")
 	flags.StringVar(&options.BellhopKey, "bellhop-key", "", "PEM private key of --bellhop-cert")
@@ -144,10 +134,7 @@ func warn(cmd *cobra.Command, warnings []string) {
 
 func bootstrap(cmd *cobra.Command, options envoy.BootstrapOptions, ceiling string) error {
 	loaded, findings, err := onePolicy(
-		cmd,
-		options.PolicyFile,
-		ceiling,
-		"bellhop envoy bootstrap --policy policy.yaml --fanout URL --backend NAME=URL",
+		cmd, options.PolicyFile, ceiling, "bellhop envoy bootstrap --policy policy.yaml --fanout URL --backend NAME=URL",
 	)
 	if err != nil {
 		return err

@@ -43,23 +43,15 @@ never printed. Exit code 0: explained; 1: the policy is invalid; 2: the command 
 	flags.StringVar(&asked.backend, "backend", "", "the backend, by its name in the policy or by an Envoy cluster of it")
 	flags.StringArrayVarP(&asked.client, "header", "H", nil, "'NAME: VALUE' of a header that the client sends; repeat it")
 	flags.StringVar(
-		&asked.method,
-		"method",
-		"",
-		"the JSON-RPC method of the request (default: not known; with --tool: tools/call)",
+		&asked.method, "method", "", "the JSON-RPC method of the request (default: not known; with --tool: tools/call)",
 	)
 	flags.StringVar(&asked.tool, "tool", "", "the tool that is called, by the backend's name for it (default: not known)")
 	flags.BoolVar(&asked.session, "session", false, "the client has an MCP session")
 	flags.StringArrayVar(
-		&asked.earlier,
-		"earlier",
-		nil,
-		"'NAME: VALUE' of a header of an earlier request of the MCP session; repeat it",
+		&asked.earlier, "earlier", nil, "'NAME: VALUE' of a header of an earlier request of the MCP session; repeat it",
 	)
 	flags.StringArrayVar(
-		&asked.fanout,
-		"fanout-header",
-		nil,
+		&asked.fanout, "fanout-header", nil,
 		"'NAME: VALUE' of a header that the fan-out itself sends to the backend; repeat it",
 	)
 	flags.BoolVar(&asked.noTicket, "no-ticket", false, "a request that no client caused, such as startup discovery")
@@ -138,10 +130,7 @@ func parseHeaders(flag string, lines []string) ([]policy.Header, error) {
 			errs = append(
 				errs,
 				fmt.Errorf(
-					"%s number %d has no header name before its colon; write it as %s 'x-mcp-api-key: VALUE'",
-					flag,
-					i+1,
-					flag,
+					"%s number %d has no header name before its colon; write it as %s 'x-mcp-api-key: VALUE'", flag, i+1, flag,
 				),
 			)
 		default:

@@ -51,33 +51,23 @@ clients are not captured.`,
 	flags.StringVar(&options.CeilingFile, "ceiling", "", ceilingUsage)
 	flags.StringVar(&options.Namespace, "namespace", istio.DefaultNamespace, "the namespace of the fan-out")
 	flags.StringArrayVar(
-		&options.Workload,
-		"workload",
-		nil,
+		&options.Workload, "workload", nil,
 		"KEY=VALUE, a label of the fan-out's pods (default: "+istio.DefaultWorkload+"; mesh: "+istio.MeshLabel+")",
 	)
 	flags.StringVar(
-		&options.Port,
-		"port",
-		"",
+		&options.Port, "port", "",
 		"the port on which the fan-out's container listens: its Service's targetPort (default: every port of its pods)",
 	)
 	flags.StringArrayVar(
-		&options.Hosts,
-		"host",
-		nil,
+		&options.Hosts, "host", nil,
 		"gateway: a host of the VirtualServices that lead clients to the fan-out; repeat it for all",
 	)
 	flags.StringArrayVar(
-		&options.Backends,
-		"backend",
-		nil,
+		&options.Backends, "backend", nil,
 		"NAME=URL of a backend; https is for servers outside the mesh, and made by the proxy; repeat it",
 	)
 	flags.StringArrayVar(
-		&options.Accounts,
-		"account",
-		nil,
+		&options.Accounts, "account", nil,
 		"central, gateway: NAMESPACE/NAME, the service account of the fan-out's pods; repeat it",
 	)
 	flags.StringVar(
@@ -88,10 +78,7 @@ clients are not captured.`,
 			"service (default: "+envoy.DefaultBellhop+" or "+istio.DefaultBellhopService+")",
 	)
 	flags.StringVar(
-		&options.RootNamespace,
-		"root-namespace",
-		istio.DefaultRootNamespace,
-		"the namespace of Istio and its gateways",
+		&options.RootNamespace, "root-namespace", istio.DefaultRootNamespace, "the namespace of Istio and its gateways",
 	)
 	flags.StringVar(
 		&options.IngressAccount,
@@ -101,9 +88,7 @@ clients are not captured.`,
 			"ROOT-NAMESPACE/"+istio.DefaultIngressAccount+")",
 	)
 	flags.StringVar(
-		&options.EgressAccount,
-		"egress-account",
-		"",
+		&options.EgressAccount, "egress-account", "",
 		"gateway: the same of the egress gateway (default: ROOT-NAMESPACE/"+istio.DefaultEgressAccount+")",
 	)
 	flags.StringVar(&options.TrustDomain, "trust-domain", istio.DefaultTrustDomain, "the trust domain of the mesh")

@@ -57,16 +57,10 @@ The garbage collector runs at 400 percent (unless GOGC is set) below a soft limi
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVar(
-		&config.Policies,
-		"policy",
-		nil,
-		"a policy document, or a folder of them; repeat it for several fan-outs",
+		&config.Policies, "policy", nil, "a policy document, or a folder of them; repeat it for several fan-outs",
 	)
 	flags.StringVar(
-		&config.Ceiling,
-		"ceiling",
-		"",
-		"a ceiling document, below which the policies have to stay (default: none)",
+		&config.Ceiling, "ceiling", "", "a ceiling document, below which the policies have to stay (default: none)",
 	)
 	flags.StringVar(&config.Listen, "listen", defaultListen, "where Envoy finds Bellhop: unix:///PATH or HOST:PORT")
 	flags.StringVar(&config.Admin, "admin", defaultAdmin, "HOST:PORT of /metrics, /livez and /readyz; empty for none")
@@ -78,15 +72,11 @@ The garbage collector runs at 400 percent (unless GOGC is set) below a soft limi
 			"USER:PASSWORD@HOST:PORT, or unix:///PATH",
 	)
 	flags.Uint64Var(
-		&config.StoreBytes,
-		"store-bytes",
-		defaultStoreBytes,
+		&config.StoreBytes, "store-bytes", defaultStoreBytes,
 		"limit of the memory store, or of the near cache of a shared one, in bytes",
 	)
 	flags.StringVar(
-		&config.OnStoreError,
-		"on-store-error",
-		"reject",
+		&config.OnStoreError, "on-store-error", "reject",
 		"what to do with requests whose headers the store cannot save or return: reject (503) or continue without them",
 	)
 	flags.StringVar(
@@ -100,10 +90,7 @@ The garbage collector runs at 400 percent (unless GOGC is set) below a soft limi
 	flags.StringVar(&config.TLS.Key, "tls-key", "", "PEM private key of --tls-cert")
 	flags.StringVar(&config.TLS.ClientCA, "tls-client-ca", "", "PEM roots that sign the proxies' certificates")
 	flags.DurationVar(
-		&config.DrainDelay,
-		"drain-delay",
-		defaultDrainDelay,
-		"how long to keep serving as NOT_SERVING before a stop",
+		&config.DrainDelay, "drain-delay", defaultDrainDelay, "how long to keep serving as NOT_SERVING before a stop",
 	)
 	flags.StringVar(&format, "log-format", "text", "text or json")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")

@@ -15,12 +15,7 @@ func newVersion() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(
-				cmd.OutOrStdout(),
-				"bellhop %s (%s, %s/%s)\n",
-				version(),
-				runtime.Version(),
-				runtime.GOOS,
-				runtime.GOARCH,
+				cmd.OutOrStdout(), "bellhop %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH,
 			)
 			return err
 		},

@@ -115,13 +115,7 @@ func TestTheDockerfileBuildsTheSame(t *testing.T) {
 	}
 	// What it copies is all that the program is made of.
 	command := exec.CommandContext(
-		t.Context(),
-		"go",
-		"list",
-		"-deps",
-		"-f",
-		"{{if not .Standard}}{{.ImportPath}}{{end}}",
-		"./cmd/bellhop",
+		t.Context(), "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./cmd/bellhop",
 	)
 	command.Dir = project
 	output, err := command.Output()

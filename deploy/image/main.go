@@ -83,28 +83,12 @@ func build(ctx context.Context, o options) (made, error) {
 // compile builds the binary as the Dockerfile does: static, and the same wherever and whenever it is built.
 func compile(ctx context.Context, source, architecture, binary string) error {
 	command := exec.CommandContext(
-		ctx,
-		"go",
-		"build",
-		"-trimpath",
-		"-buildvcs=false",
-		"-ldflags",
-		"-s -w -buildid=",
-		"-o",
-		binary,
-		"./cmd/bellhop",
+		ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", binary, "./cmd/bellhop",
 	)
 	command.Dir = source
 	command.Env = append(
-		os.Environ(),
-		"CGO_ENABLED=0",
-		"GOOS=linux",
-		"GOARCH="+architecture,
-		"GOFLAGS=",
-		"GOWORK=off",
-		"GOEXPERIMENT=",
-		"GOAMD64=",
-		"GOARM64=",
+		os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture, "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=",
+		"GOAMD64=", "GOARM64=",
 	)
 	command.Stderr = os.Stderr
 	if err := command.Run(); err != nil {

@@ -19,17 +19,13 @@ func (w *writer) egressGateway() []manifest {
 	server := manifest{
 		kind: "Gateway", version: trafficVersion, name: w.egressName(), namespace: namespace, notes: make(envoy.Notes),
 		spec: fields("selector", fields("istio", "egressgateway"), "servers", list(fields(
-			"port",
-			fields("number", 80, "name", "https-bellhop", "protocol", "HTTPS"),
-			"hosts",
-			hosts,
-			"tls",
-			fields("mode", "ISTIO_MUTUAL"),
+			"port", fields("number", 80, "name", "https-bellhop", "protocol", "HTTPS"), "hosts", hosts,
+			"tls", fields("mode", "ISTIO_MUTUAL"),
 		))),
 	}
 	server.note(
 		"$.spec.servers",
-		"The mesh's mutual TLS protects the way from the fan-out's proxy to the gateway. Clients without a proxy are refused.",
+		"The mesh's mutual TLS protects the way to the gateway. Clients without a proxy are refused.",
 	)
 	all := []manifest{server, {
 		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,
@@ -55,10 +51,8 @@ func (w *writer) egressCallers(namespace string) manifest {
 		notes: make(envoy.Notes),
 		spec: fields("selector", fields("matchLabels", fields("istio", "egressgateway")), "action", "DENY", "rules", list(
 			fields(
-				"from",
-				list(fields("source", fields("notPrincipals", w.principals()))),
-				"to",
-				list(fields("operation", fields("hosts", hosts))),
+				"from", list(fields("source", fields("notPrincipals", w.principals()))),
+				"to", list(fields("operation", fields("hosts", hosts))),
 			),
 		)),
 	}
@@ -107,11 +101,7 @@ func (w *writer) throughGateway(b envoy.Backend, namespace, gateway string) []ma
 	rule := manifest{
 		kind: "DestinationRule", version: trafficVersion, name: name, namespace: namespace,
 		spec: fields(
-			"exportTo",
-			w.users(),
-			"host",
-			envoy.Scalar(b.Host),
-			"trafficPolicy",
+			"exportTo", w.users(), "host", envoy.Scalar(b.Host), "trafficPolicy",
 			fields("portLevelSettings", list(originate(int(b.Port), b))),
 		),
 	}
@@ -132,10 +122,8 @@ func (w *writer) throughGateway(b envoy.Backend, namespace, gateway string) []ma
 			"http",
 			list(
 				fields(
-					"match",
-					list(fields("gateways", list("mesh"), "port", 80)),
-					"route",
-					to(gateway, 80, envoy.Scalar(subsetName(b))),
+					"match", list(fields("gateways", list("mesh"), "port", 80)),
+					"route", to(gateway, 80, envoy.Scalar(subsetName(b))),
 				),
 				fields("match", list(fields("gateways", list(w.egressName()), "port", 80)), "route", to(b.Host, int(b.Port), nil)),
 			),

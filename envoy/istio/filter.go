@@ -60,18 +60,12 @@ func (w *writer) workloadFilter(namespace string) manifest {
 	p.addFilters(outboundSide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
 		p.enable(
-			outboundSide,
-			envoy.Egress,
-			domain(origin(b)),
-			envoy.Metadata(envoy.BackendKey, b.Name),
+			outboundSide, envoy.Egress, domain(origin(b)), envoy.Metadata(envoy.BackendKey, b.Name),
 			"Backend "+b.Name+". The filter runs only here.",
 		)
 		if !b.Secure {
 			p.enable(
-				outboundSide,
-				envoy.Egress,
-				unnamed(b.Place),
-				envoy.Metadata(envoy.BackendKey, b.Name),
+				outboundSide, envoy.Egress, unnamed(b.Place), envoy.Metadata(envoy.BackendKey, b.Name),
 				"The same for a Service that does not say what its port speaks, whose routes Istio calls by its name.",
 			)
 		}
@@ -93,10 +87,7 @@ func (w *writer) gatewayFilters() []manifest {
 	in.addFilters(gatewaySide, envoy.Ingress, 0, true)
 	for _, host := range w.hosts {
 		in.enable(
-			gatewaySide,
-			envoy.Ingress,
-			domain(host),
-			nil,
+			gatewaySide, envoy.Ingress, domain(host), nil,
 			"The fan-out, as clients know it, on every port. The filter runs only here.",
 		)
 	}
@@ -104,10 +95,7 @@ func (w *writer) gatewayFilters() []manifest {
 	out.addFilters(gatewaySide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
 		out.enable(
-			gatewaySide,
-			envoy.Egress,
-			domain(origin(b)),
-			envoy.Metadata(envoy.BackendKey, b.Name),
+			gatewaySide, envoy.Egress, domain(origin(b)), envoy.Metadata(envoy.BackendKey, b.Name),
 			"Backend "+b.Name+". The filter runs only here.",
 		)
 	}
@@ -144,12 +132,7 @@ func (w *writer) envoyFilter(p *patches, name, namespace string, labels []label)
 	made := manifest{
 		kind: "EnvoyFilter", version: filterVersion, name: name, namespace: namespace, notes: p.Notes,
 		spec: fields(
-			"priority",
-			lastPriority,
-			"workloadSelector",
-			fields("labels", labelsOf(labels)),
-			"configPatches",
-			p.all,
+			"priority", lastPriority, "workloadSelector", fields("labels", labelsOf(labels)), "configPatches", p.all,
 		),
 	}
 	made.note(
@@ -224,9 +207,7 @@ func (p *patches) addAccessLogs(where side, r envoy.Role, listener any) {
 		p.Errs = append(p.Errs, err)
 	}
 	p.add(
-		"NETWORK_FILTER",
-		fields("context", string(where), "listener", listener),
-		"MERGE",
+		"NETWORK_FILTER", fields("context", string(where), "listener", listener), "MERGE",
 		fields("typed_config", partial),
 	)
 }
@@ -346,9 +327,7 @@ func (p *patches) stripTicket(where side) {
 			"Bellhop's happens.")
 	}
 	p.add(
-		"ROUTE_CONFIGURATION",
-		fields("context", string(where)),
-		"MERGE",
+		"ROUTE_CONFIGURATION", fields("context", string(where)), "MERGE",
 		fields("request_headers_to_remove", list(policy.TicketHeader)),
 	)
 }

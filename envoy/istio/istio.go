@@ -82,8 +82,7 @@ func (p *plan) inTheClear() []string {
 			warnings = append(
 				warnings,
 				fmt.Sprintf(
-					"--backend %s: if %s is outside the mesh, the clients' headers go there unencrypted; use https",
-					b.Name,
+					"--backend %s: if %s is outside the mesh, the clients' headers go there unencrypted; use https", b.Name,
 					b.Place,
 				),
 			)

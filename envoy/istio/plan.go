@@ -87,9 +87,7 @@ func (p *plan) readHosts(f *envoy.OptionErrors, hosts []string) {
 	gateway := p.options.SetUp == Gateway
 	if gateway && len(hosts) == 0 {
 		f.Add(
-			"--host",
-			"",
-			"is missing",
+			"--host", "", "is missing",
 			"add --host mcp.example.com for each host that leads to the fan-out at the ingress gateway",
 		)
 	}
@@ -99,9 +97,7 @@ func (p *plan) readHosts(f *envoy.OptionErrors, hosts []string) {
 			f.Add("--host", host, "is for the gateway set-up", "take it out")
 		case host != "*" && !envoy.ValidHost(strings.TrimPrefix(host, "*.")):
 			f.Add(
-				"--host",
-				host,
-				"is not a DNS name",
+				"--host", host, "is not a DNS name",
 				"write it as in the VirtualService, like mcp.example.com or *.example.com; a port has no place there",
 			)
 		}
@@ -155,9 +151,7 @@ func (p *plan) checkBackend(f *envoy.OptionErrors, value string, one envoy.Backe
 	switch {
 	case !policy.ValidLabel(one.Name):
 		f.Add(
-			"--backend",
-			value,
-			"has a name that cannot be used",
+			"--backend", value, "has a name that cannot be used",
 			"begin with a letter or digit; use at most 63 letters, digits, '.', '_' and '-'",
 		)
 	case one.IP.IsValid():
@@ -170,33 +164,25 @@ func (p *plan) checkBackend(f *envoy.OptionErrors, value string, one envoy.Backe
 		return other.Host == one.Host && (other.Port == one.Port || other.Secure || one.Secure)
 	}):
 		f.Add(
-			"--backend",
-			value,
-			"is on the host and port of another backend",
+			"--backend", value, "is on the host and port of another backend",
 			"Istio distinguishes backends by host and port; give one of them another host name",
 		)
 	case one.Secure && slices.ContainsFunc(p.backends,
 		func(other envoy.Backend) bool { return other.Secure && resourceName(other) == resourceName(one) }):
 		f.Add(
-			"--backend",
-			value,
-			"has the host of another backend, but for dots and dashes",
+			"--backend", value, "has the host of another backend, but for dots and dashes",
 			"Kubernetes' names cannot distinguish them; put one of them behind another fan-out",
 		)
 	case one.Secure && len(resourceName(one)) > longestName:
 		f.Add("--backend", value, "has a host too long for a name in Kubernetes", "use a shorter one")
 	case p.options.SetUp == Gateway && len(subsetName(one)) > longestLabel:
 		f.Add(
-			"--backend",
-			value,
-			"has a host of more than 63 letters",
+			"--backend", value, "has a host of more than 63 letters",
 			"Istio leads nothing through a gateway by a name that long; use the sidecar or the central set-up",
 		)
 	case p.options.SetUp == Gateway && !one.Secure:
 		f.Add(
-			"--backend",
-			value,
-			"is not https",
+			"--backend", value, "is not https",
 			"the egress gateway is for servers outside the mesh; use the sidecar or the central set-up for those inside",
 		)
 	}
@@ -233,9 +219,7 @@ func (p *plan) readAccounts(f *envoy.OptionErrors) {
 	switch wanted := p.options.SetUp == Central || p.options.SetUp == Gateway; {
 	case wanted && len(p.options.Accounts) == 0:
 		f.Add(
-			"--account",
-			"",
-			"is missing",
+			"--account", "", "is missing",
 			"add --account NAMESPACE/NAME, the service account of the fan-out's pods: others could redeem tickets",
 		)
 	case !wanted && len(p.options.Accounts) > 0:
@@ -276,9 +260,7 @@ func (p *plan) namespaces(f *envoy.OptionErrors, policies []*policy.Policy) {
 			f.Add("--policy", file, "has no fanout", "write fanout: NAMESPACE, the namespace of the fan-out")
 		case !validName(one.Fanout()):
 			f.Add(
-				"--policy",
-				file,
-				"has the fanout "+one.Fanout()+", which is no namespace",
+				"--policy", file, "has the fanout "+one.Fanout()+", which is no namespace",
 				"write fanout: NAMESPACE, the namespace of the fan-out",
 			)
 		}
@@ -323,9 +305,7 @@ func (p *plan) reading(f *envoy.OptionErrors) {
 	}
 	if p.options.ReadMCP {
 		f.Add(
-			"--read-mcp",
-			"",
-			"needs proxies of Istio 1.31 or newer",
+			"--read-mcp", "", "needs proxies of Istio 1.31 or newer",
 			"take it out, or say --proxy-version 1.31 once all proxies are new",
 		)
 	}

@@ -28,9 +28,7 @@ func (w *writer) mutualTLS() []manifest {
 			"ingress",
 			list(
 				fields(
-					"port",
-					fields("number", port, "protocol", "GRPC", "name", "grpc"),
-					"defaultEndpoint",
+					"port", fields("number", port, "protocol", "GRPC", "name", "grpc"), "defaultEndpoint",
 					"127.0.0.1:"+strconv.Itoa(port),
 				),
 			),
@@ -88,14 +86,11 @@ func (w *writer) mayAsk() []any {
 	case Gateway:
 		return list(
 			w.mayAskFor(
-				w.FanoutName,
-				fields("principals", list(w.principal(w.ingress))),
+				w.FanoutName, fields("principals", list(w.principal(w.ingress))),
 				saying(envoy.RoleKey, string(envoy.Ingress)),
 			),
 			w.mayAskFor(
-				w.FanoutName,
-				fields("principals", list(w.principal(w.egress))),
-				saying(envoy.RoleKey, string(envoy.Egress)),
+				w.FanoutName, fields("principals", list(w.principal(w.egress))), saying(envoy.RoleKey, string(envoy.Egress)),
 			),
 		)
 	default:
@@ -107,12 +102,8 @@ func (w *writer) mayAsk() []any {
 // certificate of the mesh could say it too: so the name is held against the certificate.
 func (w *writer) mayAskFor(fanout string, source yaml.MapSlice, more ...any) yaml.MapSlice {
 	return fields(
-		"from",
-		list(fields("source", source)),
-		"to",
-		atPort(int(w.service.Port)),
-		"when",
-		append(list(saying(envoy.FanoutKey, fanout)), more...),
+		"from", list(fields("source", source)), "to", atPort(int(w.service.Port)),
+		"when", append(list(saying(envoy.FanoutKey, fanout)), more...),
 	)
 }
 
@@ -151,12 +142,8 @@ func (w *writer) connections(name, namespace string) manifest {
 				fields("maxConnections", envoy.MaxBellhopRequests, "connectTimeout", "250ms"),
 				"http",
 				fields(
-					"http2MaxRequests",
-					envoy.MaxBellhopRequests,
-					"http1MaxPendingRequests",
-					envoy.MaxBellhopRequests,
-					"maxRetries",
-					envoy.MaxBellhopRequests,
+					"http2MaxRequests", envoy.MaxBellhopRequests, "http1MaxPendingRequests", envoy.MaxBellhopRequests,
+					"maxRetries", envoy.MaxBellhopRequests,
 				),
 			),
 			"outlierDetection",

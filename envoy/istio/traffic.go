@@ -20,16 +20,8 @@ func (w *writer) outside(namespace string) []manifest {
 		entry := manifest{
 			kind: "ServiceEntry", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(envoy.Notes),
 			spec: fields(
-				"exportTo",
-				w.users(),
-				"hosts",
-				list(envoy.Scalar(b.Host)),
-				"location",
-				"MESH_EXTERNAL",
-				"resolution",
-				"DNS",
-				"ports",
-				list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.Port))),
+				"exportTo", w.users(), "hosts", list(envoy.Scalar(b.Host)), "location", "MESH_EXTERNAL", "resolution", "DNS",
+				"ports", list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.Port))),
 			),
 		}
 		entry.note(
@@ -45,11 +37,7 @@ func (w *writer) outside(namespace string) []manifest {
 			kind: "DestinationRule", version: trafficVersion, name: resourceName(b), namespace: namespace,
 			notes: make(envoy.Notes),
 			spec: fields(
-				"exportTo",
-				w.users(),
-				"host",
-				envoy.Scalar(b.Host),
-				"trafficPolicy",
+				"exportTo", w.users(), "host", envoy.Scalar(b.Host), "trafficPolicy",
 				fields("portLevelSettings", list(originate(80, b))),
 			),
 		}

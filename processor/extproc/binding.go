@@ -66,9 +66,7 @@ func bind(filter metadata.MD) (processor.Binding, error) {
 		values := filter[entry.key]
 		if len(values) > 1 {
 			return binding, misconfigured(
-				entry.reason,
-				"the filter sets %s more than once: keep one in its grpc_service.initial_metadata",
-				entry.key,
+				entry.reason, "the filter sets %s more than once: keep one in its grpc_service.initial_metadata", entry.key,
 			)
 		}
 		if len(values) == 1 {

@@ -11,11 +11,7 @@ func TestAClientThatAsksGetsAnExplanationOfItsOwnHeaders(t *testing.T) {
 	b := start(t, setup{policy: "version: 1\nexplain: true\nforward: [x-mcp-api-key, x-f*]\nlimits: {value_bytes: 20}\n"})
 	stream := b.stream(t, "bellhop-role", "ingress")
 	request := requestHeaders(
-		":path: /mcp",
-		"accept: x",
-		"x-bellhop-explain: 1",
-		"x-mcp-api-key: canary",
-		"x-api-kee: canary",
+		":path: /mcp", "accept: x", "x-bellhop-explain: 1", "x-mcp-api-key: canary", "x-api-kee: canary",
 		"x-forwarded-for: canary",
 	)
 	request.ProtocolConfig = &extprocv3.ProtocolConfiguration{}

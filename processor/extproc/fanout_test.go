@@ -18,8 +18,7 @@ const (
 func (b *bench) at(t *testing.T, fanout, role string, lines ...string) []string {
 	t.Helper()
 	return apply(
-		t,
-		lines,
+		t, lines,
 		b.ask(t, requestHeaders(lines...), "bellhop-role", role, "bellhop-fanout", fanout, "bellhop-backend", "a"),
 	)
 }

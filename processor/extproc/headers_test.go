@@ -191,11 +191,7 @@ func TestTheClusterIsTheSecondSourceOfTheBackend(t *testing.T) {
 		t,
 		sent,
 		b.ask(
-			t,
-			withCluster(requestHeaders(sent...), "f", "mcp-billing"),
-			"bellhop-role",
-			"egress",
-			"bellhop-backend",
+			t, withCluster(requestHeaders(sent...), "f", "mcp-billing"), "bellhop-role", "egress", "bellhop-backend",
 			"github",
 		),
 	)
@@ -438,11 +434,7 @@ func (b *bench) metric(t *testing.T, name, want string) {
 	for _, family := range families {
 		if family.GetName() == name {
 			header := fmt.Sprintf(
-				"# HELP %s %s\n# TYPE %s %s\n",
-				name,
-				family.GetHelp(),
-				name,
-				strings.ToLower(family.GetType().String()),
+				"# HELP %s %s\n# TYPE %s %s\n", name, family.GetHelp(), name, strings.ToLower(family.GetType().String()),
 			)
 			if err := testutil.GatherAndCompare(b.registry, strings.NewReader(header+want+"\n"), name); err != nil {
 				t.Error(err)

@@ -122,9 +122,7 @@ func TestAnErrorHasTheIDOfTheRequest(t *testing.T) {
 		`9007199254740993`: `"bellhop"`, `1e21`: `"bellhop"`, `1.5`: `"bellhop"`, `null`: `"bellhop"`,
 	} {
 		answer := b.ask(
-			t,
-			withBody(t, requestHeaders(":method: POST"), `{"method":"tools/list","id":`+sent+`}`),
-			"bellhop-role",
+			t, withBody(t, requestHeaders(":method: POST"), `{"method":"tools/list","id":`+sent+`}`), "bellhop-role",
 			"ingress",
 		)
 		var body struct{ ID json.RawMessage }
@@ -166,12 +164,7 @@ func TestAModernRequestHasNoSession(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	b.reaches(
-		t,
-		":method: POST",
-		"mcp-method: tools/list",
-		"mcp-session-id: S1",
-		"authorization: user-1",
-		"x-mcp-api-key: bob",
+		t, ":method: POST", "mcp-method: tools/list", "mcp-session-id: S1", "authorization: user-1", "x-mcp-api-key: bob",
 	)
 	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1",
 		"authorization: user-1")); diff != "" {

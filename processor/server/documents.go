@@ -297,10 +297,8 @@ func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *loadErr
 			outcomeFanout,
 			f.path,
 			fmt.Errorf(
-				"%s: fanout has changed from %q to %q, which needs a restart: change it back, or restart Bellhop",
-				f.path,
-				was.policy.Fanout(),
-				fanout,
+				"%s: fanout has changed from %q to %q, which needs a restart: change it back, or restart Bellhop", f.path,
+				was.policy.Fanout(), fanout,
 			),
 		}
 	default:

@@ -56,16 +56,12 @@ func listenUnix(path string) (net.Listener, error) {
 		)
 	case len(path) > maxSocketPath:
 		return nil, fmt.Errorf(
-			"--listen unix://%s: a socket's path has at most %d bytes; choose a shorter one",
-			path,
-			maxSocketPath,
+			"--listen unix://%s: a socket's path has at most %d bytes; choose a shorter one", path, maxSocketPath,
 		)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), folderMode); err != nil {
 		return nil, fmt.Errorf(
-			"--listen unix://%s: %w; make its folder writable, or choose another with --listen unix:///PATH",
-			path,
-			err,
+			"--listen unix://%s: %w; make its folder writable, or choose another with --listen unix:///PATH", path, err,
 		)
 	}
 	if err := removeStale(path); err != nil {
@@ -74,9 +70,7 @@ func listenUnix(path string) (net.Listener, error) {
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, fmt.Errorf(
-			"--listen unix://%s: %w; make its folder writable, or choose another with --listen unix:///PATH",
-			path,
-			err,
+			"--listen unix://%s: %w; make its folder writable, or choose another with --listen unix:///PATH", path, err,
 		)
 	}
 	if err := os.Chmod(path, socketMode); err != nil {

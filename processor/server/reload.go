@@ -156,39 +156,24 @@ func (r *reloader) announce(now, was *configuration) {
 		switch {
 		case !ok:
 			r.log.Info(
-				"fan-out added",
-				"file",
-				document.path,
-				"fanout",
-				document.policy.Fanout(),
-				"digest",
-				document.policy.Digest(),
-				"backends",
-				len(document.policy.Backends()),
+				"fan-out added", "file", document.path, "fanout", document.policy.Fanout(),
+				"digest", document.policy.Digest(), "backends", len(document.policy.Backends()),
 			)
 			document.warn(r.log)
 		case !document.samePolicy(before):
 			r.announceChange(document, before)
 		case !document.sameIdentities(before):
 			r.log.Info(
-				"discovery identities reloaded",
-				"file",
-				document.path,
-				"backends",
-				len(document.identities),
-				"digest",
-				document.policy.Digest(),
+				"discovery identities reloaded", "file", document.path, "backends", len(document.identities),
+				"digest", document.policy.Digest(),
 			)
 		}
 	}
 	for _, before := range was.documents {
 		if _, ok := now.at(before.path); !ok {
 			r.log.Warn(
-				"fan-out removed; the streams of its filters are refused",
-				"file",
-				before.path,
-				"fanout",
-				before.policy.Fanout(),
+				"fan-out removed; the streams of its filters are refused", "file", before.path,
+				"fanout", before.policy.Fanout(),
 			)
 		}
 	}
@@ -196,15 +181,8 @@ func (r *reloader) announce(now, was *configuration) {
 
 func (r *reloader) announceChange(now, was *document) {
 	r.log.Info(
-		"policy reloaded",
-		"file",
-		now.path,
-		"digest",
-		now.policy.Digest(),
-		"previous",
-		was.policy.Digest(),
-		"backends",
-		len(now.policy.Backends()),
+		"policy reloaded", "file", now.path, "digest", now.policy.Digest(), "previous", was.policy.Digest(),
+		"backends", len(now.policy.Backends()),
 	)
 	now.warn(r.log)
 	if names := now.beyond(was); len(names) > 0 {
@@ -238,17 +216,9 @@ func (r *reloader) complain(f loadError) {
 	for _, finding := range findings {
 		if finding.Severity == policy.SeverityError {
 			r.log.Error(
-				message,
-				"reason",
-				string(f.outcome),
-				"at",
-				fmt.Sprintf("%s:%d:%d", finding.File, finding.Line, finding.Column),
-				"error",
-				finding.Message,
-				"hint",
-				finding.Hint,
-				"errors",
-				findings.Count(policy.SeverityError),
+				message, "reason", string(f.outcome),
+				"at", fmt.Sprintf("%s:%d:%d", finding.File, finding.Line, finding.Column), "error", finding.Message,
+				"hint", finding.Hint, "errors", findings.Count(policy.SeverityError),
 			)
 			break
 		}

@@ -297,8 +297,7 @@ func (s *Server) watch(force context.Context) (unwatch func()) {
 	go func() {
 		defer close(done)
 		filewatch.Files(
-			ctx,
-			filewatch.Settings{Quiet: cmp.Or(s.config.Settle, settleTime), Poll: pollTime, Log: s.log},
+			ctx, filewatch.Settings{Quiet: cmp.Or(s.config.Settle, settleTime), Poll: pollTime, Log: s.log},
 			s.reloader.look,
 		)
 	}()
@@ -318,24 +317,14 @@ func (s *Server) announce() {
 	for _, document := range s.reloader.inForce.Load().documents {
 		now := document.policy
 		s.log.Info(
-			"policy in force",
-			"file",
-			document.path,
-			"digest",
-			now.Digest(),
-			"fanout",
-			now.Fanout(),
-			"mode",
-			now.Mode(),
-			"backends",
-			len(now.Backends()),
+			"policy in force", "file", document.path, "digest", now.Digest(), "fanout", now.Fanout(), "mode", now.Mode(),
+			"backends", len(now.Backends()),
 		)
 	}
 	if s.pages != nil && !loopback(host(s.pages.Addr().String())) {
 		s.log.Warn(
 			"the admin server is open beyond loopback; it shows header and backend names, and no values",
-			"admin",
-			s.config.Admin,
+			"admin", s.config.Admin,
 		)
 	}
 }
@@ -353,11 +342,7 @@ func (s *Server) serving(yes bool) {
 func (s *Server) drain(force context.Context) {
 	s.serving(false)
 	s.log.Info(
-		"draining",
-		"delay",
-		s.config.DrainDelay,
-		"budget",
-		s.config.DrainDelay+unwatchTimeout+stopTimeout+adminTimeout,
+		"draining", "delay", s.config.DrainDelay, "budget", s.config.DrainDelay+unwatchTimeout+stopTimeout+adminTimeout,
 	)
 	select {
 	case <-time.After(s.config.DrainDelay):

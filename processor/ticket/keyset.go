@@ -36,8 +36,7 @@ func parseKeyset(file []byte) (Keys, error) {
 		material, err := material(entry.GetKeyData())
 		if err != nil {
 			return nil, fmt.Errorf(
-				"key %d of the keyset: %w; make one with: tinkey create-keyset --key-template AES256_SIV",
-				entry.GetKeyId(),
+				"key %d of the keyset: %w; make one with: tinkey create-keyset --key-template AES256_SIV", entry.GetKeyId(),
 				err,
 			)
 		}

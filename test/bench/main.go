@@ -66,10 +66,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each server takes its turn")
 	flags.IntVar(&o.calls, "calls", 40_000, "calls of one turn")
 	flags.IntVar(
-		&o.captures,
-		"captures",
-		0,
-		"clients with a key of 40 bytes that Bellhop's store holds before it is measured",
+		&o.captures, "captures", 0, "clients with a key of 40 bytes that Bellhop's store holds before it is measured",
 	)
 	flags.StringVar(&o.output, "output", "table", "table, json or benchstat")
 	if err := flags.Parse(args); err != nil {

@@ -47,13 +47,8 @@ func TestAFleetSurvives(t *testing.T) {
 				}
 				for _, r := range rows {
 					t.Logf(
-						"%s: %d calls, %d failed, %d without what is kept, p50 %s, p99 %s",
-						r.part,
-						r.calls(),
-						r.failed,
-						r.forgotten,
-						short(r.within(0.5)),
-						short(r.within(0.99)),
+						"%s: %d calls, %d failed, %d without what is kept, p50 %s, p99 %s", r.part, r.calls(), r.failed,
+						r.forgotten, short(r.within(0.5)), short(r.within(0.99)),
 					)
 					if r.wrong > 0 || r.missing > 0 || r.good == 0 {
 						t.Errorf("%s: %d calls with a wrong header, %d with no key, %d good", r.part, r.wrong, r.missing, r.good)
@@ -113,10 +108,7 @@ func TestTheReportIsWrittenBetweenItsMarks(t *testing.T) {
 		counts.count(wanted{"k", "s"}, got, 2*time.Millisecond, nil)
 	}
 	counts.count(
-		wanted{key: "k"},
-		map[string][]string{key: {"k"}, kept: {"s"}},
-		time.Millisecond,
-		nil,
+		wanted{key: "k"}, map[string][]string{key: {"k"}, kept: {"s"}}, time.Millisecond, nil,
 	) // where none is kept
 	text := report([]row{{scenario: "something", part: "dies", mode: stored, tally: counts}})
 	if want := "| something: dies | stored in Redis |     8 |      0 |      2 |         1 |     4 | 2.0 " +

@@ -43,11 +43,7 @@ func machine() string {
 	}
 	return fmt.Sprintf(
 		"Measured on %s: %d processors (%s), Linux %s, %s; clients, Envoys, Bellhops, vMCP and Redis all on it.",
-		time.Now().UTC().Format("2006-01-02"),
-		runtime.NumCPU(),
-		runtime.GOARCH,
-		version,
-		runtime.Version(),
+		time.Now().UTC().Format("2006-01-02"), runtime.NumCPU(), runtime.GOARCH, version, runtime.Version(),
 	)
 }
 

@@ -26,11 +26,7 @@ const (
 func main() {
 	// A second signal ends the demo at once; the kernel then kills what it has started.
 	ctx, release := signal.NotifyContext(
-		context.Background(),
-		os.Interrupt,
-		syscall.SIGTERM,
-		syscall.SIGHUP,
-		syscall.SIGPIPE,
+		context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE,
 	)
 	context.AfterFunc(ctx, release)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))

@@ -39,13 +39,7 @@ func sampleWith() evidence {
 	for _, p := range players() {
 		ticket := p.name + "0123456789"
 		e.atFanout = append(
-			e.atFanout,
-			toFanout(
-				p.name,
-				"initialize",
-				policy.TicketHeader,
-				ticket,
-			),
+			e.atFanout, toFanout(p.name, "initialize", policy.TicketHeader, ticket),
 			toFanout(p.name, "tools/call", policy.TicketHeader, ticket),
 		)
 		for _, s := range servers() {

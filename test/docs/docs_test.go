@@ -223,14 +223,7 @@ func build(t *testing.T) string {
 func tracked(t *testing.T, pattern string) []string {
 	t.Helper()
 	command := exec.CommandContext(
-		t.Context(),
-		"git",
-		"ls-files",
-		"--cached",
-		"--others",
-		"--exclude-standard",
-		"--",
-		pattern,
+		t.Context(), "git", "ls-files", "--cached", "--others", "--exclude-standard", "--", pattern,
 	)
 	command.Dir = root
 	output, err := command.Output()

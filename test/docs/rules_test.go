@@ -75,10 +75,7 @@ func TestEveryPackageHasOneComment(t *testing.T) {
 	comments := map[string]int{}
 	for _, file := range code(t) {
 		parsed, err := parser.ParseFile(
-			token.NewFileSet(),
-			filepath.Join(root, file),
-			nil,
-			parser.PackageClauseOnly|parser.ParseComments,
+			token.NewFileSet(), filepath.Join(root, file), nil, parser.PackageClauseOnly|parser.ParseComments,
 		)
 		if err != nil {
 			t.Fatal(err)

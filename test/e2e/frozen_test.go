@@ -95,10 +95,7 @@ func around(
 	policyFile, config, socket := filepath.Join(
 		dir,
 		"p.yaml",
-	), filepath.Join(
-		dir,
-		"e.yaml",
-	), "unix://"+filepath.Join(
+	), filepath.Join(dir, "e.yaml"), "unix://"+filepath.Join(
 		dir,
 		"b.sock",
 	)
@@ -117,18 +114,8 @@ func around(
 		t.Fatal(err)
 	}
 	launch(
-		t,
-		"http://"+address(3)+"/readyz",
-		found.bellhop,
-		"serve",
-		"--policy",
-		policyFile,
-		"--listen",
-		socket,
-		"--admin",
-		address(3),
-		"--drain-delay",
-		"0s",
+		t, "http://"+address(3)+"/readyz", found.bellhop, "serve", "--policy", policyFile, "--listen", socket, "--admin",
+		address(3), "--drain-delay", "0s",
 	)
 	launch(t, "http://"+address(2)+"/ready", found.envoy, "-c", config, "--disable-hot-restart", "--log-level", "warning")
 	return "http://" + address(0) + "/mcp"

@@ -75,8 +75,7 @@ func TestAKeyChangesAndGoesInMidSession(t *testing.T) {
 				var now atomic.Value
 				now.Store([]string{"first"})
 				client := connect(
-					t,
-					s,
+					t, s,
 					mcptest.ClientOptions{Era: era, Header: func() http.Header { return http.Header{key: now.Load().([]string)} }},
 				)
 				for _, values := range [][]string{{"first"}, {"second"}, {}, {"third"}, {}} {

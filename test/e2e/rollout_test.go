@@ -97,8 +97,7 @@ func TestADryRun(t *testing.T) {
 // flavoured is a policy whose two destinations tell it from another.
 func flavoured(flavour string) string {
 	return strings.ReplaceAll(
-		"version: 1\nforward:\n  - {name: x-mcp-api-key, as: x-N-key}\n  - {name: x-tenant-id, as: x-N-tenant}\n",
-		"N",
+		"version: 1\nforward:\n  - {name: x-mcp-api-key, as: x-N-key}\n  - {name: x-tenant-id, as: x-N-tenant}\n", "N",
 		flavour,
 	)
 }
@@ -146,10 +145,7 @@ func TestNoCallSeesAMixOfPolicies(t *testing.T) {
 	stop.Store(true)
 	group.Wait()
 	t.Logf(
-		"%d reloads under %d clients: %d calls by one policy, %d by the other",
-		flips,
-		clients,
-		served[0].Load(),
+		"%d reloads under %d clients: %d calls by one policy, %d by the other", flips, clients, served[0].Load(),
 		served[1].Load(),
 	)
 	if served[0].Load() == 0 || served[1].Load() == 0 {

@@ -104,8 +104,7 @@ func TestARefusedHeaderLosesNothingOfTheSession(t *testing.T) {
 		var now atomic.Value
 		now.Store([]string{"fine"})
 		client := connect(
-			t,
-			s,
+			t, s,
 			mcptest.ClientOptions{Era: era, Header: func() http.Header { return http.Header{key: now.Load().([]string)} }},
 		)
 		for want, values := range map[string][]string{

@@ -62,10 +62,7 @@ func TestASessionUnknownToTheFanoutKeepsNothing(t *testing.T) {
 func ticketOf(t *testing.T, s *stack.Stack, session string, values ...string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(
-		limit(t),
-		http.MethodPost,
-		s.Endpoint(),
-		strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`),
+		limit(t), http.MethodPost, s.Endpoint(), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`),
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -16,8 +16,7 @@ import (
 func TestARuleForToolsAppliesToTheirCallsOnly(t *testing.T) {
 	backends := both(t)
 	s := start(
-		t,
-		stack.Options{Policy: "version: 1\nforward:\n  - {name: x-mcp-api-key, tools: [who*]}\n  - x-tenant-id\n"},
+		t, stack.Options{Policy: "version: 1\nforward:\n  - {name: x-mcp-api-key, tools: [who*]}\n  - x-tenant-id\n"},
 		backends,
 	)
 	if err := s.WaitHealthy(limit(t)); err != nil {

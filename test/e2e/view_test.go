@@ -13,10 +13,7 @@ func TestAClientGetsAnExplanation(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: smallest + "explain: true\n"}, backends)
 	request, err := http.NewRequestWithContext(
-		limit(t),
-		http.MethodPost,
-		s.Endpoint(),
-		strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`),
+		limit(t), http.MethodPost, s.Endpoint(), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`),
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -336,14 +336,9 @@ func shape(m *extprocv3.ProcessingRequest) string {
 		names = names && header.GetKey() == strings.ToLower(header.GetKey())
 	}
 	return fmt.Sprintf(
-		"%s, protocol_config %v, body modes %v %v, attributes %v, raw values %v, names in lower case %v",
-		kind,
-		m.GetProtocolConfig() != nil,
-		m.GetProtocolConfig().GetRequestBodyMode(),
-		m.GetProtocolConfig().GetResponseBodyMode(),
-		attributes,
-		raw,
-		names,
+		"%s, protocol_config %v, body modes %v %v, attributes %v, raw values %v, names in lower case %v", kind,
+		m.GetProtocolConfig() != nil, m.GetProtocolConfig().GetRequestBodyMode(),
+		m.GetProtocolConfig().GetResponseBodyMode(), attributes, raw, names,
 	)
 }
 

@@ -45,21 +45,15 @@ func newSchemas(t *testing.T) schemas {
 	version, _, _ = strings.Cut(version, "\n")
 	all := schemas{}
 	all.read(
-		t,
-		"github.com/stacklok/toolhive@"+version,
-		"deploy/charts/operator-crds/files/crds/*.yaml",
+		t, "github.com/stacklok/toolhive@"+version, "deploy/charts/operator-crds/files/crds/*.yaml",
 		"MCPGroup|MCPServerEntry|VirtualMCPServer",
 	)
 	all.read(
-		t,
-		envoyGateway,
-		"charts/gateway-helm/charts/crds/crds/generated/*.yaml",
+		t, envoyGateway, "charts/gateway-helm/charts/crds/crds/generated/*.yaml",
 		"Backend|BackendTrafficPolicy|EnvoyExtensionPolicy|EnvoyPatchPolicy|EnvoyProxy|ClientTrafficPolicy",
 	)
 	all.read(
-		t,
-		envoyGateway,
-		"charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml",
+		t, envoyGateway, "charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml",
 		"Gateway|GatewayClass|HTTPRoute|ReferenceGrant",
 	)
 	return all

@@ -88,9 +88,7 @@ func (b *Backend) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !b.allowed(r.Header) {
 			http.Error(
-				w,
-				fmt.Sprintf("%s: missing or unknown %s", b.options.Name, b.options.RequireHeader),
-				http.StatusUnauthorized,
+				w, fmt.Sprintf("%s: missing or unknown %s", b.options.Name, b.options.RequireHeader), http.StatusUnauthorized,
 			)
 			return
 		}

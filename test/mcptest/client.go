@@ -116,11 +116,7 @@ func (c *Client) WhoAmI(ctx context.Context, tool string) (http.Header, error) {
 	var header http.Header
 	if err := json.Unmarshal([]byte(content), &header); err != nil {
 		return nil, fmt.Errorf(
-			"read the answer of %s at %s, %q: %w (is it a whoami tool?)",
-			tool,
-			c.options.URL,
-			content,
-			err,
+			"read the answer of %s at %s, %q: %w (is it a whoami tool?)", tool, c.options.URL, content, err,
 		)
 	}
 	return header, nil

@@ -169,10 +169,7 @@ func TestRecorded(t *testing.T) {
 	})
 	b.Reset()
 	result, err := client.CallWithMeta(
-		limited(t),
-		mcptest.Echo,
-		map[string]any{"text": "hello"},
-		map[string]any{"baggage": "a=2"},
+		limited(t), mcptest.Echo, map[string]any{"text": "hello"}, map[string]any{"baggage": "a=2"},
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -41,8 +41,7 @@ func TestMain(m *testing.M) {
 	}
 	// The client forgets, a second after the last use, how long to wait before it asks a cluster for its nodes again.
 	goleak.VerifyTestMain(
-		m,
-		goleak.Cleanup(func(code int) { _ = os.RemoveAll(folder); os.Exit(code) }),
+		m, goleak.Cleanup(func(code int) { _ = os.RemoveAll(folder); os.Exit(code) }),
 		goleak.IgnoreAnyFunction("github.com/valkey-io/valkey-go.(*call).DelayDo.func1"),
 	)
 }

@@ -81,17 +81,7 @@ func TestKeysOfAStoreRotate(t *testing.T) {
 
 func TestAPasswordIsNeeded(t *testing.T) {
 	server := serve(
-		t,
-		programs["redis"],
-		"--user",
-		"bellhop",
-		"on",
-		">canary",
-		"~bellhop:*",
-		"+@all",
-		"--user",
-		"default",
-		"off",
+		t, programs["redis"], "--user", "bellhop", "on", ">canary", "~bellhop:*", "+@all", "--user", "default", "off",
 	)
 	s := open(t, redis.Options{Address: "redis://bellhop:canary@" + server.HostPort(), Keys: ticket.RandomKeys()})
 	put(t, s, "T", "v")

@@ -218,12 +218,8 @@ func TestASlowServer(t *testing.T) {
 	}
 	good, failed, refused := s.Commands()
 	t.Logf(
-		"%d sessions' tickets were told within %s; calls: %d good, %d failed, %d refused",
-		many,
-		time.Since(begun),
-		good,
-		failed,
-		refused,
+		"%d sessions' tickets were told within %s; calls: %d good, %d failed, %d refused", many, time.Since(begun), good,
+		failed, refused,
 	)
 	if failed > good/20 || refused > 0 {
 		t.Errorf("%d of %d calls failed, %d were refused", failed, good, refused)

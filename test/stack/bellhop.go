@@ -84,10 +84,7 @@ func (s *Stack) writeEnvoyConfig(ctx context.Context) error {
 	command.Stdout, command.Stderr = &config, &complaints
 	if err := command.Run(); err != nil {
 		return fmt.Errorf(
-			"write Envoy's configuration with %s: %w; it says:\n%s",
-			strings.Join(by, " "),
-			err,
-			complaints.Bytes(),
+			"write Envoy's configuration with %s: %w; it says:\n%s", strings.Join(by, " "), err, complaints.Bytes(),
 		)
 	}
 	return os.WriteFile(s.layout.envoyConfig, config.Bytes(), 0o600)

@@ -31,8 +31,7 @@ func New(gatherer prometheus.Gatherer, ready func() bool, store func() error) *h
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		say(
-			w,
-			http.StatusOK,
+			w, http.StatusOK,
 			"Bellhop\n\n/livez    is the process alive\n/readyz   does it take requests\n/metrics  Prometheus metrics",
 		)
 	})

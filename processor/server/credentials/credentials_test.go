@@ -56,8 +56,7 @@ func TestReadReportsEveryErrorAndNoContent(t *testing.T) {
 	write(t, folder, "good", "canary")
 	got, err := credentials.Read(
 		files.NewReader(files.DefaultTimeout),
-		policy.Backend{Name: "a", Discovery: append(identities, policy.Identity{Name: "x-good", File: "good"})},
-		folder,
+		policy.Backend{Name: "a", Discovery: append(identities, policy.Identity{Name: "x-good", File: "good"})}, folder,
 	)
 	if err == nil || len(got) > 0 {
 		t.Fatalf("%d headers of an identity that is not whole, %v", len(got), err)

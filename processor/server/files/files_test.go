@@ -20,11 +20,8 @@ func TestOnlyRegularFilesOfBoundedSizeAreRead(t *testing.T) {
 	folder := t.TempDir()
 	path := func(name string) string { return filepath.Join(folder, name) }
 	if err := errors.Join(
-		os.WriteFile(path("file"), []byte("12345"), 0o600),
-		os.Symlink("file", path("link")),
-		os.Mkdir(path("folder"), 0o700),
-		syscall.Mkfifo(path("pipe"), 0o600),
-		os.Symlink("/dev/zero", path("device")),
+		os.WriteFile(path("file"), []byte("12345"), 0o600), os.Symlink("file", path("link")),
+		os.Mkdir(path("folder"), 0o700), syscall.Mkfifo(path("pipe"), 0o600), os.Symlink("/dev/zero", path("device")),
 	); err != nil {
 		t.Fatal(err)
 	}

@@ -44,11 +44,7 @@ func open(settings Settings) *watcher {
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
 		settings.Log.Warn(
-			"the system reports no changes of files; they are looked at now and then",
-			"every",
-			settings.Poll,
-			"error",
-			err,
+			"the system reports no changes of files; they are looked at now and then", "every", settings.Poll, "error", err,
 		)
 		return &watcher{Settings: settings}
 	}
@@ -103,13 +99,7 @@ func (w *watcher) add(folder string) bool {
 	err := w.notify.Add(folder)
 	if err != nil && !errors.Is(err, fsnotify.ErrClosed) {
 		w.Log.Debug(
-			"a folder cannot be watched; it is looked at now and then",
-			"folder",
-			folder,
-			"every",
-			w.Poll,
-			"error",
-			err,
+			"a folder cannot be watched; it is looked at now and then", "folder", folder, "every", w.Poll, "error", err,
 		)
 	}
 	return err == nil

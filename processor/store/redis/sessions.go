@@ -28,10 +28,7 @@ func sessionLife(idle time.Duration) time.Duration { return idle + idle/10 + 100
 
 func (s *Store) newTrackedSessions(bytes uint64) *tracked[cachedSession] {
 	t := newTracked(
-		s.conn,
-		s.now,
-		bytes,
-		func(key string, k cachedSession) uint32 { return store.Weigh(key, k.record.Kept) },
+		s.conn, s.now, bytes, func(key string, k cachedSession) uint32 { return store.Weigh(key, k.record.Kept) },
 	)
 	t.read = s.readSession
 	t.last = func(w cached[cachedSession]) bool { return w.exists }

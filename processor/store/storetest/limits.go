@@ -41,10 +41,7 @@ func ended(t *testing.T, s store.Backend) {
 			want(t, s, "U", Capture("u"))
 		}
 		if s.Update(
-			ctx,
-			"V",
-			time.Minute,
-			func(session.Record) (session.Record, bool) { return record("v", "C"), true },
+			ctx, "V", time.Minute, func(session.Record) (session.Record, bool) { return record("v", "C"), true },
 		) == nil {
 			if _, ok := find(t, s, "V", "P"); !ok {
 				t.Error("the session was not written")

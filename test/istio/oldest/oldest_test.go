@@ -112,9 +112,7 @@ func TestTheOldestProxiesKnowEveryField(t *testing.T) {
 		}
 	}
 	newer := strings.ReplaceAll(
-		write(t, binary, "sidecar", "--proxy-version", "1.29"),
-		"message_timeout:",
-		"message_timeout_of_envoy_2:",
+		write(t, binary, "sidecar", "--proxy-version", "1.29"), "message_timeout:", "message_timeout_of_envoy_2:",
 	)
 	if len(errs(t, newer)) == 0 {
 		t.Error("a field that they do not know is not noticed")

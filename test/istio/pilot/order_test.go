@@ -38,9 +38,7 @@ func TestOthersFiltersStandInFrontOfBellhop(t *testing.T) {
 					theirs = strings.ReplaceAll(another, "namespace: istio-system", "namespace: "+namespace)
 				}
 				rendered := pilot.Render(
-					t,
-					around(t)+"\n---"+theirs+read(t, "../../../deploy/istio/"+test.example+"/istio.yaml"),
-					test.proxy(),
+					t, around(t)+"\n---"+theirs+read(t, "../../../deploy/istio/"+test.example+"/istio.yaml"), test.proxy(),
 				)
 				there := false
 				for _, listener := range rendered.Listeners {

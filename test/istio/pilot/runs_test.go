@@ -56,15 +56,8 @@ func apply(manifests ...string) string {
 // The command is run once for each fan-out. A later run takes nothing from an earlier one.
 func TestASecondRunOverwritesNothingOfTheFirst(t *testing.T) {
 	manifests := apply(
-		run(t, istio.Central, "one", "one.example.net"),
-		run(t, istio.Central, "two", "two.example.net"),
-		run(
-			t,
-			istio.Gateway,
-			"three",
-			"three.example.net",
-			"three.example.com",
-		),
+		run(t, istio.Central, "one", "one.example.net"), run(t, istio.Central, "two", "two.example.net"),
+		run(t, istio.Gateway, "three", "three.example.net", "three.example.com"),
 		run(t, istio.Gateway, "four", "four.example.net", "four.example.com"),
 	)
 	made := func(proxy *model.Proxy) pilot.Rendered { return pilot.Render(t, around(t)+"\n---\n"+manifests, proxy) }

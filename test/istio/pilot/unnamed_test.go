@@ -47,8 +47,7 @@ func TestPortsWithoutAProtocol(t *testing.T) {
 	mesh := strings.NewReplacer("hosts: [mcp-billing.tools.svc.cluster.local, ", "hosts: [", "{number: 4483, name: "+
 		"http, protocol: HTTP}", "{number: 4483, name: main}").Replace(around(t))
 	rendered := pilot.Render(
-		t,
-		mesh+billing+"---\n"+read(t, "../../../deploy/istio/central/istio.yaml"),
+		t, mesh+billing+"---\n"+read(t, "../../../deploy/istio/central/istio.yaml"),
 		pilot.Sidecar("default", "10.0.0.1", vmcp),
 	)
 	there := hosts(rendered, "outbound|8080||mcp-billing.tools.svc.cluster.local")
@@ -79,9 +78,7 @@ func TestPortsOfTCPAreNotCaptured(t *testing.T) {
 	mesh := strings.ReplaceAll(around(t), "{number: 4483, name: http, protocol: HTTP}", "{number: 4483, name: tcp, "+
 		"protocol: TCP}")
 	rendered := pilot.Render(
-		t,
-		mesh+"\n---\n"+read(t, "../../../deploy/istio/sidecar/istio.yaml"),
-		pilot.Sidecar("default", "10.0.0.1", vmcp),
+		t, mesh+"\n---\n"+read(t, "../../../deploy/istio/sidecar/istio.yaml"), pilot.Sidecar("default", "10.0.0.1", vmcp),
 	)
 	for _, listener := range rendered.Listeners {
 		for _, chain := range listener.GetFilterChains() {

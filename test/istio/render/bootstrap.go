@@ -208,9 +208,7 @@ func listen(name string, at *corev3.Address, manager *hcmv3.HttpConnectionManage
 // cluster is one of pilot's, with the endpoint that it has here; nil for those of which no use is made.
 func (p path) cluster(cluster *clusterv3.Cluster) *clusterv3.Cluster {
 	endpoints := map[string]*corev3.Address{
-		fmt.Sprintf("outbound|%d||%s", bellhopPort, bellhopHost): pipe(
-			strings.TrimPrefix(p.bellhop, "unix://"),
-		),
+		fmt.Sprintf("outbound|%d||%s", bellhopPort, bellhopHost):                      pipe(strings.TrimPrefix(p.bellhop, "unix://")),
 		"inbound|" + portOf(p.ingress) + "||":                                         p.socket("vmcp"),
 		fmt.Sprintf("outbound|%s||vmcp.default.svc.cluster.local", portOf(p.ingress)): p.socket("vmcp"),
 	}
