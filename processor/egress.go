@@ -19,7 +19,7 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 			"cluster", request.Cluster,
 		)
 	}
-	f.lastSeen.reached(backend, f.now())
+	f.lastSeen.reached(backend, request.at)
 	redeemed, err := f.redeem(ctx, request, sent)
 	if err != nil && !f.storeFailed("the store cannot be read", err) {
 		f.metrics.request(Egress, outcomeStoreFailed)

@@ -44,7 +44,7 @@ func (f *fanout) ingress(ctx context.Context, _ Binding, request parsed) (Answer
 		return f.refuseAs(outcomeStoreFailed, storeFailed())
 	}
 	f.metrics.captured(captured, capture, leftOut)
-	f.lastSeen.captured(f.policy, captured.Capture, f.now())
+	f.lastSeen.captured(f.policy, captured.Capture, request.at)
 	answer.Pending = f.pending(request, state, change)
 	if f.policy.KeepsSessions() && state.CanKeep {
 		answer.Session = state.Name

@@ -3,6 +3,7 @@ package processor
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"bellhop/policy"
 	"bellhop/processor/session"
@@ -58,6 +59,7 @@ const (
 // parsed is a request with the MCP fields of its headers.
 type parsed struct {
 	Request
+	at        time.Time
 	method    string // of HTTP; empty where no pseudo-headers are shown
 	sessionID string // the MCP session's, as the client sends it; empty: none
 	modern    bool   // of MCP 2026-07-28, which has no sessions
@@ -66,8 +68,8 @@ type parsed struct {
 	sessions int
 }
 
-func parse(request Request) parsed {
-	p := parsed{Request: request, operation: policy.OperationFromHeaders(request.Headers)}
+func parse(request Request, at time.Time) parsed {
+	p := parsed{Request: request, at: at, operation: policy.OperationFromHeaders(request.Headers)}
 	for i := range request.Headers {
 		switch header := &request.Headers[i]; header.Name {
 		case methodPseudoHeader:

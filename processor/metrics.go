@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,11 +78,38 @@ func newMetricFamilies(registerer prometheus.Registerer) *metricFamilies {
 	return families
 }
 
+// counters are those of one family and one fan-out, by their other labels, of which there are up to three. Each is
+// looked up in the family once, because that costs three times what a map does.
+type counters struct {
+	family *prometheus.CounterVec
+	labels int
+
+	mu    sync.RWMutex
+	known map[[3]string]prometheus.Counter
+}
+
+func newCounters(family *prometheus.CounterVec, labels int) *counters {
+	return &counters{family: family, labels: labels, known: make(map[[3]string]prometheus.Counter)}
+}
+
+func (c *counters) inc(labels [3]string) {
+	c.mu.RLock()
+	counter, ok := c.known[labels]
+	c.mu.RUnlock()
+	if !ok {
+		counter = c.family.WithLabelValues(labels[:c.labels]...)
+		c.mu.Lock()
+		c.known[labels] = counter
+		c.mu.Unlock()
+	}
+	counter.Inc()
+}
+
 // metrics are the metrics of one fan-out under one policy. Counters that every request needs are looked up once.
 type metrics struct {
 	policy            *policy.Policy
-	requests          *prometheus.CounterVec
-	headers           *prometheus.CounterVec
+	requests          *counters // by role and outcome
+	headers           *counters // by header, backend and outcome
 	seconds           map[Role]prometheus.Observer
 	mismatches        prometheus.Counter
 	baggageDropped    prometheus.Counter
@@ -96,7 +124,8 @@ func (families *metricFamilies) of(p *policy.Policy) *metrics {
 	seconds := families.seconds.MustCurryWith(label)
 	return &metrics{
 		policy:   p,
-		requests: families.requests.MustCurryWith(label), headers: families.headers.MustCurryWith(label),
+		requests: newCounters(families.requests.MustCurryWith(label), 2),
+		headers:  newCounters(families.headers.MustCurryWith(label), 3),
 		seconds: map[Role]prometheus.Observer{
 			Ingress: seconds.WithLabelValues(string(Ingress)), Egress: seconds.WithLabelValues(string(Egress)),
 		},
@@ -107,7 +136,7 @@ func (families *metricFamilies) of(p *policy.Policy) *metrics {
 }
 
 func (m *metrics) request(role Role, o outcome) {
-	m.requests.WithLabelValues(string(role), string(o)).Inc()
+	m.requests.inc([3]string{string(role), string(o)})
 }
 
 func (m *metrics) observe(role Role, took time.Duration) {
@@ -123,7 +152,7 @@ func (m *metrics) header(name, backend, outcome string) {
 	} else if outcome != string(policy.OutcomeIdentity) && outcome != "rejected" {
 		name = "other" // captured under an earlier policy: clients chose it
 	}
-	m.headers.WithLabelValues(name, backend, outcome).Inc()
+	m.headers.inc([3]string{name, backend, outcome})
 }
 
 // rejected counts a header for which a request is refused; backend is empty at ingress.

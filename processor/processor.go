@@ -88,7 +88,7 @@ func (p *Processor) Request(ctx context.Context, binding Binding, request Reques
 	if binding.Role == Ingress {
 		serve = f.ingress
 	}
-	parsed := parse(request)
+	parsed := parse(request, begun)
 	answer, refused := serve(ctx, binding, parsed)
 	switch {
 	case f.observes():

@@ -105,8 +105,10 @@ func (i *Issuer) Redeem(ctx context.Context, carried Carried) (Redeemed, error) 
 }
 
 func (i *Issuer) open(ctx context.Context, text string) (policy.TicketStatus, policy.Capture, error) {
-	if capture, ok := i.sealer.Open(text, i.now()); ok {
-		return policy.StatusRedeemed, capture, nil
+	if Sealed(text) {
+		if capture, ok := i.sealer.Open(text, i.now()); ok {
+			return policy.StatusRedeemed, capture, nil
+		}
 	}
 	if !WellFormed(text) {
 		return policy.StatusUnknown, nil, nil
