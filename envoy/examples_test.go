@@ -13,7 +13,7 @@ import (
 	"bellhop/envoy"
 )
 
-var update = flag.Bool("update", false, "write the examples anew")
+var update = flag.Bool("update", false, "regenerate the examples")
 
 // examples are the files in the folder of that name, and those of set-ups in deploy.
 func examples() map[string]envoy.BootstrapOptions {

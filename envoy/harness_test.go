@@ -37,7 +37,7 @@ import (
 	"bellhop/test/tools"
 )
 
-// envoyBinary is the path of the pinned Envoy. A machine without it fails the test, and is told how to fix it.
+// envoyBinary is the path of the pinned Envoy. Without it the test fails and says how to install it.
 func envoyBinary(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
@@ -50,7 +50,7 @@ func envoyBinary(t *testing.T) string {
 	return path
 }
 
-// freeAddresses are addresses that nobody listens on: for the ingress, the egress and Envoy's admin page.
+// freeAddresses are addresses without a listener: for the ingress, the egress and Envoy's admin page.
 func freeAddresses(t *testing.T) []string {
 	t.Helper()
 	const count = 3

@@ -108,7 +108,7 @@ func TestEnvoyServes(t *testing.T) {
 			wantRequest(t, test.server.take(), test.server.host(), test.want)
 		}
 	})
-	t.Run("a path of no backend is 404 and asks nobody", func(t *testing.T) {
+	t.Run("a path of no backend is 404 and reaches no backend", func(t *testing.T) {
 		bellhop.tell(set())
 		for _, path := range []string{"/", "/a", "/a?x=/", "/ab/mcp", "/A/mcp", "/rootx", "/mcp", "/%61/mcp"} {
 			got := get(t, egress+path, "x-bellhop-ticket", "t")
@@ -135,7 +135,7 @@ func TestEnvoyServes(t *testing.T) {
 			t.Errorf("headers of the response: %v", response.header)
 		}
 	})
-	t.Run("a client's request ID stays its own, and none is made up", func(t *testing.T) {
+	t.Run("a client's request ID stays unchanged, and none is generated", func(t *testing.T) {
 		for _, sent := range []string{"", "of-the-client"} {
 			bellhop.tell(set())
 			var pairs []string
@@ -290,7 +290,7 @@ func TestEnvoyVerifiesServers(t *testing.T) {
 	})
 	for name, s := range servers {
 		t.Run(name, func(t *testing.T) {
-			asked.Store("nobody")
+			asked.Store("none")
 			got := get(t, "http://"+options.Egress+"/"+name+"/mcp?x=1")
 			if got := asked.Load(); got != s.sni {
 				t.Errorf("the server was asked for %q, want %q", got, s.sni)
@@ -399,7 +399,7 @@ func TestEnvoyAndBellhopKnowEachOther(t *testing.T) {
 	}
 }
 
-// One of two Bellhops is gone from the start: nobody notices.
+// One of two Bellhops never runs: no request fails.
 func TestEnvoyUsesTheOtherBellhop(t *testing.T) {
 	_, address := serve(t, "unix")
 	server := newUpstream(t, nil)

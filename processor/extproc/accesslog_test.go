@@ -33,13 +33,13 @@ func (b *bench) accessLog(t *testing.T, pairs ...string) accesslogservicev3.Acce
 
 // entry is that of a request for which Bellhop gave Envoy some metadata.
 func entry(
-	told *structpb.Struct,
+	metadata *structpb.Struct,
 	method string,
 	status uint32,
 	details string,
 ) *accesslogservicev3.StreamAccessLogsMessage {
 	all := map[string]*structpb.Struct{"envoy.filters.http.mcp": {}}
-	for namespace, value := range told.GetFields() {
+	for namespace, value := range metadata.GetFields() {
 		all[namespace] = value.GetStructValue()
 	}
 	return &accesslogservicev3.StreamAccessLogsMessage{LogEntries: &accesslogservicev3.StreamAccessLogsMessage_HttpLogs{
@@ -79,7 +79,7 @@ func TestASessionUnknownToTheFanoutIsDeleted(t *testing.T) {
 		},
 		{"another error", session, 500, "", false},
 		{"a stranger's 404", []string{":method: POST", "mcp-session-id: S1", "authorization: user-2"}, 404, "", false},
-		{"nobody's 404", []string{":method: POST", "mcp-session-id: S1"}, 404, "", false},
+		{"a 404 without a session", []string{":method: POST", "mcp-session-id: S1"}, 404, "", false},
 		{"another session's 404", []string{":method: POST", "mcp-session-id: S2", "authorization: user-1"}, 404, "", false},
 	}
 	for _, test := range tests {

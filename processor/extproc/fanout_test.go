@@ -30,7 +30,7 @@ func ticketLine(request []string) string {
 	})]
 }
 
-// Invariant 1: one Bellhop serves several fan-outs, and a ticket of one is worthless at another.
+// Invariant 1: one Bellhop serves several fan-outs, and a ticket of one is invalid at another.
 func TestATicketIsInvalidAtAnotherFanout(t *testing.T) {
 	b := start(t, setup{policy: search, others: []string{billing}})
 	ticket := ticketLine(b.at(t, "search", "ingress", "x-key: alice"))

@@ -341,7 +341,7 @@ func TestAStoreThatFailsFailsTheRequest(t *testing.T) {
 	}
 }
 
-// With --on-store-error continue a request goes on without what nobody can tell, never with something else, and not
+// With --on-store-error continue a request continues without unknown headers, never with other ones, and not
 // where a header is required.
 func TestARequestGoesOnWithoutAStore(t *testing.T) {
 	unknown := "x-bellhop-ticket: " + strings.Repeat("A", ticket.Length)
@@ -357,7 +357,7 @@ func TestARequestGoesOnWithoutAStore(t *testing.T) {
 bellhop_requests_total{fanout="",outcome="store_failed",role="egress"} 1`)
 	b = start(t, setup{policy: keeping, store: brokenStore{put: true}, sessions: brokenSessions{}, failOpen: true})
 	if _, minted := b.ingress(t, "mcp-session-id: S", "authorization: user-1", "x-mcp-api-key: k"); minted == "" {
-		t.Error("a request of a session that nobody can tell goes on with its own headers")
+		t.Error("a request of an unreadable session continues with its own headers")
 	}
 	b = start(
 		t,

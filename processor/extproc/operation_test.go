@@ -15,13 +15,13 @@ import (
 
 // withBody adds what envoy.filters.http.mcp files of a body (measured with Envoy 1.40): of one that it could not read,
 // no method.
-func withBody(t *testing.T, message *extprocv3.ProcessingRequest, told string) *extprocv3.ProcessingRequest {
+func withBody(t *testing.T, message *extprocv3.ProcessingRequest, body string) *extprocv3.ProcessingRequest {
 	t.Helper()
-	if told == "" {
+	if body == "" {
 		return message
 	}
 	fields := &structpb.Struct{}
-	if err := fields.UnmarshalJSON([]byte(told)); err != nil {
+	if err := fields.UnmarshalJSON([]byte(body)); err != nil {
 		t.Fatal(err)
 	}
 	message.MetadataContext = &corev3.Metadata{
@@ -72,7 +72,7 @@ func TestAnAmbiguousOperationIsNotTrusted(t *testing.T) {
 			false,
 		},
 		{
-			"the body cannot be read, and nobody says that bodies are",
+			"the body cannot be read, and no filter reads bodies",
 			"",
 			unreadBody,
 			header("tools/call", "search_x"),
@@ -114,7 +114,7 @@ func TestAnAmbiguousOperationIsNotTrusted(t *testing.T) {
 	}
 }
 
-// An error has the id of the client's own request, exactly, or one that is nobody's.
+// An error has the id of the client's own request, exactly, or none of a client's.
 func TestAnErrorHasTheIDOfTheRequest(t *testing.T) {
 	b := start(t, setup{policy: "version: 1\nforward: [{name: x-key, required: true}]\n"})
 	for sent, want := range map[string]string{

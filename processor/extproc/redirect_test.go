@@ -28,7 +28,7 @@ func TestARedirectedRequestGetsNothing(t *testing.T) {
 			t.Fatalf("the first time: %q", first)
 		}
 		backend := backends.Draw(r, "then")
-		if rapid.Bool().Draw(r, "nobody's") { // the identity is no other backend's either
+		if rapid.Bool().Draw(r, "of no backend") { // the identity is no other backend's either
 			first = b.egress(t, "b", "accept: text/plain", "x-id: i")
 		}
 		again := b.egress(t, backend, append(first, "x-envoy-original-url: http://a/mcp")...)

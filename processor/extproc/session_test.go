@@ -112,7 +112,7 @@ func TestAnotherPrincipalGetsNothingOfASession(t *testing.T) {
 	b.metric(t, "bellhop_session_principal_mismatch_total", "bellhop_session_principal_mismatch_total{fanout=\"\"} 2")
 	b.metric(t, "bellhop_session_no_principal_total", "bellhop_session_no_principal_total{fanout=\"\"} 2")
 	if !strings.Contains(b.log.String(), "session.bind") {
-		t.Errorf("nobody is told how to fix it: %s", b.log)
+		t.Errorf("the log does not say how to fix it: %s", b.log)
 	}
 }
 
@@ -126,7 +126,7 @@ func TestARequestWithoutAPrincipalHasNoSession(t *testing.T) {
 		t.Errorf("its own header: %q", got)
 	}
 	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1"); len(got) != 0 {
-		t.Errorf("whoever comes after it got %q", got)
+		t.Errorf("the next request got %q", got)
 	}
 	b = start(t, setup{policy: keeping + "session: {bind: []}\n"})
 	b.reaches(t, ":method: POST", "mcp-session-id: S1", "x-mcp-api-key: alice")
@@ -243,7 +243,7 @@ func TestASupersededTicketGetsNothing(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond)
 	if gets(old) {
-		t.Error("nobody has it any more")
+		t.Error("no session has it any more")
 	}
 	if !gets(next) {
 		t.Error("the newer one is of use")
@@ -337,7 +337,7 @@ func (brokenSessions) Update(
 
 func (brokenSessions) End(context.Context, string) error { return errAway }
 
-// Invariant 10: a request that needs its session gets an error where nobody can tell what that holds; others go on.
+// Invariant 10: a request that needs its session gets an error if the session cannot be read; others continue.
 func TestAFailingSessionStoreFailsOnlyRequestsThatNeedIt(t *testing.T) {
 	tests := []struct {
 		name, policy string

@@ -66,12 +66,12 @@ func TestAFolderOfPoliciesIsFollowed(t *testing.T) {
 	write(t, folder, "billing.yaml", billingPolicy)
 	wait(t, func() bool { return s.fanouts(t) == "billing search" })
 	if log := s.log.String(); !strings.Contains(log, "fan-out added") {
-		t.Errorf("nobody is told: %s", log)
+		t.Errorf("it is not logged: %s", log)
 	}
 	must(t, os.Remove(folder+"/search.yaml"))
 	wait(t, func() bool { return s.fanouts(t) == "billing" })
 	if log := s.log.String(); !strings.Contains(log, "fan-out removed") {
-		t.Errorf("nobody is told: %s", log)
+		t.Errorf("it is not logged: %s", log)
 	}
 	must(t, os.Remove(folder+"/billing.yaml")) // a folder without any policy is no policy
 	s.wantMetric(t, "bellhop_policy_reload_success", "0")

@@ -66,7 +66,7 @@ func TestAPolicyLoadsOnceItsDiscoveryFileExists(t *testing.T) {
 	}
 }
 
-// A credential that cannot be read at the start keeps nobody waiting but who needs it, and is taken once it is there.
+// A credential that cannot be read at the start delays only requests that need it, and is used once it can be read.
 func TestADiscoveryFileThatIsMissingAtTheStart(t *testing.T) {
 	s := serve(t, strings.Replace(withIdentity, "backends: {", "backends: {b: {}, ", 1), nil)
 	s.wantMetric(t, "bellhop_policy_reload_success", "0")

@@ -119,7 +119,7 @@ func TestAKeyFileThatOthersCanReadIsReported(t *testing.T) {
 		must(t, os.Chmod(keyFile, 0o644))
 	}, func(c *server.Config) { c.KeyFile = keyFile })
 	if log := s.log.String(); !strings.Contains(log, "every user of this machine can read or write the key file") {
-		t.Errorf("nobody is warned: %s", log)
+		t.Errorf("no warning: %s", log)
 	}
 	second, err := ticket.AddKey(nil, 2)
 	must(t, err)
@@ -129,6 +129,6 @@ func TestAKeyFileThatOthersCanReadIsReported(t *testing.T) {
 	})
 	quiet := serve(t, older+"ticket: {mode: sealed}\n", nil)
 	if log := quiet.log.String(); !strings.Contains(log, "sealed tickets without --key-file") {
-		t.Errorf("nobody is warned: %s", log)
+		t.Errorf("no warning: %s", log)
 	}
 }

@@ -218,7 +218,7 @@ func TestAPolicyIsReloadedHoweverItIsChanged(t *testing.T) {
 	}
 }
 
-// Invariant 9: whatever is wrong with a new policy, the last good one stays, whole, and everybody can see it.
+// Invariant 9: whatever is wrong with a new policy, the last good one stays, whole, and metrics and log show it.
 func TestErrorsChangeNothing(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -345,7 +345,7 @@ func TestReloadOnDemand(t *testing.T) {
 	s.wantPolicy(t, newer)
 }
 
-// A policy that names more than Envoy was told of seems to do nothing, so the log says why.
+// A policy that lists more than Envoy's configuration seems to have no effect, so the log says why.
 func TestNewNamesAreLogged(t *testing.T) {
 	s := serve(t, older, nil)
 	s.write(t, newer)
@@ -375,7 +375,7 @@ func TestAPipeInPlaceOfAFileIsRefused(t *testing.T) {
 	}
 }
 
-// flavour is a policy of which every part can be told from that of another.
+// flavour is a policy whose every part differs from that of another.
 func flavour(name string) string {
 	return strings.ReplaceAll(`version: 1
 forward:

@@ -213,7 +213,7 @@ func TestASilentConnectionDoesNotOutliveTheBudget(t *testing.T) {
 	}
 }
 
-// Whatever cannot be told to be stale is left alone.
+// Anything that may not be stale is left alone.
 func TestABusySocketIsNotReplaced(t *testing.T) {
 	c := config(t)
 	path := strings.TrimPrefix(c.Listen, "unix://")
@@ -225,7 +225,7 @@ func TestABusySocketIsNotReplaced(t *testing.T) {
 	if err := errors.Join(unix.Bind(busy, &unix.SockaddrUnix{Name: path}), unix.Listen(busy, 0)); err != nil {
 		t.Fatal(err)
 	}
-	var full []net.Conn // nobody accepts, so the backlog fills up
+	var full []net.Conn // nothing accepts, so the backlog fills up
 	for range 5 {
 		connection, err := net.DialTimeout("unix", path, 100*time.Millisecond)
 		if err != nil {

@@ -76,7 +76,7 @@ func TestTicketFollowsThePolicysOrder(t *testing.T) {
 		{"baggage", ticket.Carried{Member: []string{"T"}}, baggage, "T", false},
 		{"both agree", ticket.Carried{Header: []string{"T"}, Member: []string{"T"}}, both, "T", false},
 		{
-			"the first wins, the mismatch is told",
+			"the first wins, the mismatch is reported",
 			ticket.Carried{Header: []string{"T"}, Member: []string{"U"}},
 			both,
 			"T",

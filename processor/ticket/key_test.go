@@ -147,7 +147,7 @@ func TestAKeyIsStagedAndPromoted(t *testing.T) {
 		t.Error("a key was added, and the staged one cut off")
 	}
 	if _, err := ticket.StageKey(file); err == nil {
-		t.Error("a second key was staged, and of two nobody knows which every replica has")
+		t.Error("a second key was staged, so it is unknown which one every replica has")
 	}
 	file, err = ticket.PromoteKey(file, 2)
 	if err != nil {

@@ -56,7 +56,7 @@ func TestOpenReturnsWhatWasSealed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !ticket.Sealed(sealed) || ticket.WellFormed(sealed) {
-			t.Fatalf("%q is not told from a stored ticket", sealed)
+			t.Fatalf("%q cannot be distinguished from a stored ticket", sealed)
 		}
 		if got, ok := sealer(keys, "search").Open(sealed, noon); !ok || !same(got, headers) {
 			t.Fatalf("opened: %v, with %d headers of %d", ok, len(got), len(headers))

@@ -55,7 +55,7 @@ func runLoad(ctx context.Context, args []string) error {
 	}
 	fmt.Println(ready)
 	if !bufio.NewScanner(os.Stdin).Scan() {
-		return errors.New("nobody said go")
+		return errors.New("standard input ended before the start")
 	}
 	if err := c.repeat(ctx, *calls, one); err != nil {
 		return err

@@ -10,7 +10,7 @@ type scenario struct {
 	name  string
 	modes []mode
 	renew int // clients take another key every so many calls
-	// spoil does it, for about as long as it is told. Each call of note begins another row, with its name.
+	// spoil does it for about length. Each call of note begins another row, with its name.
 	spoil func(ctx context.Context, f *fleet, length time.Duration, note func(string)) error
 }
 

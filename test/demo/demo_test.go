@@ -23,7 +23,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// found are flags with the real programs: TestMain finds them, and nobody changes them.
+// found are flags with the real programs: TestMain finds them, and no test changes them.
 var found []string
 
 func TestMain(m *testing.M) {
@@ -198,7 +198,7 @@ func TestKilledDemoLeavesNoProcess(t *testing.T) {
 }
 
 // using lists the command lines of all programs that work in a folder. A dead
-// one that nobody has waited for has none.
+// one that was never waited for has none.
 func using(t *testing.T, dir string) []string {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")

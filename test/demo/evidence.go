@@ -28,19 +28,19 @@ type answer struct {
 
 // The owners of a key that are no players.
 const (
-	nobody    = "none"      // the request carried no key
-	discovery = "discovery" // the backend's own key, for requests that no client caused
-	stranger  = "unknown"   // a key that is none of the demo's, or more than one
+	noKey      = "none"      // the request carried no key
+	discovery  = "discovery" // the backend's own key, for requests that no client caused
+	unknownKey = "unknown"   // a key that is none of the demo's, or more than one
 )
 
 // ownerOf says whose key a request carried.
 func ownerOf(request mcptest.Recorded) string {
 	values := request.Header.Values(keyHeader)
 	if len(values) == 0 {
-		return nobody
+		return noKey
 	}
 	if len(values) > 1 {
-		return stranger
+		return unknownKey
 	}
 	for _, p := range players() {
 		if values[0] == p.key {
@@ -50,7 +50,7 @@ func ownerOf(request mcptest.Recorded) string {
 	if values[0] == discoveryKey {
 		return discovery
 	}
-	return stranger
+	return unknownKey
 }
 
 // senderOf says which player a request at the fan-out came from. Its name is its User-Agent.
@@ -73,7 +73,7 @@ func kinds() []string {
 }
 
 // kindsAt lists the kinds of requests that a backend got on any of these ways;
-// ones that nobody knows come last.
+// unknown ones come last.
 func kindsAt(backend string, ways ...evidence) []string {
 	order := kinds()
 	came := map[string]bool{}
@@ -147,7 +147,7 @@ func visible(header http.Header) string {
 		}
 	}
 	if len(lines) == 0 {
-		return nobody
+		return noKey
 	}
 	return strings.Join(lines, ", ")
 }

@@ -99,7 +99,7 @@ func (p *path) startVMCP(ctx context.Context, bin string) error {
 	return nil
 }
 
-// waitChecked waits until vMCP has made up its mind about every backend.
+// waitChecked waits until vMCP has checked every backend.
 func (p *path) waitChecked(ctx context.Context) error {
 	for ; ; time.Sleep(50 * time.Millisecond) {
 		health, err := p.vmcp.BackendHealth(ctx)

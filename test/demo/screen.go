@@ -101,15 +101,15 @@ func keyTable(r report) table {
 	return t
 }
 
-// ownersIn lists the owners of keys; those whom nobody knows only when they came.
+// ownersIn lists the owners of keys; unknown keys only if there were any.
 func ownersIn(r report) []string {
 	var owners []string
 	for _, who := range players() {
 		owners = append(owners, who.name)
 	}
-	owners = append(owners, discovery, nobody)
-	if r.with.has(stranger) || r.without.has(stranger) {
-		owners = append(owners, stranger)
+	owners = append(owners, discovery, noKey)
+	if r.with.has(unknownKey) || r.without.has(unknownKey) {
+		owners = append(owners, unknownKey)
 	}
 	return owners
 }
@@ -127,7 +127,7 @@ func countCell(s server, owner string, count int) cell {
 	switch {
 	case count == 0:
 		return cell{text: "-", mark: faint, right: true}
-	case owner == stranger, owner == nobody && s.strict:
+	case owner == unknownKey, owner == noKey && s.strict:
 		return cell{text: strconv.Itoa(count), mark: bad, right: true}
 	default:
 		return cell{text: strconv.Itoa(count), right: true}

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "regenerate the golden files")
 
 func TestScreen(t *testing.T) {
 	running := sampleReport()
@@ -48,7 +48,7 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got); go test ./test/demo -update writes it anew:\n%s", file, diff)
+		t.Errorf("%s (-want +got); go test ./test/demo -update regenerates it:\n%s", file, diff)
 	}
 }
 

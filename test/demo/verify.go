@@ -87,15 +87,15 @@ func verifyTicketGone(where string, request mcptest.Recorded, tickets []string) 
 // verifyOwner checks that the key in a request to a backend is one that may be there.
 func verifyOwner(where string, s server, request mcptest.Recorded) []string {
 	owner := ownerOf(request)
-	ofPlayer := owner != nobody && owner != discovery && owner != stranger
+	ofPlayer := owner != noKey && owner != discovery && owner != unknownKey
 	switch {
-	case owner == stranger:
+	case owner == unknownKey:
 		return []string{where + ": holds an unknown key, or several"}
 	case request.RPCMethod == "tools/call" && !ofPlayer:
 		return []string{where + ": a client's call came with the key of: " + owner}
 	case owner == discovery && !s.strict:
 		return []string{where + ": holds the discovery key of another backend"}
-	case owner == nobody && s.strict:
+	case owner == noKey && s.strict:
 		return []string{where + ": came without a key"}
 	}
 	for _, p := range players() {

@@ -170,7 +170,7 @@ func TestTheTableOfMetricsIsComplete(t *testing.T) {
 	}
 	for name := range documented {
 		if !made[name] {
-			t.Errorf("%s is in deploy/README.md and nobody counts it", name)
+			t.Errorf("%s is in deploy/README.md, but no code counts it", name)
 		}
 	}
 }

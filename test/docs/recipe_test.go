@@ -156,7 +156,7 @@ func waitForPort(t *testing.T, address string, running *process.Process) {
 			return
 		}
 	}
-	t.Fatalf("nobody listens on %s\n%s", address, running.Output())
+	t.Fatalf("nothing listens on %s\n%s", address, running.Output())
 }
 
 // waitForBackend waits until vMCP has found the backend. On a busy machine Envoy may start too late for vMCP's first

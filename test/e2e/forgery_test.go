@@ -9,7 +9,7 @@ import (
 	"bellhop/test/stack"
 )
 
-// Invariant 5: whatever a client sends as a ticket, in whatever carrier, it gets its own headers and nobody else's.
+// Invariant 5: whatever a client sends as a ticket, in whatever carrier, it gets its own headers only.
 // The forger here knows a live ticket of somebody else, which is more than a real one can.
 func TestAForgedTicketGetsNothing(t *testing.T) {
 	for name, options := range map[string]stack.Options{

@@ -39,7 +39,7 @@ func (f *freezer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // A fan-out that freezes its first carrier would go on sending the key that a client has replaced. Once the grace is
-// over, that key reaches nobody any more.
+// over, that key reaches no backend any more.
 func TestAFrozenTicketIsInvalidOnceSuperseded(t *testing.T) {
 	b := backend(t, mcptest.BackendOptions{Name: "a"})
 	endpoint := around(

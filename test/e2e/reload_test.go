@@ -79,7 +79,7 @@ func reloadsOf(t *testing.T, s *stack.Stack, outcome string) string {
 			return line
 		}
 	}
-	t.Fatalf("nobody counts reloads that are %s", outcome)
+	t.Fatalf("there is no count of reloads that are %s", outcome)
 	return ""
 }
 

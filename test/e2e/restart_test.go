@@ -49,7 +49,7 @@ func TestAKilledBellhopNeverMixesKeys(t *testing.T) {
 	wantClean(t, s, backends)
 }
 
-// traffic calls with a key of its own, and says in each call which, until it is told to stop.
+// traffic calls with a key of its own, and says in each call which, until stop.
 func traffic(ctx context.Context, s *stack.Stack, i int, good, bad *atomic.Int64) {
 	mine := fmt.Sprintf("key-of-%d;", i)
 	for ctx.Err() == nil {

@@ -61,15 +61,15 @@ func TestADryRun(t *testing.T) {
 		if i > 0 {
 			reload(t, s, rule+"mode: observe\n")
 		}
-		nobody := connect(t, s, mcptest.ClientOptions{Era: era})
-		waitKey(t, nobody, "old_whoami")
+		withoutKey := connect(t, s, mcptest.ClientOptions{Era: era})
+		waitKey(t, withoutKey, "old_whoami")
 		client := connect(t, s, mcptest.ClientOptions{Era: era, Header: sends("k")})
 		wantKey(t, client, "old_whoami")
 		wantKey(t, client, "new_whoami")
 		reload(t, s, rule)
 		wantKey(t, client, "old_whoami", "k")
 		wantKey(t, client, "new_whoami", "k")
-		if _, err := nobody.WhoAmI(limit(t), "old_whoami"); err == nil {
+		if _, err := withoutKey.WhoAmI(limit(t), "old_whoami"); err == nil {
 			t.Error("a request without the required header passes now")
 		}
 	}
@@ -81,7 +81,7 @@ func TestADryRun(t *testing.T) {
 		metrics,
 		`bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="rejected"}`,
 	) {
-		t.Error("nobody counts what would have been refused")
+		t.Error("what would have been refused is not counted")
 	}
 	seen := 0
 	for _, request := range s.FanoutTap().Requests() {

@@ -40,8 +40,8 @@ func TestASessionKeepsTheKeyOfInitialize(t *testing.T) {
 	wantClean(t, s, backends)
 }
 
-// vMCP answers 404 to a session that it does not know, and Bellhop hears of it by Envoy's access log: what the session
-// kept is given to nobody any more.
+// vMCP answers 404 to a session that it does not know, and Envoy's access log reports it to Bellhop: what the session
+// kept is not sent any more.
 func TestASessionUnknownToTheFanoutKeepsNothing(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: "version: 1\nforward: [{name: x-mcp-api-key, keep: session}]\n"}, backends)

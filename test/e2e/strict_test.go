@@ -63,11 +63,11 @@ func TestAStrictBackendWithADiscoveryIdentity(t *testing.T) {
 			wantKey(t, client, "strict_whoami", who)
 			wantKey(t, client, "open_whoami", who)
 		}
-		// A client without a key has no identity to borrow, and one with a bad key is told so by the backend.
-		for _, nobody := range [][]string{nil, {"mallory"}} {
-			client := connect(t, s, mcptest.ClientOptions{Era: era, Header: sends(nobody...)})
+		// A client without a key has no identity to borrow, and one with a bad key gets the backend's error.
+		for _, keys := range [][]string{nil, {"mallory"}} {
+			client := connect(t, s, mcptest.ClientOptions{Era: era, Header: sends(keys...)})
 			if result, err := client.Call(limit(t), "strict_whoami", nil); err == nil && !result.IsError {
-				t.Errorf("%s client with keys %q was let in: %s", era, nobody, mcptest.Text(result))
+				t.Errorf("%s client with keys %q was let in: %s", era, keys, mcptest.Text(result))
 			}
 		}
 	}

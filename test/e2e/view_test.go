@@ -8,7 +8,7 @@ import (
 	"bellhop/test/stack"
 )
 
-// A client that asks is told, by the real Envoy, what became of its own headers.
+// A client that asks gets, through the real Envoy, an explanation of its own headers.
 func TestAClientGetsAnExplanation(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{Policy: smallest + "explain: true\n"}, backends)

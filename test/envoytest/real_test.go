@@ -26,7 +26,7 @@ import (
 	"bellhop/test/tools"
 )
 
-// scripted is a processor that gives the answer it is told to, and records what it was asked.
+// scripted is a processor that gives configured answers and records the messages.
 type scripted struct {
 	extprocv3.UnimplementedExternalProcessorServer
 	mu     sync.Mutex

@@ -102,7 +102,7 @@ func either[T any](own, pod *T) *T {
 
 func number[T int32 | int64](n *T) string {
 	if n == nil {
-		return "nobody said"
+		return "not set"
 	}
 	return strconv.FormatInt(int64(*n), 10)
 }

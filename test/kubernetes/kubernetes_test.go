@@ -181,7 +181,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 		{"a field that is not there", service, "enableServiceLinks:", "enableServiceLink:",
 			`unknown field "spec.template.spec.enableServiceLink"`},
 		{"a field of the wrong type", service, "replicas: 2", `replicas: "two"`, "replicas"},
-		{"a kind that nobody knows", service, "kind: PodDisruptionBudget", "kind: PodDisruption", "PodDisruption"},
+		{"an unknown kind", service, "kind: PodDisruptionBudget", "kind: PodDisruption", "PodDisruption"},
 		{"root", service, "runAsUser: 65532", "runAsUser: 0", "runs as user 0"},
 		{"the proxy's user", example, "runAsUser: 65532", "runAsUser: 1337", "runs as user 1337"},
 		{"the proxy's group", example, "runAsGroup: 65532", "runAsGroup: 1337", "runs as group 1337"},
@@ -240,7 +240,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 		{"a team above the ceiling", mesh, "- x-mcp-api-key", "- x-internal-key", "x-internal-key"},
 		{"two teams for one fan-out", mesh, "fanout: research", "fanout: sales", "sales"},
 		{"a key that is not in the config map", mesh, "- key: sales.yaml", "- key: sale.yaml", "sale.yaml"},
-		{"keys that everybody reads", service, "defaultMode: 288", "defaultMode: 292", "292"},
+		{"keys that all users can read", service, "defaultMode: 288", "defaultMode: 292", "292"},
 		{"a socket that the proxy does not see", example, `{"bellhop":{`, `{"other":{`, "userVolumeMount"},
 		{"a socket elsewhere " +
 			"in the proxy", toolhive, `"mountPath":"/run/bellhop"`, `"mountPath":"/run/other"`, "userVolumeMount"},
@@ -254,7 +254,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 			"does not know", toolhive, "initContainers:", "initContainer:", "initContainer"},
 		{"a vMCP that drops the ticket", toolhive, "- x-bellhop-ticket", "- x-ticket", "x-bellhop-ticket"},
 		{"a store that takes all the memory", example, "--store-bytes=33554432", "--store-bytes=67108864", "a third"},
-		{"a store that nobody can know", "service with metrics and a " +
+		{"a store that does not exist", "service with metrics and a " +
 			"shared store", "name: SSL_CERT_FILE", "name: SSL_CERTS", "SSL_CERT_FILE"},
 		{"roots at another place", "service with metrics and a " +
 			"shared store", "path: ca.crt", "path: ca.pem", "SSL_CERT_FILE"},
@@ -271,7 +271,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 			"                  readOnly: true", "- mountPath: /run/other\n                      name: bellhop\n               " +
 			"       readOnly: true", "volumeMounts"},
 		{"a socket of another group than Envoy's", gateway, "runAsGroup: 65532", "runAsGroup: 1000", "group"},
-		{"an egress gateway for everybody", gateway, "- from:\n    - namespaceSelector:\n        matchLabels:\n          " +
+		{"an egress gateway open to all", gateway, "- from:\n    - namespaceSelector:\n        matchLabels:\n          " +
 			"kubernetes.io/metadata.name: tools\n      podSelector:\n        matchLabels:\n          app: " +
 			"vmcp\n    ports:", "- ports:", "redeem"},
 		{"an egress gateway for all pods", gateway, "- namespaceSelector:\n        matchLabels:\n          " +
@@ -279,7 +279,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 			"   app: vmcp", "- namespaceSelector: {}", "redeem"},
 		{"a second way to the egress gateway", gateway, "- ports:\n    - port: 9902", "- ports:\n    - port: 8081\n      " +
 			"protocol: TCP\n  - ports:\n    - port: 9902", "redeem"},
-		{"a fan-out for everybody", gateway, "  name: vmcp\n  namespace: tools\nspec:\n  ingress:\n  - from:\n    - " +
+		{"a fan-out open to all", gateway, "  name: vmcp\n  namespace: tools\nspec:\n  ingress:\n  - from:\n    - " +
 			"namespaceSelector:", "  name: vmcp\n  namespace: tools\nspec:\n  ingress:\n  - from:\n    - podSelector: {}\n    " +
 			"- namespaceSelector:", "show the fan-out"},
 		{"no policy for the fan-out", gateway, "podSelector:\n    matchLabels:\n      app: vmcp\n " +
@@ -292,7 +292,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 			}
 			found := errs(t, schemas, []byte(strings.ReplaceAll(text, c.old, c.bad)))
 			if !slices.ContainsFunc(found, func(fault string) bool { return strings.Contains(fault, c.want) }) {
-				t.Errorf("nobody noticed; the errors are %q", found)
+				t.Errorf("not noticed; the errors are %q", found)
 			}
 		})
 	}

@@ -68,7 +68,7 @@ var (
 	}
 )
 
-// onlyWay: past the gateways nobody gets to the fan-out, and nobody but the fan-out gets to the gateway that redeems
+// onlyWay: no one can bypass the gateways to the fan-out, and only the fan-out can reach the gateway that redeems
 // tickets.
 func (c *cluster) onlyWay(fault report) {
 	if !slices.ContainsFunc(c.workloads, func(w workload) bool { return w.gateway() != nil }) {

@@ -13,7 +13,7 @@ import (
 const mcpPath = "/mcp"
 
 // BackendOptions describe a backend. The zero value is a legacy backend that
-// lets everybody in.
+// admits everyone.
 type BackendOptions struct {
 	Name    string // what it calls itself; default: backend
 	Era     Era

@@ -20,7 +20,7 @@ type ClientOptions struct {
 	// back to the legacy way when the server knows no better: see Client.Protocol.
 	Era Era
 	// Header returns the lines to add to the next HTTP request. It is asked for each
-	// request anew, from several goroutines, so a test may change a key in mid-session.
+	// request, from several goroutines, so a test may change a key in mid-session.
 	Header func() http.Header
 	// Meta goes into the _meta of each call.
 	Meta map[string]any

@@ -6,13 +6,13 @@ import (
 	"net"
 )
 
-// FreePorts returns free TCP ports of the loopback address that nobody else
+// FreePorts returns free TCP ports of the loopback address that no other program
 // is given within the next minute.
 //
 // A port that is only found free may be given to another program before it is
 // used, and then a wait for "something answers there" is content with the wrong one.
 // So each port is left with a connection in TIME_WAIT: the kernel hands out such a port
-// to nobody, yet lets a program have it that asks for it by number.
+// to no one, yet a program can bind it by number.
 func FreePorts(count int) ([]int, error) {
 	ports := make([]int, 0, count)
 	for range count {

@@ -156,7 +156,7 @@ func (p *Process) Signal(signal os.Signal) error {
 // ended already.
 func (p *Process) Kill() {
 	if !p.ended() {
-		// The only possible error is that nobody is left.
+		// The only possible error is that no process is left.
 		_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 	}
 }

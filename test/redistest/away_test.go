@@ -23,9 +23,9 @@ func TestAServerThatComesBackEmptyIsRefilled(t *testing.T) {
 	if got := value(one, "T"); got != "v" {
 		t.Errorf("what is near goes on: %s", got)
 	}
-	put(t, one, "T", "v") // no error: it was told once
+	put(t, one, "T", "v") // no error: it was written once
 	if got := value(other, "T"); got != "error" {
-		t.Errorf("what nobody can tell is an error: %s", got)
+		t.Errorf("an unknown value is an error: %s", got)
 	}
 	if err := one.Put(limit(t), "new", storetest.Capture("n"), time.Hour); err == nil {
 		t.Error("a new capture cannot be written")
@@ -49,7 +49,7 @@ func TestAServerThatComesBackEmptyIsRefilled(t *testing.T) {
 	}
 }
 
-// Sessions that are known go on while the server is away, and are asked for anew when it is back.
+// Known sessions continue while the server is down, and are queried again when it is back.
 func TestSessionsContinueWhileTheServerIsDown(t *testing.T) {
 	server := serve(t, programs["redis"])
 	s := open(t, redis.Options{Address: server.Address(), Keys: ticket.RandomKeys(), Timeout: 500 * time.Millisecond})
@@ -70,7 +70,7 @@ func TestSessionsContinueWhileTheServerIsDown(t *testing.T) {
 		t.Errorf("got %v, %v", ok, err)
 	}
 	if _, _, err := s.Lookup(limit(t), "unknown", "P"); err == nil {
-		t.Error("nobody can tell")
+		t.Error("the state is unknown")
 	}
 	if save("newer") == nil {
 		t.Error("nothing can be written")
@@ -84,8 +84,8 @@ func TestSessionsContinueWhileTheServerIsDown(t *testing.T) {
 	}
 }
 
-// What was changed while this Bellhop could not be told is no answer: neither an older value nor a session that has
-// ended.
+// A value that changed while this Bellhop could not be notified is not used: neither an older value nor a session that
+// has ended.
 func TestInvalidatedValuesAreNotUsedWhileTheServerIsDown(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
@@ -96,13 +96,13 @@ func TestInvalidatedValuesAreNotUsedWhileTheServerIsDown(t *testing.T) {
 		replace(t, here, id, record("old"))
 		wait(t, func() bool { _, ok, err := here.Lookup(limit(t), id, "P"); return ok && err == nil })
 	}
-	time.Sleep(100 * time.Millisecond) // all is asked for that it wants to be told of
-	toServer.shut.Store(true)          // what is told comes through, and what is asked does not
+	time.Sleep(100 * time.Millisecond) // all values to be tracked have been read
+	toServer.shut.Store(true)          // notifications pass, commands do not
 	replace(t, there, "changed", record("new"))
 	if err := there.End(limit(t), "ended"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond) // it is told
+	time.Sleep(200 * time.Millisecond) // it is notified
 	server.Kill()
 	for _, id := range []string{"changed", "ended"} {
 		if got, ok, err := here.Lookup(limit(t), id, "P"); err == nil {
@@ -134,10 +134,10 @@ func TestASessionInUseContinuesWhileTheServerIsDown(t *testing.T) {
 	uses(here)
 	uses(there)
 	time.Sleep(700 * time.Millisecond) // more than a tenth of the idle time
-	uses(here)                         // so this is told
+	uses(here)                         // so this is written
 	time.Sleep(100 * time.Millisecond)
 	if got := calls(t, server.Address())["pexpire"]; got == "" {
-		t.Error("the server was not told that the session is in use")
+		t.Error("the session's TTL was not extended")
 	}
 	server.Kill()
 	wait(t, func() bool { return here.Ready() != nil && there.Ready() != nil })

@@ -37,7 +37,7 @@ func say(t *testing.T, server *redistest.Server, words ...string) {
 	}
 }
 
-// A server without room refuses what is new, and that is told. When it has room again it learns what it has refused.
+// A full server refuses new entries, which is reported. When it has room again, they are written.
 func TestAFullServerIsRetried(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()
@@ -56,7 +56,7 @@ func TestAFullServerIsRetried(t *testing.T) {
 		t.Error("it was taken for written")
 	}
 	if here.Ready() == nil {
-		t.Error("nobody is told")
+		t.Error("it is not reported")
 	}
 	if got := value(there, "before"); got != "b" {
 		t.Errorf("what is there can be read: %s", got)
@@ -77,11 +77,11 @@ func TestAReadOnlyReplicaIsNotUsed(t *testing.T) {
 	put(t, s, "T", "v")
 	say(t, server, "REPLICAOF", "127.0.0.1", strconv.Itoa(other.Port))
 	if err := s.Put(limit(t), "U", storetest.Capture("u"), time.Hour); err == nil {
-		t.Error("a replica was told something")
+		t.Error("something was written to a replica")
 	}
 	for range 3 {
 		if s.Ready() == nil {
-			t.Fatal("a replica is no server that can be told")
+			t.Fatal("a replica is used for writes")
 		}
 		time.Sleep(600 * time.Millisecond)
 	}
@@ -104,7 +104,7 @@ func usual(t *testing.T, address string, keys ticket.Keys) *redis.Store {
 	return s
 }
 
-// quickly does something for which nobody should have to wait.
+// quickly does something that must not take long.
 func quickly(t *testing.T, what string, do func() error) {
 	t.Helper()
 	begun := time.Now()

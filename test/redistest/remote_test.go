@@ -119,7 +119,7 @@ func replace(t testing.TB, s *redis.Store, id string, next session.Record) {
 	}
 }
 
-// superseded asks whether a ticket is superseded; an error is told as no.
+// superseded asks whether a ticket is superseded; an error counts as no.
 func superseded(s *redis.Store, name string, grace time.Duration) bool {
 	is, err := s.Superseded(context.Background(), name, grace)
 	return is && err == nil
@@ -200,7 +200,7 @@ func (c crossed) Superseded(ctx context.Context, name string, grace time.Duratio
 	return c.out.Superseded(ctx, name, grace)
 }
 
-// turns uses one Bellhop after the other. What one has changed the other is told of, a moment later.
+// turns uses one Bellhop after the other. The other is notified of a change a moment later.
 type turns struct {
 	all  []*redis.Store
 	next chan int
@@ -283,7 +283,7 @@ func calls(t *testing.T, address string) map[string]string {
 	return found
 }
 
-// A store has one connection: over another one it could be answered before it is told that the answer has changed.
+// A store has one connection: over two, a reply could arrive after the notice that it is out of date.
 func TestAStoreHasOneConnection(t *testing.T) {
 	server := serve(t, programs["redis"])
 	s := open(t, redis.Options{Address: server.Address(), Keys: ticket.RandomKeys()})
@@ -343,12 +343,12 @@ func TestAServerMayStartLater(t *testing.T) {
 	server := serve(t, programs["redis"])
 	server.Kill()
 	var mu sync.Mutex
-	var told []error
+	var reported []error
 	s, err := redis.Open(
 		redis.Options{Address: server.Address(), Keys: ticket.RandomKeys(), Bytes: 1 << 20, OnState: func(err error) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, err)
+			reported = append(reported, err)
 		}},
 	)
 	if err != nil {
@@ -366,7 +366,7 @@ func TestAServerMayStartLater(t *testing.T) {
 	put(t, s, "T", "v")
 	mu.Lock()
 	defer mu.Unlock()
-	if len(told) == 0 || told[len(told)-1] != nil {
-		t.Errorf("nobody was told: %v", told)
+	if len(reported) == 0 || reported[len(reported)-1] != nil {
+		t.Errorf("it was not reported: %v", reported)
 	}
 }

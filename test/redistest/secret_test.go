@@ -24,7 +24,7 @@ func TestTheServerLearnsNothing(t *testing.T) {
 		})
 	}
 	wait(t, func() bool { return superseded(s, "older-name", 0) })
-	time.Sleep(1100 * time.Millisecond) // it was replaced a second ago, so that minting is told
+	time.Sleep(1100 * time.Millisecond) // it was replaced a second ago, so that minting is written
 	s.Issued(limit(t), "older-name")
 	client := connect(t, server.Address())
 	names, err := client.Do(limit(t), client.B().Keys().Pattern("*").Build()).AsStrSlice()
@@ -86,7 +86,7 @@ func TestAPasswordIsNeeded(t *testing.T) {
 	s := open(t, redis.Options{Address: "redis://bellhop:canary@" + server.HostPort(), Keys: ticket.RandomKeys()})
 	put(t, s, "T", "v")
 	var mu sync.Mutex
-	var told error
+	var reported error
 	refused, err := redis.Open(
 		redis.Options{
 			Address: "redis://bellhop:wrong@" + server.HostPort(),
@@ -95,7 +95,7 @@ func TestAPasswordIsNeeded(t *testing.T) {
 			OnState: func(err error) {
 				mu.Lock()
 				defer mu.Unlock()
-				told = err
+				reported = err
 			},
 		},
 	)
@@ -108,12 +108,12 @@ func TestAPasswordIsNeeded(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if told == nil || !strings.Contains(told.Error(), "WRONGPASS") ||
+	if reported == nil || !strings.Contains(reported.Error(), "WRONGPASS") ||
 		!strings.Contains(refused.Ready().Error(), "WRONGPASS") {
-		t.Errorf("told %v, ready %v; want why", told, refused.Ready())
+		t.Errorf("reported %v, ready %v; want why", reported, refused.Ready())
 	}
-	if told != nil && (strings.Contains(told.Error(), "wrong") || strings.Contains(told.Error(), "canary")) {
-		t.Errorf("an error shows a password: %v", told)
+	if reported != nil && (strings.Contains(reported.Error(), "wrong") || strings.Contains(reported.Error(), "canary")) {
+		t.Errorf("an error shows a password: %v", reported)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// What is known to be superseded stays so while the server is away, and by whatever key it is told.
+// Superseded tickets stay superseded while the server is down, under whatever key they were written.
 func TestSupersededTicketsStaySo(t *testing.T) {
 	server := serve(t, programs["redis"])
 	older, newer := ticket.RandomKeys(), ticket.RandomKeys()
@@ -46,7 +46,7 @@ func threeKeys() ticket.Keys {
 	return append(append(ticket.RandomKeys(), ticket.RandomKeys()...), ticket.RandomKeys()...)
 }
 
-// A server that comes back empty is told again which tickets are superseded, by whoever knows it.
+// Every Bellhop writes the superseded tickets that it knows to a server that comes back empty.
 func TestSupersededTicketsStaySoWhenTheServerComesBackEmpty(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := threeKeys()
@@ -121,7 +121,7 @@ func TestARewrittenSessionKeepsItsLastTicket(t *testing.T) {
 	replace(t, s, "S2", record("B"))
 	replace(t, s, "S3", record("C"))
 	replace(t, s, "S3", record("D"))
-	wait(t, func() bool { return superseded(s, "C", 0) }) // all that came before is told by then
+	wait(t, func() bool { return superseded(s, "C", 0) }) // everything before is written by then
 	if superseded(s, "A", 0) {
 		t.Error("S has it")
 	}
@@ -142,7 +142,7 @@ func TestATicketWithInvalidatedStateFailsWhileTheServerIsDown(t *testing.T) {
 			t.Fatalf("%s: %v, %v", name, is, err)
 		}
 	}
-	toServer.shut.Store(true) // what is told comes through, and what is asked does not
+	toServer.shut.Store(true) // notifications pass, commands do not
 	replace(t, here, "S", record("B"))
 	wait(t, func() bool { return superseded(here, "A", 0) })
 	time.Sleep(100 * time.Millisecond)
@@ -157,7 +157,7 @@ func TestATicketWithInvalidatedStateFailsWhileTheServerIsDown(t *testing.T) {
 		wait(t, func() bool { return there.Ready() != nil })
 	}
 	if _, err := there.Superseded(limit(t), "never asked", 0); err == nil {
-		t.Error("nobody can tell")
+		t.Error("the state is unknown")
 	}
 	toServer.shut.Store(false)
 	if err := server.Again(limit(t)); err != nil {
@@ -165,7 +165,7 @@ func TestATicketWithInvalidatedStateFailsWhileTheServerIsDown(t *testing.T) {
 	}
 	wait(t, func() bool { return there.Ready() == nil })
 	if !superseded(there, "A", 0) {
-		t.Error("it was told of and is valid again")
+		t.Error("it was superseded and is valid again")
 	}
 	there.Issued(limit(t), "A")
 	if superseded(there, "A", time.Minute) || superseded(there, "untouched", 0) {
@@ -218,7 +218,7 @@ func TestASlowServer(t *testing.T) {
 	}
 	good, failed, refused := s.Commands()
 	t.Logf(
-		"%d sessions' tickets were told within %s; calls: %d good, %d failed, %d refused", many, time.Since(begun), good,
+		"%d sessions' tickets were written within %s; calls: %d good, %d failed, %d refused", many, time.Since(begun), good,
 		failed, refused,
 	)
 	if failed > good/20 || refused > 0 {
@@ -226,7 +226,7 @@ func TestASlowServer(t *testing.T) {
 	}
 }
 
-// A step that is told late does not give a session a ticket that it has left by then.
+// A late transition does not give a session a ticket that it no longer has.
 func TestALateTransitionHasNoEffect(t *testing.T) {
 	server := serve(t, programs["redis"])
 	keys := ticket.RandomKeys()

@@ -127,7 +127,7 @@ func TestSentinelsFindTheServer(t *testing.T) {
 	replace(t, there, "S", record("C"))
 	wait(t, func() bool { return superseded(here, "B", 0) && superseded(here, "A", 0) && !superseded(here, "C", 0) })
 	if found := calls(t, "redis://:canary@"+replica.HostPort()); found["set"] == "" {
-		t.Errorf("the replica was told nothing: %v", found)
+		t.Errorf("nothing was written to the replica: %v", found)
 	}
 }
 
@@ -160,7 +160,7 @@ func TestAServerBehindTLS(t *testing.T) {
 	}
 	t.Cleanup(strict.Close)
 	if strict.Ready() == nil {
-		t.Error("a certificate that nobody has signed is believed")
+		t.Error("an unsigned certificate is trusted")
 	}
 }
 

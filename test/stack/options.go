@@ -42,7 +42,7 @@ type Options struct {
 	EnvoyConcurrency int      // 0: 2
 	EnvoyLogLevel    string   // empty: warning
 
-	Progress func(step string) // told what is being done; may be nil
+	Progress func(step string) // called with each step; may be nil
 }
 
 // complete fills in what was left out.

@@ -19,7 +19,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// found are the programs that all tests run: TestMain finds them, and nobody changes them.
+// found are the programs that all tests run: TestMain finds them, and no test changes them.
 var found stack.Options
 
 func TestMain(m *testing.M) {

@@ -179,7 +179,7 @@ func settle(recorded *mcptest.Backend) {
 	}
 }
 
-// A backend that wants a header from everybody fails the check of vMCP, which
+// A backend that requires a header from every client fails the check of vMCP, which
 // sends none. It stays out: that is what discovery identities are for.
 func TestStrictBackendNeverGetsHealthy(t *testing.T) {
 	strict, err := mcptest.StartBackend(mcptest.BackendOptions{RequireHeader: "x-mcp-api-key"})

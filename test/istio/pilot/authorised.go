@@ -15,7 +15,7 @@ import (
 
 // Request is what authorisation looks at.
 type Request struct {
-	Principal string // in the certificate of whoever asks; empty: it shows none
+	Principal string // in the caller's certificate; empty: it has none
 	Port      uint32
 	Headers   map[string]string // in lower case, :authority among them
 	Token     bool              // a client's token, which has been found to be sound

@@ -10,7 +10,7 @@ import (
 	"bellhop/test/istio/pilot"
 )
 
-// Where Bellhop stands at the gateways, nobody gets to the fan-out past them: not with a certificate of the mesh, not
+// Where Bellhop stands at the gateways, no one can bypass them: not with a certificate of the mesh, not
 // without.
 func TestTheIngressGatewayCannotBeBypassed(t *testing.T) {
 	rendered := render(t, "gateway", pilot.Sidecar("default", "10.0.0.1", vmcp))

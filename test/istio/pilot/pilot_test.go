@@ -16,7 +16,7 @@ import (
 	"bellhop/test/istio/pilot"
 )
 
-var update = flag.Bool("update", false, "write the summaries anew")
+var update = flag.Bool("update", false, "regenerate the summaries")
 
 // around is the mesh in which the examples of deploy/istio stand: the fan-out, with clients that are authenticated and
 // authorised, its backends, and servers that are none of its backends.
@@ -135,9 +135,9 @@ func order(t *testing.T, manager *hcmv3.HttpConnectionManager) (roles []string) 
 		if err := filter.GetTypedConfig().UnmarshalTo(config); err != nil {
 			t.Fatal(err)
 		}
-		if told := config.GetGrpcService().GetInitialMetadata()[0]; told.GetKey() != "bellhop-role" ||
-			told.GetValue() != role {
-			t.Errorf("%s: told %v", role, told)
+		if metadata := config.GetGrpcService().GetInitialMetadata()[0]; metadata.GetKey() != "bellhop-role" ||
+			metadata.GetValue() != role {
+			t.Errorf("%s: metadata %v", role, metadata)
 		}
 		if config.GetFailureModeAllow() || !config.GetMutationRules().GetDisallowAll().GetValue() ||
 			config.GetForwardRules() == nil {

@@ -10,7 +10,7 @@ import (
 	"bellhop/test/istio/pilot"
 )
 
-// without is what pilot makes for a proxy where nobody has applied anything of Bellhop's.
+// without is what pilot makes for a proxy without Bellhop's resources.
 func without(t *testing.T, proxy *model.Proxy) string {
 	t.Helper()
 	return pilot.Render(t, around(t), proxy).Summary()
@@ -39,7 +39,7 @@ func TestOtherProxiesAreUnchanged(t *testing.T) {
 				was := strings.Split(without(t, proxy()), "\n")
 				is := strings.Split(render(t, example, proxy()).Summary(), "\n")
 				for _, line := range is {
-					// Bellhop's own service is everybody's to know: its DestinationRule is for its own host.
+					// Every proxy may know Bellhop's own service: its DestinationRule is for its own host.
 					if !slices.Contains(was, line) && !strings.Contains(line, "outbound|9000||bellhop.bellhop.svc") {
 						t.Errorf("%s", line)
 					}

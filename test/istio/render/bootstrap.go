@@ -83,7 +83,7 @@ func (p path) bootstrap(in, out pilot.Rendered) ([]byte, error) {
 func (p path) servers() map[string]*url.URL {
 	fanout, err := url.Parse(p.fanout)
 	if err != nil {
-		panic(err) // whoever calls has made it
+		panic(err) // the caller has made it
 	}
 	all := map[string]*url.URL{"vmcp": fanout}
 	for _, b := range p.backends {
@@ -150,9 +150,9 @@ func (p path) opened(
 	}
 	var filters []*hcmv3.HttpFilter
 	for _, filter := range manager.GetHttpFilters() {
-		nobody := p.setUp == istio.Gateway &&
+		unreachable := p.setUp == istio.Gateway &&
 			filter.GetName() == "envoy.filters.http.rbac" // it asks for names in certificates
-		if !strings.HasPrefix(filter.GetName(), "istio.") && !nobody {
+		if !strings.HasPrefix(filter.GetName(), "istio.") && !unreachable {
 			filters = append(filters, p.named(filter))
 		}
 	}
@@ -300,7 +300,7 @@ func static(name string, at *corev3.Address) *clusterv3.Cluster {
 	}
 }
 
-// socket is a Unix socket of this path alone: abstract, so that nobody has to take it away, and named by a port that
+// socket is a Unix socket of this path alone: abstract, so that no file has to be removed, and named by a port that
 // is.
 func (p path) socket(name string) *corev3.Address {
 	return pipe("@bellhop-" + portOf(p.ingress) + "-" + name)
@@ -313,7 +313,7 @@ func pipe(path string) *corev3.Address {
 func tcp(address string) *corev3.Address {
 	port, err := strconv.ParseUint(portOf(address), 10, 16)
 	if err != nil {
-		panic(err) // whoever calls has made it
+		panic(err) // the caller has made it
 	}
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 		Address: strings.Trim(
