@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -75,7 +77,10 @@ func ticketOf(t *testing.T, s *stack.Stack, session string, values ...string) st
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body) // a client that hangs up is what Envoy logs then, and not the 404
+	if err = errors.Join(err, response.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
 	if response.StatusCode != http.StatusNotFound {
 		t.Fatalf("vMCP answers %s", response.Status)
 	}
