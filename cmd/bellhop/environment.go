@@ -10,8 +10,12 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// variablePrefix begins the environment variables of serve.
-const variablePrefix = "BELLHOP_"
+const (
+	// variablePrefix begins the environment variables of serve.
+	variablePrefix = "BELLHOP_"
+	// toolCache is the cache of test/tools, which a developer may set for make: no setting of serve, and no misspelt one.
+	toolCache = "BELLHOP_CACHE"
+)
 
 // variable is the environment variable of a flag: --key-file is BELLHOP_KEY_FILE.
 func variable(flag *pflag.Flag) string {
@@ -28,7 +32,7 @@ func fromEnvironment(flags *pflag.FlagSet, environ []string) error {
 		name, text, _ := strings.Cut(entry, "=")
 		flag, known := byVariable[name]
 		switch {
-		case !strings.HasPrefix(name, variablePrefix) || ofKubernetes(name):
+		case !strings.HasPrefix(name, variablePrefix) || name == toolCache || ofKubernetes(name):
 		case !known:
 			errs = append(
 				errs,
