@@ -11,8 +11,6 @@ import (
 const (
 	// TicketHeader is the header in which a ticket crosses the fan-out.
 	TicketHeader = "x-bellhop-ticket"
-	// TicketAlias is a header that servers which read _ as - would take for the ticket.
-	TicketAlias = "x_bellhop_ticket"
 	// BaggageHeader is the W3C baggage header (https://www.w3.org/TR/baggage/), the other carrier.
 	BaggageHeader = "baggage"
 	// BaggageMember is the key of the baggage member that holds the ticket.
@@ -22,6 +20,9 @@ const (
 	// connectionHeader nominates further hop-by-hop headers of the same request (RFC 9110, 7.6.1).
 	connectionHeader = "connection"
 )
+
+// TicketAliases are the headers that servers which read _ as - would take for the ticket.
+func TicketAliases() []string { return []string{"x_bellhop_ticket", "x_bellhop-ticket", "x-bellhop_ticket"} }
 
 // Header is one header line. A name with several lines is several Headers, in order.
 type Header struct {
