@@ -97,6 +97,19 @@ func TestMaxBytes(t *testing.T) {
 	}
 }
 
+// A family leaves out authorization, and so does its limit.
+func TestMaxBytesOfAFamilyDoesNotApplyToSensitiveNames(t *testing.T) {
+	p := load(t, "version: 1\nbackends: {a: {}}\n"+
+		"forward: [{name: authorization, to: [a], hide: true}, {name: 'a*', max_bytes: 10}]\n")
+	got, rejection := p.Capture(headers("authorization: longer than ten", "a-b: short"))
+	if rejection != nil || len(got.Capture) != 2 {
+		t.Errorf("captured %d headers, rejection %v", len(got.Capture), rejection)
+	}
+	if _, rejection := p.Capture(headers("a-b: longer than ten")); rejection == nil {
+		t.Error("the family's limit does not apply to its members")
+	}
+}
+
 func TestConflict(t *testing.T) {
 	tests := []struct {
 		name, mode string
