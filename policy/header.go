@@ -22,7 +22,9 @@ const (
 )
 
 // TicketAliases are the headers that servers which read _ as - would take for the ticket.
-func TicketAliases() []string { return []string{"x_bellhop_ticket", "x_bellhop-ticket", "x-bellhop_ticket"} }
+func TicketAliases() []string {
+	return []string{"x_bellhop_ticket", "x_bellhop-ticket", "x-bellhop_ticket"}
+}
 
 // Header is one header line. A name with several lines is several Headers, in order.
 type Header struct {
