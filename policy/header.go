@@ -115,6 +115,9 @@ func (v Value) Reveal() string {
 // Len is the length of the value in bytes.
 func (v Value) Len() int { return len(v.Reveal()) }
 
+// IsEmpty reports whether the value is nothing but white space, which is as if the header had not been sent.
+func (v Value) IsEmpty() bool { return trimOuter(v.Reveal()) == "" }
+
 // Equal compares in constant time, so that a value cannot be guessed by timing.
 func (v Value) Equal(other Value) bool {
 	a, b := v.Reveal(), other.Reveal()

@@ -180,6 +180,16 @@ func TestRequired(t *testing.T) {
 	if got := p.Missing(nil); got == nil || got.Header != "x-a" {
 		t.Errorf("missing: %v", got)
 	}
+	if got := p.Missing(headers("x-a: ")); got == nil || got.Header != "x-a" {
+		t.Errorf("empty: %v", got)
+	}
+	if got := p.Missing(headers("x-a: ", "x-a: 1")); got != nil {
+		t.Errorf("one line is empty, and one is not: %v", got)
+	}
+	empty := p.Decide(policy.Call{Backend: "a", Ticket: policy.StatusRedeemed, Capture: headers("x-a: ")})
+	if empty.Rejection == nil || empty.Rejection.Header != "x-a" || len(empty.Set) > 0 {
+		t.Errorf("empty, at the backend: %v, %d set", empty.Rejection, len(empty.Set))
+	}
 	if got := p.Missing(headers("x-a: 1")); got != nil {
 		t.Errorf("what a rule for tools requires is not known at ingress: %v", got)
 	}
