@@ -34,7 +34,7 @@ const (
 	ReasonTotal Reason = "total_too_long"
 	// ReasonRepeat is a second line of a header with repeat: reject.
 	ReasonRepeat Reason = "repeated"
-	// ReasonMissing is a header with required: true that was not sent.
+	// ReasonMissing is a header with required: true that was not sent, or is empty.
 	ReasonMissing Reason = "missing"
 	// ReasonConflict is a header with conflict: reject that the fan-out sends too, with another value.
 	ReasonConflict Reason = "conflict"
@@ -66,7 +66,7 @@ func (r *Rejection) Error() string {
 	case ReasonRepeat:
 		return fmt.Sprintf("header %s is repeated; send it once", r.Header)
 	case ReasonMissing:
-		return fmt.Sprintf("header %s is missing; send it with the request", r.Header)
+		return fmt.Sprintf("header %s is missing or empty; send it with the request", r.Header)
 	case ReasonConflict:
 		return fmt.Sprintf(
 			"header %s is sent by the gateway too, with another value; only one of them can be right",
@@ -318,10 +318,10 @@ func (b budget) with(limits Limits, lines []line) (budget, bool) {
 	return b, true
 }
 
-// Missing returns a rejection if a required header is not in the capture.
+// Missing returns a rejection if a required header is not in the capture, or is empty.
 func (p *Policy) Missing(capture Capture) *Rejection {
 	for _, name := range p.required {
-		if !capture.Has(name) {
+		if !capture.hasValue(name) {
 			return &Rejection{Header: name, Reason: ReasonMissing}
 		}
 	}
@@ -331,6 +331,11 @@ func (p *Policy) Missing(capture Capture) *Rejection {
 // Has reports whether the capture has a header of that name.
 func (c Capture) Has(name string) bool {
 	return slices.ContainsFunc(c, func(h Header) bool { return h.Name == name })
+}
+
+// hasValue reports whether the capture has a header of that name that is not empty.
+func (c Capture) hasValue(name string) bool {
+	return slices.ContainsFunc(c, func(h Header) bool { return h.Name == name && h.Value.Len() > 0 })
 }
 
 func appendOnce(names []string, name string) []string {

@@ -47,7 +47,7 @@ func (c *checker) ceiling(doc CeilingDocument) {
 func (c *checker) patterns(path string, patterns []string) {
 	for i, pattern := range patterns {
 		name := strings.TrimSuffix(pattern, "*")
-		if pattern != "*" && (!ValidName(name) || strings.Contains(name, "*")) {
+		if pattern != "*" && (!ValidName(name) || strings.Contains(name, "*") || len(pattern) > maxName) {
 			c.errorAt(
 				c.at("%s[%d]", path, i), "write a header's name, or the common beginning of names and one * at the end",
 				"%q is neither a header name nor a family of names", pattern,

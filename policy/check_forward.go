@@ -46,25 +46,30 @@ func (c *checker) headerName(at Position, name, field string) {
 			at, "choose another header; no policy can carry this one", "%s: %q is restricted (%s): %s", field, name,
 			row.Pattern, row.Reason,
 		)
+	case len(name) > maxName:
+		c.errorAt(at, fmt.Sprintf("use a name of %d bytes or less", maxName), "%s has %d bytes", field, len(name))
 	case strings.HasSuffix(name, "*"):
 		c.familyName(at, name)
+	case strings.Contains(name, "*"):
+		c.errorAt(at, familyHint, "%s: %q has a * that is not at the end", field, name)
 	case !ValidName(name):
-		c.errorAt(
-			at, "a header name has letters, digits and hyphens only, such as x-mcp-api-key", "%s: %q is not a header name",
-			field, name,
-		)
+		c.errorAt(at, nameHint, "%s: %q is not a header name", field, name)
 	}
 }
+
+const (
+	// maxName is the longest name of a header, in bytes: ToolHive's vMCP accepts no longer one.
+	maxName    = 256
+	nameHint   = "write letters, digits and !#$%&'+-.^_`|~ only, such as x-mcp-api-key"
+	familyHint = "write the common beginning of the names and one * at the end, such as x-acme-*"
+)
 
 // familyName reports a family of all headers, and one whose members are all restricted.
 func (c *checker) familyName(at Position, name string) {
 	prefix, _ := family(name)
 	switch row, found := restrictedFamily(prefix); {
 	case prefix == "" || !ValidName(prefix) || strings.Contains(prefix, "*"):
-		c.errorAt(
-			at, "write the common beginning of the names and one * at the end, such as x-acme-*",
-			"name: %q is not a family of header names", name,
-		)
+		c.errorAt(at, familyHint, "name: %q is not a family of header names", name)
 	case found:
 		c.errorAt(
 			at, "choose other headers; no policy can carry these", "name: every header of %q is restricted (%s): %s", name,

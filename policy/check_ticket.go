@@ -108,7 +108,7 @@ func (c *checker) session(doc *Document) {
 	}
 	for i, name := range doc.Session.Bind {
 		at := c.at("session.bind[%d]", i)
-		if !ValidName(name) || strings.HasSuffix(name, "*") {
+		if !ValidName(name) || strings.Contains(name, "*") || len(name) > maxName {
 			c.errorAt(
 				at, "name one header that tells users apart, such as authorization", "bind: %q is not a header name", name,
 			)

@@ -40,7 +40,8 @@ type Outcome string
 const (
 	// OutcomeForwarded is a client's header that the backend gets.
 	OutcomeForwarded Outcome = "forwarded"
-	// OutcomeAbsent is a header that may go to the backend and that this client did not send.
+	// OutcomeAbsent is a header that may go to the backend and that this client did not send, or sent empty although it
+	// is required.
 	OutcomeAbsent Outcome = "absent"
 	// OutcomeNotAllowed is a client's header that no rule allows for the backend.
 	OutcomeNotAllowed Outcome = "not_allowed"
@@ -152,7 +153,7 @@ func (p *Policy) deliver(r *route, call Call, decision *Decision) {
 		switch rule := &r.deliveries[i]; {
 		case !rule.appliesTo(call.Operation):
 			decision.verdict(&rule.Rule, rule.Name, OutcomeOtherTool)
-		case captured&rule.source == 0:
+		case captured&rule.source == 0, rule.Required && !call.Capture.hasValue(rule.Name):
 			decision.verdict(&rule.Rule, rule.Name, OutcomeAbsent)
 			decision.miss(&rule.Rule)
 		default:

@@ -54,5 +54,5 @@ func ExampleLoad() {
 	// policy.yaml:2:11: error: name: "x a" is not a header name
 	//   2 | forward: [x a]
 	//     |           ^
-	//   hint: a header name has letters, digits and hyphens only, such as x-mcp-api-key
+	//   hint: write letters, digits and !#$%&'+-.^_`|~ only, such as x-mcp-api-key
 }

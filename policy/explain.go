@@ -331,7 +331,7 @@ func (e *explainer) visibility(name string) Visibility {
 	switch {
 	case !sent || e.refusal != nil:
 		return VisibilityNone
-	case slices.Contains(e.taken.Hide, name), name == TicketHeader, name == TicketAlias:
+	case slices.Contains(e.taken.Hide, name), hyphenated(name) == TicketHeader:
 		return VisibilityHidden
 	default:
 		return VisibilityShown

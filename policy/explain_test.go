@@ -452,7 +452,7 @@ func TestExplainSummary(t *testing.T) {
 		},
 		{
 			"refused",
-			"The client's request is refused: header x-billing is missing; send it with the request.",
+			"The client's request is refused: header x-billing is missing or empty; send it with the request.",
 			policy.Question{Backend: "github"},
 		},
 		{

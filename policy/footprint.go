@@ -23,7 +23,7 @@ func (p *Policy) IngressFootprint() Footprint {
 	for _, source := range p.sources.list {
 		reads = appendOnce(reads, source.pattern)
 	}
-	writes := append(slices.Clone(carriers), TicketAlias)
+	writes := append(slices.Clone(carriers), TicketAliases()...)
 	for _, source := range p.sources.list {
 		if source.hide {
 			writes = append(writes, source.pattern)

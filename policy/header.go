@@ -11,8 +11,6 @@ import (
 const (
 	// TicketHeader is the header in which a ticket crosses the fan-out.
 	TicketHeader = "x-bellhop-ticket"
-	// TicketAlias is a header that servers which read _ as - would take for the ticket.
-	TicketAlias = "x_bellhop_ticket"
 	// BaggageHeader is the W3C baggage header (https://www.w3.org/TR/baggage/), the other carrier.
 	BaggageHeader = "baggage"
 	// BaggageMember is the key of the baggage member that holds the ticket.
@@ -22,6 +20,11 @@ const (
 	// connectionHeader nominates further hop-by-hop headers of the same request (RFC 9110, 7.6.1).
 	connectionHeader = "connection"
 )
+
+// TicketAliases are the headers that servers which read _ as - would take for the ticket.
+func TicketAliases() []string {
+	return []string{"x_bellhop_ticket", "x_bellhop-ticket", "x-bellhop_ticket"}
+}
 
 // Header is one header line. A name with several lines is several Headers, in order.
 type Header struct {
@@ -111,6 +114,9 @@ func (v Value) Reveal() string {
 
 // Len is the length of the value in bytes.
 func (v Value) Len() int { return len(v.Reveal()) }
+
+// IsEmpty reports whether the value is nothing but white space, which is as if the header had not been sent.
+func (v Value) IsEmpty() bool { return trimOuter(v.Reveal()) == "" }
 
 // Equal compares in constant time, so that a value cannot be guessed by timing.
 func (v Value) Equal(other Value) bool {

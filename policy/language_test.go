@@ -97,6 +97,19 @@ func TestMaxBytes(t *testing.T) {
 	}
 }
 
+// A family leaves out authorization, and so does its limit.
+func TestMaxBytesOfAFamilyDoesNotApplyToSensitiveNames(t *testing.T) {
+	p := load(t, "version: 1\nbackends: {a: {}}\n"+
+		"forward: [{name: authorization, to: [a], hide: true}, {name: 'a*', max_bytes: 10}]\n")
+	got, rejection := p.Capture(headers("authorization: longer than ten", "a-b: short"))
+	if rejection != nil || len(got.Capture) != 2 {
+		t.Errorf("captured %d headers, rejection %v", len(got.Capture), rejection)
+	}
+	if _, rejection := p.Capture(headers("a-b: longer than ten")); rejection == nil {
+		t.Error("the family's limit does not apply to its members")
+	}
+}
+
 func TestConflict(t *testing.T) {
 	tests := []struct {
 		name, mode string
@@ -166,6 +179,16 @@ func TestRequired(t *testing.T) {
 	)
 	if got := p.Missing(nil); got == nil || got.Header != "x-a" {
 		t.Errorf("missing: %v", got)
+	}
+	if got := p.Missing(headers("x-a: ")); got == nil || got.Header != "x-a" {
+		t.Errorf("empty: %v", got)
+	}
+	if got := p.Missing(headers("x-a: ", "x-a: 1")); got != nil {
+		t.Errorf("one line is empty, and one is not: %v", got)
+	}
+	empty := p.Decide(policy.Call{Backend: "a", Ticket: policy.StatusRedeemed, Capture: headers("x-a: ")})
+	if empty.Rejection == nil || empty.Rejection.Header != "x-a" || len(empty.Set) > 0 {
+		t.Errorf("empty, at the backend: %v, %d set", empty.Rejection, len(empty.Set))
 	}
 	if got := p.Missing(headers("x-a: 1")); got != nil {
 		t.Errorf("what a rule for tools requires is not known at ingress: %v", got)

@@ -166,11 +166,13 @@ func (p *Policy) Grace() time.Duration { return p.doc.Ticket.Grace }
 // Session says how MCP sessions are recognised.
 func (p *Policy) Session() Session { return p.doc.Session }
 
-// HasPrincipal reports whether a request has one of the headers of session.bind, or bind is empty. A request without
-// a principal has no session, because all such requests look alike.
+// HasPrincipal reports whether a request has one of the headers of session.bind with a value, or bind is empty. A
+// request without a principal has no session, because all such requests look alike.
 func (p *Policy) HasPrincipal(request []Header) bool {
 	bind := p.doc.Session.Bind
-	return len(bind) == 0 || slices.ContainsFunc(request, func(h Header) bool { return slices.Contains(bind, h.Name) })
+	return len(bind) == 0 || slices.ContainsFunc(request, func(h Header) bool {
+		return slices.Contains(bind, h.Name) && !h.Value.IsEmpty()
+	})
 }
 
 // Explains reports whether clients can ask which of their headers were captured.

@@ -13,8 +13,8 @@ import (
 // undeclared backends.
 const (
 	nameBytes        = "0-9A-Za-z!#$%&'+.^_\x60|~-" // without *, which makes the name a family
-	headerPattern    = "^([*" + nameBytes + "]*[" + nameBytes + "]|[" + nameBytes + "]+\\*)$"
-	oneHeaderPattern = "^[*" + nameBytes + "]*[" + nameBytes + "]$"
+	headerPattern    = "^[" + nameBytes + "]+\\*?$"
+	oneHeaderPattern = "^[" + nameBytes + "]+$"
 	boundPattern     = "^(\\*|[" + nameBytes + "]+\\*?)$"
 	labelPattern     = "^[0-9A-Za-z][0-9A-Za-z._-]{0,62}$"
 	toolPattern      = "^[0-9A-Za-z._/*-]+$"
@@ -71,10 +71,10 @@ func refine(document *jsonschema.Schema) {
 	refineRule(document)
 	refineBackends(document)
 	identity := document.Definitions["Identity"]
-	property(identity, "name").Pattern = oneHeaderPattern
+	refineName(property(identity, "name"), oneHeaderPattern)
 	refinePrefix(property(identity, "prefix"))
 	refineLimits(document.Definitions["Limits"])
-	property(document.Definitions["Session"], "bind").Items.Pattern = oneHeaderPattern
+	refineName(property(document.Definitions["Session"], "bind").Items, oneHeaderPattern)
 }
 
 func refineLimits(limits *jsonschema.Schema) {
@@ -86,8 +86,9 @@ func refineLimits(limits *jsonschema.Schema) {
 func refineCeiling(document *jsonschema.Schema) {
 	bounds, grant := document.Definitions["Bounds"], document.Definitions["Grant"]
 	allow := property(bounds, "allow")
-	allow.MinItems, allow.Items.Pattern = count(1), boundPattern
-	property(bounds, "deny").Items.Pattern = boundPattern
+	allow.MinItems = count(1)
+	refineName(allow.Items, boundPattern)
+	refineName(property(bounds, "deny").Items, boundPattern)
 	property(bounds, "discovery").Items.Pattern = "^/"
 	property(grant, "to").Items.Pattern = labelPattern
 	property(grant, "fanouts").Items.Pattern = labelPattern
@@ -100,9 +101,8 @@ func refineCeiling(document *jsonschema.Schema) {
 // refineRule allows a bare name as a rule.
 func refineRule(document *jsonschema.Schema) {
 	rule := document.Definitions["Rule"]
-	name := property(rule, "name")
-	name.Pattern = headerPattern
-	property(rule, "as").Pattern = oneHeaderPattern
+	refineName(property(rule, "name"), headerPattern)
+	refineName(property(rule, "as"), oneHeaderPattern)
 	property(rule, "to").Items.Pattern = labelPattern
 	property(rule, "tools").Items.Pattern = toolPattern
 	refinePrefix(property(rule, "prefix"))
@@ -111,6 +111,7 @@ func refineRule(document *jsonschema.Schema) {
 		{
 			Type:        "string",
 			Pattern:     headerPattern,
+			MaxLength:   count(maxName),
 			Description: "The header that clients send, to every backend, as sent, per request",
 		},
 		rule,
@@ -126,6 +127,10 @@ func refineBackends(document *jsonschema.Schema) {
 		PropertyNames:        &jsonschema.Schema{Pattern: labelPattern},
 		AdditionalProperties: &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "null"}, backends.Items}},
 	})
+}
+
+func refineName(name *jsonschema.Schema, pattern string) {
+	name.Pattern, name.MaxLength = pattern, count(maxName)
 }
 
 func refinePrefix(prefix *jsonschema.Schema) {

@@ -37,7 +37,7 @@ type sources struct {
 type covering struct {
 	set      sourceSet // the sources that match the name; empty: it is not carried
 	position int       // of the source that decides: the name itself, else the first family
-	maxBytes int       // the lowest limit of all patterns that cover the name; 0: none
+	maxBytes int       // the lowest limit of all patterns that match the name; 0: none
 }
 
 // familyNode is a family, sorted by prefix. Its covering holds for every name of which it is the longest prefix: the
@@ -122,15 +122,13 @@ func (s *sources) longest(name string, end int) int {
 }
 
 // coverName returns the covering of a name that is listed by itself. Families cover it too, unless it is restricted or
-// sensitive; the lowest limit of all patterns holds in either case.
+// sensitive.
 func (s *sources) coverName(position int) covering {
 	name := s.list[position].pattern
 	c := covering{set: 1 << position, position: position, maxBytes: s.list[position].maxBytes}
-	if at := s.longest(name, len(s.families)); at >= 0 {
+	if at := s.longest(name, len(s.families)); at >= 0 && !outsideFamilies(name) {
 		c.maxBytes = lower(c.maxBytes, s.families[at].maxBytes)
-		if !outsideFamilies(name) {
-			c.set |= s.families[at].set
-		}
+		c.set |= s.families[at].set
 	}
 	return c
 }

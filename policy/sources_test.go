@@ -36,11 +36,8 @@ func slowCover(s sources, name string) (want covering, leftOut bool) {
 		return source.pattern == name && !isFamily
 	})
 	for i, source := range s.list {
-		if !covers(source.pattern, name) {
-			continue
-		}
-		want.maxBytes = lower(want.maxBytes, source.maxBytes)
 		if matches(source.pattern, name) {
+			want.maxBytes = lower(want.maxBytes, source.maxBytes)
 			want.set |= 1 << i
 		}
 	}

@@ -93,16 +93,23 @@ func valid(text string) string {
 }
 
 // withoutCarriers removes tickets from a request, and changes nothing else. A dry run needs it: a pooled connection of
-// the fan-out could keep a forged ticket, and one from before the dry run could reach a backend.
-func withoutCarriers(request []policy.Header) Answer {
+// the fan-out could keep a forged ticket, and one from before the dry run could reach a backend. A client's aliases of
+// the ticket are removed unseen, because forward rules do not show them.
+func withoutCarriers(role Role, request []policy.Header) Answer {
 	var answer Answer
-	for _, name := range []string{policy.TicketHeader, policy.TicketAlias} {
-		if slices.ContainsFunc(request, func(h policy.Header) bool { return h.Name == name }) {
-			answer.Remove = append(answer.Remove, name)
+	sent := func(name string) bool {
+		return slices.ContainsFunc(request, func(h policy.Header) bool { return h.Name == name })
+	}
+	for _, alias := range policy.TicketAliases() {
+		if role == Ingress || sent(alias) {
+			answer.Remove = append(answer.Remove, alias)
 		}
 	}
-	if sent := ticket.Read(request); sent.RewriteBaggage() {
-		answer.setBaggage(sent.Baggage)
+	if sent(policy.TicketHeader) {
+		answer.Remove = append(answer.Remove, policy.TicketHeader)
+	}
+	if carried := ticket.Read(request); carried.RewriteBaggage() {
+		answer.setBaggage(carried.Baggage)
 	}
 	return answer
 }

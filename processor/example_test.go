@@ -46,7 +46,7 @@ backends:
 		fmt.Println(cluster+":", toBackend.Remove, names(toBackend.Set), err)
 	}
 	// Output:
-	// gateway: [x-mcp-api-key x_bellhop_ticket] [x-bellhop-ticket] <nil>
+	// gateway: [x-mcp-api-key x_bellhop_ticket x_bellhop-ticket x-bellhop_ticket] [x-bellhop-ticket] <nil>
 	// mcp-billing: [x-mcp-api-key x-bellhop-ticket] [x-mcp-api-key] <nil>
 	// mcp-search: [x-bellhop-ticket] [] <nil>
 }

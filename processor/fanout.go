@@ -106,8 +106,8 @@ func (all fanouts) sorted() []*fanout {
 func (f *fanout) observes() bool { return f.policy.Mode() == policy.ModeObserve }
 
 // observed is the answer of a dry run: it only removes carriers. Sessions are still tracked.
-func (f *fanout) observed(computed Answer, request parsed) Answer {
-	answer := withoutCarriers(request.Headers)
+func (f *fanout) observed(role Role, computed Answer, request parsed) Answer {
+	answer := withoutCarriers(role, request.Headers)
 	answer.Session, answer.Pending = computed.Session, computed.Pending
 	if answer.Pending != nil {
 		answer.Pending.explanation = nil

@@ -62,8 +62,8 @@ func (f *fanout) ingress(ctx context.Context, _ Binding, request parsed) (Answer
 func (f *fanout) exchange(request []policy.Header, hide []string, minted string) Answer {
 	sent := ticket.Read(request)
 	var answer Answer
-	answer.Remove = append(make([]string, 0, len(hide)+4), hide...)
-	answer.Remove = append(answer.Remove, policy.TicketAlias)
+	answer.Remove = append(make([]string, 0, len(hide)+6), hide...)
+	answer.Remove = append(answer.Remove, policy.TicketAliases()...)
 	if f.policy.Explains() {
 		answer.Remove = append(answer.Remove, explainHeader)
 	}

@@ -92,7 +92,7 @@ func (p *Processor) Request(ctx context.Context, binding Binding, request Reques
 	answer, refused := serve(ctx, binding, parsed)
 	switch {
 	case f.observes():
-		return f.observed(answer, parsed), nil
+		return f.observed(binding.Role, answer, parsed), nil
 	case refused != nil:
 		refused.ID = request.Body.ID
 		return Answer{Error: refused}, nil

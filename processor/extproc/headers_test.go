@@ -61,7 +61,7 @@ func TestIngressStripsForgedTickets(t *testing.T) {
 			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted} }},
 		{"baggage, among others", "[header]", []string{"baggage: a=1,bellhop=forged", "baggage: b=2"},
 			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted, "baggage: a=1,b=2"} }},
-		{"under the alias of servers that read _ as -", "[header]", []string{"x_bellhop_ticket: forged"},
+		{"under an alias of servers that read _ as -", "[header]", []string{"x-bellhop_ticket: forged"},
 			func(minted string) []string { return []string{"x-bellhop-ticket: " + minted} }},
 		{
 			"baggage, as OpenTelemetry reads it",

@@ -119,6 +119,10 @@ func TestAnotherPrincipalGetsNothingOfASession(t *testing.T) {
 // Requests that say nothing of their principal look alike: none of them has a session.
 func TestARequestWithoutAPrincipalHasNoSession(t *testing.T) {
 	b := start(t, setup{policy: keeping})
+	b.reaches(t, ":method: POST", "mcp-session-id: S0", "authorization: ", "x-mcp-api-key: alice")
+	if got := b.reaches(t, ":method: POST", "mcp-session-id: S0", "authorization: "); len(got) != 0 {
+		t.Errorf("an empty principal got %q", got)
+	}
 	if b.converse(t, []string{":method: POST", "x-mcp-api-key: alice"}, ":status: 200", "mcp-session-id: S1") {
 		t.Error("the response was asked for")
 	}

@@ -277,21 +277,18 @@ func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *loadErr
 	if loaded == nil {
 		return nil, &loadError{outcomeInvalid, f.path, findings}
 	}
-	name, _, _ := strings.Cut(filepath.Base(f.path), ".")
+	name := strings.TrimSuffix(filepath.Base(f.path), filepath.Ext(f.path))
 	switch fanout := loaded.Fanout(); {
+	case f.inFolder && strings.Contains(name, "."):
+		return nil, &loadError{outcomeInvalid, f.path, fmt.Errorf(
+			"%s: in a folder each document has the name of its fan-out, without a dot, so that no team takes another's "+
+				"place; rename the file, and the fan-out if its name has a dot", f.path,
+		)}
 	case f.inFolder && fanout != name:
-		return nil, &loadError{
-			outcomeInvalid,
-			f.path,
-			fmt.Errorf(
-				"%s is for the fan-out %q: in a folder each document has the name of its fan-out, so that no team takes "+
-					"another's place; write fanout: %s, or call the file %s.yaml",
-				f.path,
-				fanout,
-				name,
-				fanout,
-			),
-		}
+		return nil, &loadError{outcomeInvalid, f.path, fmt.Errorf(
+			"%s is for the fan-out %q: in a folder each document has the name of its fan-out, so that no team takes "+
+				"another's place; write fanout: %s, or call the file %s.yaml", f.path, fanout, name, fanout,
+		)}
 	case was != nil && was.policy.Fanout() != fanout:
 		return nil, &loadError{
 			outcomeFanout,

@@ -80,6 +80,19 @@ func TestAFolderOfPoliciesIsFollowed(t *testing.T) {
 	}
 }
 
+// While a team's document is away, no other file takes its fan-out.
+func TestAFileWithADotDoesNotTakeAFanout(t *testing.T) {
+	s, folder, _ := team(t)
+	write(t, folder, "billing.yaml", billingPolicy)
+	wait(t, func() bool { return s.fanouts(t) == "billing search" })
+	must(t, os.Remove(folder+"/search.yaml"))
+	write(t, folder, "search.evil.yaml", searchPolicy)
+	wait(t, func() bool { return strings.Contains(s.log.String(), "without a dot") })
+	if got := s.fanouts(t); got != "billing" {
+		t.Errorf("served: %q", got)
+	}
+}
+
 // Invariant 9: a document with errors stays as it was, whole, and keeps none of the others from being taken.
 func TestAnInvalidDocumentAffectsNoOther(t *testing.T) {
 	tests := []struct {
@@ -100,6 +113,13 @@ func TestAnInvalidDocumentAffectsNoOther(t *testing.T) {
 			"another's fan-out",
 			func(t *testing.T, folder, _ string) { write(t, folder, "bad.yaml", searchPolicy) },
 			"bad.yaml is for the fan-out",
+			"billing search",
+			true,
+		},
+		{
+			"another's fan-out, by a dot in the file's name",
+			func(t *testing.T, folder, _ string) { write(t, folder, "search.bad.yaml", searchPolicy) },
+			"without a dot",
 			"billing search",
 			true,
 		},

@@ -32,7 +32,7 @@ func (n Names) Principal(request []policy.Header, bind []string) string {
 		for _, name := range bind {
 			text = mac.AppendText(text, name)
 			for i := range request {
-				if header := &request[i]; header.Name == name {
+				if header := &request[i]; header.Name == name && !header.Value.IsEmpty() {
 					text = mac.AppendText(text, "=")
 					text = mac.AppendText(text, header.Value.Reveal())
 				}
