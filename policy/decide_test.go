@@ -216,7 +216,10 @@ func TestFootprints(t *testing.T) {
 			"x-github-token",
 			"x-shown",
 		},
-		Writes: []string{"x-bellhop-ticket", "baggage", "x_bellhop_ticket", "x_bellhop-ticket", "x-bellhop_ticket", "x-tenant-id", "x-mcp-api-key", "x-github-token"},
+		Writes: []string{
+			"x-bellhop-ticket", "baggage", "x_bellhop_ticket", "x_bellhop-ticket", "x-bellhop_ticket",
+			"x-tenant-id", "x-mcp-api-key", "x-github-token",
+		},
 	}
 	if diff := cmp.Diff(want, p.IngressFootprint()); diff != "" {
 		t.Errorf("ingress: %s", diff)
