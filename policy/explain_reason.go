@@ -181,3 +181,43 @@ func (x *Explanation) gets() string {
 	}
 	return strings.Join(all, ", ")
 }
+
+func (e *explainer) notes() {
+	e.Notes = []string{}
+	note := func(when bool, text string) {
+		if when {
+			e.Notes = append(e.Notes, text)
+		}
+	}
+	keeps := slices.ContainsFunc(e.Rows, func(row Row) bool { return row.Keep == KeepSession })
+	note(e.Mode == ModeObserve, "mode: observe: all of this is computed, counted and logged, and nothing is changed")
+	note(e.policy.Open(), "the policy declares no backends: every backend behind the filter gets the same")
+	note(e.NoTicket, "no ticket: no client caused the request, so no client's headers are sent")
+	note(
+		e.noPrincipal,
+		"keep: session: this request gets nothing from its session because it has no principal: it has none of "+
+			strings.Join(e.policy.doc.Session.Bind, ", ")+" (session.bind); send one of them, with -H here",
+	)
+	note(
+		len(e.overLimit) > 0,
+		"keep: session: "+strings.Join(
+			e.overLimit,
+			", ",
+		)+" of an earlier request is left out because the request would exceed a limit",
+	)
+	note(
+		keeps,
+		"keep: session: a later request of the same MCP session without the header gets the session's last value if "+
+			"the principal ("+
+			principal(
+				e.policy.doc.Session.Bind,
+			)+") is the same; clients of MCP 2026-07-28 have no session, so for them it is the same as request",
+	)
+}
+
+func principal(bind []string) string {
+	if len(bind) == 0 {
+		return "none configured"
+	}
+	return "the client's " + strings.Join(bind, ", ")
+}
