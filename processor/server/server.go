@@ -172,7 +172,8 @@ func (s *Server) check() error {
 	case s.config.DrainDelay < 0:
 		return fmt.Errorf("--drain-delay %s: write 0s or more", s.config.DrainDelay)
 	case s.config.Store != inMemory && !strings.Contains(s.config.Store, "://"):
-		return fmt.Errorf("--store %s: write memory, or the address of a server: redis://HOST:PORT", s.config.Store)
+		// What was written may be an address with a password, so it is not shown.
+		return errors.New("--store: write memory, or the address of a server with its scheme: redis://HOST:PORT")
 	case s.config.Store != inMemory && s.config.KeyFile == "":
 		return errors.New(
 			"--store: what several Bellhops share is encrypted under a key that all of them have; make one with bellhop " +

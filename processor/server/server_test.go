@@ -297,7 +297,12 @@ func TestBadInputIsRefusedBeforeAnythingRuns(t *testing.T) {
 			"address already in use; choose another port",
 		},
 		{"admin port in use", func(c *server.Config) { c.Admin = taken.Addr().String() }, "--admin " + taken.Addr().String()},
-		{"store", func(c *server.Config) { c.Store = "disk" }, "--store disk: write memory, or the address of a server"},
+		{"store", func(c *server.Config) { c.Store = "disk" }, "--store: write memory, or the address of a server"},
+		{
+			"an address without its scheme, with a password",
+			func(c *server.Config) { c.Store = "u:canary@redis.example:6379" },
+			"--store: write memory, or the address of a server",
+		},
 		{
 			"store without a key",
 			func(c *server.Config) { c.Store = "redis://u:canary@localhost" },
