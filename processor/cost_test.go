@@ -74,7 +74,7 @@ func steadyState(t testing.TB) map[string]func() {
 
 // TestAllocations holds the ceilings of the steady state. Raise one only with a reason.
 func TestAllocations(t *testing.T) {
-	for name, ceiling := range map[string]float64{"egress": 7, "ingress": 9, "session": 11} {
+	for name, ceiling := range map[string]float64{"egress": 5, "ingress": 7, "session": 9} {
 		if raced {
 			ceiling *= 2.5
 		}

@@ -2,14 +2,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -29,14 +26,12 @@ func main() {
 
 // run is the whole program, so that tests can call it.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	stop, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer release()
 	command := newCommand()
 	command.SetArgs(args)
 	command.SetIn(stdin)
 	command.SetOut(stdout)
 	command.SetErr(stderr)
-	return report(command.ExecuteContext(stop), stderr)
+	return report(command.Execute(), stderr)
 }
 
 // report prints what went wrong and chooses the exit code.

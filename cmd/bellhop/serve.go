@@ -52,7 +52,10 @@ The garbage collector runs at 400 percent (unless GOGC is set) below a soft limi
 				return err
 			}
 			server.TuneGC(config.StoreBytes, os.LookupEnv, memlimit.FromCgroup, log)
-			return serve(cmd.Context(), config, log)
+			// Other commands end at once at a signal, whatever file they wait for.
+			stop, release := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer release()
+			return serve(stop, config, log)
 		},
 	}
 	flags := cmd.Flags()

@@ -23,32 +23,24 @@ const (
 // readsMCP is the value of readsKey: the filter in front is envoy.filters.http.mcp.
 const readsMCP = "mcp"
 
-// keepBinding binds each stream when it begins. There its metadata can be read in place: a handler would have to copy
-// it, or to search it once for each key, which is a twentieth of a call's CPU.
-func keepBinding() grpc.ServerOption {
+// keepMetadata keeps the metadata of each stream as it came. From package metadata a handler would get a copy, or would
+// have to search it once for each key, which is a twentieth of a call's CPU.
+func keepMetadata() grpc.ServerOption {
 	return grpc.InTapHandle(func(ctx context.Context, stream *tap.Info) (context.Context, error) {
-		kept := &bound{}
-		kept.binding, kept.err = bind(stream.Header)
-		return context.WithValue(ctx, boundKey{}, kept), nil
+		return context.WithValue(ctx, metadataKey{}, stream.Header), nil
 	})
 }
 
-// bound is the binding of a stream, or the error that it has none.
-type bound struct {
-	binding processor.Binding
-	err     error
-}
-
-type boundKey struct{}
+type metadataKey struct{}
 
 // bindingOf returns the binding of a stream. An error is a [processor.Misconfiguration], unless the server lacks our
 // options.
 func bindingOf(ctx context.Context) (processor.Binding, error) {
-	kept, ok := ctx.Value(boundKey{}).(*bound)
+	filter, ok := ctx.Value(metadataKey{}).(metadata.MD)
 	if !ok {
 		return processor.Binding{}, errors.New("bellhop: the server lacks extproc.Options")
 	}
-	return kept.binding, kept.err
+	return bind(filter)
 }
 
 // bind reads a filter's metadata. A filter that does not set its role, or sets it twice, is misconfigured, and

@@ -3,6 +3,7 @@ package extproc
 import (
 	"errors"
 	"io"
+	"runtime/debug"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -30,7 +31,7 @@ func New(core *processor.Processor) *Service {
 }
 
 // Options are the options that a gRPC server needs for the service.
-func Options() []grpc.ServerOption { return []grpc.ServerOption{newCodec(), keepBinding()} }
+func Options() []grpc.ServerOption { return []grpc.ServerOption{newCodec(), keepMetadata()} }
 
 // Register adds the services to a gRPC server with [Options].
 func (s *Service) Register(server grpc.ServiceRegistrar) {
@@ -71,19 +72,36 @@ func ended(err error) error {
 	}
 }
 
-// untilDrained waits for a message of a stream, and ends when the service drains.
+// Panic is what a panic in another goroutine of a handler is passed on as.
+type Panic struct {
+	Value any
+	Stack []byte // of that goroutine
+}
+
+// untilDrained waits for a message of a stream, and ends when the service drains. It panics with a [*Panic] if receive
+// panics, because nothing else would recover that.
 func untilDrained[M any](draining <-chan struct{}, receive func() (M, error)) (M, error) {
 	type result struct {
 		message M
 		err     error
+		panic   *Panic
 	}
 	next := make(chan result, 1)
 	go func() { // ends at the latest with the handler, which cancels the stream
-		message, err := receive()
-		next <- result{message, err}
+		var got result
+		defer func() {
+			if value := recover(); value != nil {
+				got.panic = &Panic{Value: value, Stack: debug.Stack()}
+			}
+			next <- got
+		}()
+		got.message, got.err = receive()
 	}()
 	select {
 	case got := <-next:
+		if got.panic != nil {
+			panic(got.panic)
+		}
 		return got.message, got.err
 	case <-draining:
 		var none M

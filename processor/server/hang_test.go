@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"bellhop/processor/store"
 )
 
 // A reload that hangs, as on a network mount that is down, must not keep Bellhop from stopping.
@@ -52,6 +54,55 @@ func TestAReloadThatHangsDoesNotKeepTheServerFromStopping(t *testing.T) {
 		end()
 		s.reloader.mu.Unlock()
 	}
+}
+
+// A store whose server is away may take long to close: that is not waited for beyond the budget.
+func TestAStoreThatHangsDoesNotKeepTheServerFromStopping(t *testing.T) {
+	for _, forced := range []bool{false, true} {
+		folder := t.TempDir()
+		policy := filepath.Join(folder, "policy.yaml")
+		if err := os.WriteFile(policy, []byte("version: 1\nforward: [x-a]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := New(Config{
+			Policies: []string{policy}, Listen: "unix://" + filepath.Join(folder, "s"), Store: "memory", StoreBytes: 1 << 20,
+		}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hangs := &hangingStore{Backend: s.storage.Backend, release: make(chan struct{})}
+		s.storage.Backend = hangs
+		ctx, cancel := context.WithCancel(context.Background())
+		force, end := context.WithCancel(context.Background())
+		cancel()
+		if forced {
+			end()
+		}
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.Run(ctx, force) }()
+		select {
+		case err := <-stopped:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(unwatchTimeout + stopTimeout + adminTimeout + 3*time.Second):
+			t.Error("it does not stop")
+		}
+		end()
+		close(hangs.release)
+	}
+}
+
+// hangingStore closes only when it is released.
+type hangingStore struct {
+	store.Backend
+
+	release chan struct{}
+}
+
+func (s *hangingStore) Close() {
+	<-s.release
+	s.Backend.Close()
 }
 
 // panicking is a service that fails in the worst way.

@@ -19,7 +19,7 @@ func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy
 	m := &reloadMetrics{
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "bellhop_policy_reload_success", Help: "Whether what the files say is in force (1), or the last good policy " +
-				"because they have loadErrors (0).",
+				"because they have errors (0).",
 		}),
 		each: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "bellhop_policy_document_success", Help: "Whether what one policy document says is in force, whole " +

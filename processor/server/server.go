@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -74,6 +75,8 @@ const (
 	// workersPerCPU are gRPC's stream workers: one blocks while it waits for a message, and a call that finds none free
 	// runs on a new stack, which costs a tenth of its CPU.
 	workersPerCPU = 32
+	// maxStack bounds the stack of a panic in the log, in bytes.
+	maxStack = 16 << 10
 	// minPing allows the pings of Envoy's connection_keepalive.
 	minPing = 5 * time.Second
 )
@@ -194,7 +197,7 @@ func (s *Server) warnOfKeys(configuration *configuration) {
 		if configuration.sealed() {
 			s.log.Warn(
 				"sealed tickets without --key-file: the key lives as long as this process, so no other replica can open them, "+
-					"and no restart outlives them",
+					"and they do not survive a restart",
 				"hint",
 				"bellhop keygen --add keys, and --key-file keys",
 			)
@@ -238,10 +241,13 @@ func (s *Server) recoverPanics() grpc.ServerOption {
 
 // panicked fails the request whose handler panicked, and no other. The panic's value may hold a part of a request, so
 // it is not logged.
-func (s *Server) panicked(any) error {
-	stack := make([]byte, 16<<10)
+func (s *Server) panicked(value any) error {
+	stack := debug.Stack()
+	if elsewhere, ok := value.(*extproc.Panic); ok {
+		stack = elsewhere.Stack
+	}
 	s.panics.Inc()
-	s.log.Error("a handler panicked; please report it", "stack", string(stack[:runtime.Stack(stack, false)]))
+	s.log.Error("a handler panicked; please report it", "stack", string(stack[:min(len(stack), maxStack)]))
 	return status.Error(codes.Internal, "bellhop: internal error")
 }
 
@@ -367,17 +373,26 @@ func (s *Server) stop(force context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(force), adminTimeout)
 	defer cancel()
+	closed := s.close()
 	_ = s.admin.Shutdown(ctx)
-	select {
-	case <-graceful: // Stop lets GracefulStop return
-	case <-ctx.Done():
+	for _, ended := range []<-chan struct{}{graceful, closed} { // Stop lets GracefulStop return
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		case <-force.Done():
+		}
 	}
-	s.close()
 	s.log.Info("stopped")
 }
 
-func (s *Server) close() {
-	s.storage.Close()
+// close closes the store in the background, because a server that is away may hold it up. The channel is closed then.
+func (s *Server) close() (closed <-chan struct{}) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.storage.Close()
+	}()
+	return done
 }
 
 func host(address string) string {
