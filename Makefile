@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-# The race detector needs a C compiler; without one the tests run as well, only less sharp.
+# The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && echo -race)
 FETCH := sh test/tools/fetch
 

@@ -39,7 +39,7 @@ func (w *Writer) AccessLogs(path func(i int) string, r Role) []*accesslogv3.Acce
 					TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 						EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: w.Cluster, Authority: w.Authority},
 					},
-					InitialMetadata: w.who(r),
+					InitialMetadata: w.initialMetadata(r),
 				},
 				BufferSizeBytes: wrapperspb.UInt32(0), // each at once: there are few
 			}}),

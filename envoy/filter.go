@@ -207,21 +207,21 @@ func (w *Writer) grpcService(path string, r Role) *corev3.GrpcService {
 		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 			ClusterName: w.Cluster, Authority: w.Authority, MaxReceiveMessageLength: wrapperspb.UInt32(maxAnswer),
 		}},
-		InitialMetadata: w.who(r),
+		InitialMetadata: w.initialMetadata(r),
 		RetryPolicy:     w.retryPolicy(path + ".retry_policy"),
 	}
 }
 
 // initialMetadata says which filter a stream comes from.
-func (w *Writer) who(r Role) []*corev3.HeaderValue {
-	tell := []string{RoleKey, string(r)}
+func (w *Writer) initialMetadata(r Role) []*corev3.HeaderValue {
+	entries := []string{RoleKey, string(r)}
 	if w.FanoutName != "" {
-		tell = append(tell, FanoutKey, w.FanoutName)
+		entries = append(entries, FanoutKey, w.FanoutName)
 	}
 	if w.ReadMCP {
-		tell = append(tell, readsKey, readsMCP)
+		entries = append(entries, readsKey, readsMCP)
 	}
-	return Metadata(tell...)
+	return Metadata(entries...)
 }
 
 // retryPolicy bridges the restart of a Bellhop.

@@ -10,9 +10,9 @@ import (
 // Processing is what the filters of both roles have in common: where Bellhop is, and what they have to allow it.
 type Processing struct {
 	Cluster   string // of Bellhop
-	Authority string // by which Bellhop is asked
+	Authority string // of the requests to Bellhop
 	Bellhop   []Endpoint
-	identity  *identity // nil: Bellhop is spoken to in the clear, or something else takes care of that
+	identity  *identity // nil: no TLS, or TLS is handled elsewhere (Istio)
 
 	FanoutName string // empty: the filters name none
 	atIngress  policy.Footprint

@@ -299,7 +299,7 @@ func without(lines, others []line) []line {
 	})
 }
 
-// sameName returns how many lines at the start have the same name.
+// sameName returns the length of the leading run of lines with one name.
 func sameName(lines []line) int {
 	n := slices.IndexFunc(lines, func(l line) bool { return l.Name != lines[0].Name })
 	if n < 0 {

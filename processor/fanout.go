@@ -50,7 +50,7 @@ func (p *Processor) fanout(name string) (*fanout, error) {
 	case name != "":
 		return nil, &Misconfiguration{
 			"fanout",
-			"the filter's bellhop-fanout is the fanout of no policy: make the two the same",
+			"the filter's bellhop-fanout matches no policy's fanout: use the same name in both",
 		}
 	case p.shared.Single && len(all) == 1:
 		for _, only := range all {

@@ -65,8 +65,7 @@ func check(files []string, ceiling string, stdin io.Reader) ([]*policy.Policy, p
 	return policies, all, errors.Join(unread...)
 }
 
-// explainTickets says when the kind of ticket that is chosen is the right one: how many Bellhops there are, no policy
-// can know.
+// explainTickets says which deployments the chosen ticket mode suits: a policy does not know how many Bellhops run.
 func explainTickets(out io.Writer, policies []*policy.Policy) {
 	var said []bool
 	for _, one := range policies {

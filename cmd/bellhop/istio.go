@@ -20,14 +20,14 @@ func newIstio() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "istio " + strings.Join(names, "|") + " --policy FILE --backend NAME=URL...",
 		Short: "Print the manifests for a fan-out in an Istio mesh",
-		Long: `Print the manifests for a fan-out in an Istio mesh: the EnvoyFilter and what else of Istio's it needs.
+		Long: `Print the manifests for a fan-out in an Istio mesh: the EnvoyFilter and the other Istio resources that it needs.
 
   sidecar  one Bellhop in each pod of the fan-out
   central  one Bellhop service, used by the proxies of a fan-out
   mesh     one Bellhop service and one configuration for all fan-outs
   gateway  Bellhop at the ingress gateway and the egress gateway
 
-The Services of the fan-out and of the backends have to call their ports http…, or
+The Services of the fan-out and of the backends must name their ports http…, or
 to say appProtocol: http. Where a port is TCP, no filter sees the headers: a fan-out's
 clients are not captured.`,
 		ValidArgs: names,

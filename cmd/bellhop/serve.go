@@ -37,8 +37,8 @@ func newServe() *cobra.Command {
 Every flag can also be set by an environment variable: --key-file by BELLHOP_KEY_FILE. The command line wins. Any other
 BELLHOP_ variable is an error, except those that Kubernetes sets for a Service called bellhop.
 
-The garbage collector runs at 400 percent (unless GOGC is set) below a soft limit (unless GOMEMLIMIT is set) of
---store-bytes and a quarter, and 128 MiB, and of nine tenths of the container's memory limit.`,
+Unless GOGC is set, the garbage collector runs at 400 percent. Unless GOMEMLIMIT is set, its soft limit is
+1.25 × --store-bytes + 128 MiB, but at most 90 percent of the container's memory limit.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags(), os.Environ()); err != nil {

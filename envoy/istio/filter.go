@@ -323,8 +323,7 @@ func (p *patches) stripTicket(where side) {
 			"A server that is not a backend gets no ticket in a header. It gets one in baggage, which Envoy cannot edit.",
 		)
 	} else {
-		p.Note(p.path(), "No server ever sees a ticket, also none that is no backend: there nothing else of "+
-			"Bellhop's happens.")
+		p.Note(p.path(), "No server gets a ticket, even if it is not a backend. Bellhop does nothing else there.")
 	}
 	p.add(
 		"ROUTE_CONFIGURATION", fields("context", string(where)), "MERGE",

@@ -35,8 +35,8 @@ const (
 	responseBodyModeField = 2
 )
 
-// decode reads the usual message, a request's headers. It is false for every other one, and for whatever Envoy does not
-// write in such a message: that is for protobuf to read. The texts of the request are parts of raw.
+// decode decodes the usual message, a request's headers. It returns false for every other message and for unexpected
+// fields; protobuf then decodes it. The texts of the request are parts of raw.
 func (m *message) decode(raw []byte) bool {
 	*m = message{kind: requestHeaders}
 	var seen [protocolConfigField + 1]bool

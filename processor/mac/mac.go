@@ -19,7 +19,7 @@ type Namer struct {
 	states sync.Pool // of *state: resetting a keyed MAC is cheaper than making one
 }
 
-// state is what one name is computed with. Its buffers would else be allocated for each name.
+// state is what one name is computed with. Pooling avoids allocating its buffers for each name.
 type state struct {
 	mac  hash.Hash
 	text []byte

@@ -72,7 +72,7 @@ func (c *commandCollector) Describe(to chan<- *prometheus.Desc) { to <- c.desc }
 // Collect implements [prometheus.Collector].
 func (c *commandCollector) Collect(to chan<- prometheus.Metric) {
 	good, failed, refused := c.store.Commands()
-	for outcome, count := range map[string]uint64{"good": good, "failed": failed, "refused": refused} {
+	for outcome, count := range map[string]uint64{"ok": good, "failed": failed, "refused": refused} {
 		to <- prometheus.MustNewConstMetric(c.desc, prometheus.CounterValue, float64(count), outcome)
 	}
 }

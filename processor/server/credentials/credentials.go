@@ -1,4 +1,4 @@
-// Package credentials reads the discovery identities of backends, which requests get that no client caused.
+// Package credentials reads the discovery identities of backends, the credentials for requests that no client caused.
 package credentials
 
 import (

@@ -23,9 +23,9 @@ func all(files []string) []string {
 	return slices.Compact(found)
 }
 
-// folders are those in which a change can give path another content: that of the file itself, and that of each symbolic
-// link on the way to it. Where something on the way is missing, the last one is the folder in which it would appear.
-// None of them is reached through a link, so what a name stands for does not change under a watch.
+// folders returns the folders in which a change can give path another content: that of the file itself, and that of
+// each symbolic link on the way to it. If a path element is missing, the last folder is where it would appear. The
+// paths contain no symbolic links, so a watch stays on the same folder.
 func folders(path string) []string {
 	path, err := filepath.Abs(path)
 	if err != nil {

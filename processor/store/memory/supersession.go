@@ -69,9 +69,8 @@ func (s *Store) acquire(r session.Record) {
 	h.superseded = time.Time{}
 }
 
-// release records that a session no longer has its content: it was issued another, or it has ended. Where the record
-// was evicted, a session that was issued another makes a new one: as far as is known none has the content then, and in
-// doubt it is superseded.
+// release records that a session no longer has its content: it was issued another, or it has ended. If the entry was
+// evicted and the session was issued another ticket, a new entry counts the content as superseded.
 func (s *Store) release(r session.Record, replaced bool) {
 	if r.Content == "" {
 		return

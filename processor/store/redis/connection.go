@@ -14,7 +14,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 )
 
-// All that a caller learns of a server that fails.
+// The only errors that callers see when the server fails.
 var (
 	errDown    = errors.New("the store cannot be reached")
 	errRefuses = errors.New("the store refuses writes")
@@ -169,7 +169,7 @@ const readOnly = "READONLY"
 // refused is the state of a server that answered with err, or nil if that says nothing of its state.
 func refused(err error) *state {
 	switch word := refusal(err); {
-	case word == readOnly: // nor would it notify us of writes to the primary
+	case word == readOnly: // a replica would not notify us of writes to the primary either
 		return &state{down: safe(err)}
 	case slices.Contains([]string{"OOM", "MISCONF", "NOREPLICAS"}, word):
 		return &state{refuses: safe(err)}
