@@ -74,9 +74,9 @@ func TestAFilterMustNameItsFanoutIfThereAreSeveral(t *testing.T) {
 		}
 	}
 	refused("does not name its fan-out")
-	refused("the fanout of no policy", "bellhop-fanout", "other")
+	refused("matches no policy's fanout", "bellhop-fanout", "other")
 	b.apply(t, search)
-	refused("the fanout of no policy", "bellhop-fanout", "billing") // it is gone
+	refused("matches no policy's fanout", "bellhop-fanout", "billing") // it is gone
 	refused("does not name its fan-out")                            // it may mean the one that is gone
 	b.apply(t, search, "version: 1\nforward: [x-other]\n")
 	if got := apply(t, []string{"x-other: 1"}, b.ask(t, requestHeaders("x-other: 1"), "bellhop-role", "egress")); len(

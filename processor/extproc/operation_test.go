@@ -15,7 +15,7 @@ import (
 
 // withBody adds what envoy.filters.http.mcp files of a body (measured with Envoy 1.40): of one that it could not read,
 // no method.
-func withBody(t *testing.T, message *extprocv3.ProcessingRequest, body string) *extprocv3.ProcessingRequest {
+func withBody(t testing.TB, message *extprocv3.ProcessingRequest, body string) *extprocv3.ProcessingRequest {
 	t.Helper()
 	if body == "" {
 		return message

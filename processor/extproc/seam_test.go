@@ -26,8 +26,33 @@ import (
 type exchange struct {
 	role     string
 	backend  string
+	cluster  string   // of an egress request, as Envoy sends it
+	reads    bool     // the proxy reads bodies
+	body     readBody // what it has read of this one
 	request  []string
 	response []string // if it is asked for
+}
+
+// readBody is what a proxy has read of a body, as the core gets it and as Envoy writes it.
+type readBody struct {
+	core processor.Body
+	wire string
+}
+
+func bodies() map[string]readBody {
+	operation := policy.Operation{Method: "tools/call", Tool: "get_it"}
+	return map[string]readBody{
+		"none":   {},
+		"unread": {processor.Body{Seen: true}, unreadBody},
+		"call": {
+			processor.Body{Seen: true, Operation: operation, ID: "r1"},
+			`{"id":"r1","method":"tools/call","params":{"name":"get_it"}}`,
+		},
+		"list": {
+			processor.Body{Seen: true, Operation: policy.Operation{Method: "tools/list"}, ID: int64(7)},
+			`{"id":7,"method":"tools/list"}`,
+		},
+	}
 }
 
 // result is what became of an exchange, whatever the transport.
@@ -61,8 +86,9 @@ func direct(t testing.TB, keys ticket.Keys, s setup) transport {
 	}, keys, processor.Rules{Policy: loadPolicy(t, s.policy), Identities: s.identities})
 	return func(t testing.TB, x exchange) result {
 		t.Helper()
-		binding := processor.Binding{Role: processor.Role(x.role), Backend: x.backend}
-		answer, err := core.Request(context.Background(), binding, processor.Request{Headers: headerLines(x.request)})
+		binding := processor.Binding{Role: processor.Role(x.role), Backend: x.backend, ReadsBodies: x.reads}
+		request := processor.Request{Headers: headerLines(x.request), Cluster: x.cluster, Body: x.body.core}
+		answer, err := core.Request(context.Background(), binding, request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,10 +120,17 @@ func overGRPC(t testing.TB, keys ticket.Keys, s setup) transport {
 		if x.backend != "" {
 			metadata = append(metadata, "bellhop-backend", x.backend)
 		}
+		if x.reads {
+			metadata = append(metadata, "bellhop-reads", "mcp")
+		}
+		message := withBody(t, requestHeaders(x.request...), x.body.wire)
+		if x.cluster != "" {
+			message = withCluster(message, "envoy.filters.http.ext_proc", x.cluster)
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		out, err := envoytest.Do(ctx, b.client, envoytest.Exchange{
-			Metadata: metadata, Request: requestHeaders(x.request...), Response: x.response,
+			Metadata: metadata, Request: message, Response: x.response,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -239,6 +272,36 @@ func TestTheServiceAnswersAsTheCore(t *testing.T) {
 			func(r result) bool { return r.Status == 0 },
 		},
 		{
+			"for its backend, by the cluster",
+			exchange{role: "egress", cluster: "ca", request: []string{":method: POST", "x-bellhop-ticket: TICKET"}},
+			func(r result) bool { return slices.Contains(r.Lines, "x-key: k") },
+		},
+		{
+			"for an undeclared one, by the cluster",
+			exchange{role: "egress", cluster: "cx", request: []string{":method: POST", "x-bellhop-ticket: TICKET"}},
+			func(r result) bool { return len(r.Lines) == 1 },
+		},
+		{
+			"no ticket: a listing, by the body",
+			exchange{role: "egress", backend: "b", reads: true, body: bodies()["list"], request: []string{":method: POST"}},
+			func(r result) bool { return slices.Contains(r.Lines, "authorization: Bearer d") },
+		},
+		{
+			"no ticket: a tool call, by the body",
+			exchange{role: "egress", backend: "b", reads: true, body: bodies()["call"], request: []string{":method: POST"}},
+			func(r result) bool { return len(r.Lines) == 1 },
+		},
+		{
+			"no ticket: a body that could not be read",
+			exchange{role: "egress", backend: "b", reads: true, body: bodies()["unread"], request: []string{":method: POST"}},
+			func(r result) bool { return len(r.Lines) == 1 },
+		},
+		{
+			"an error with the id of the request",
+			exchange{role: "ingress", reads: true, body: bodies()["call"], request: []string{":method: POST", "x-kept: v"}},
+			func(r result) bool { return r.Status == 400 && strings.Contains(r.Body, `"id":"r1"`) },
+		},
+		{
 			"no ticket: discovery",
 			out("b"),
 			func(r result) bool { return slices.Contains(r.Lines, "authorization: Bearer d") },
@@ -375,12 +438,18 @@ func TestTheServiceAnswersAsTheCoreWhateverComes(t *testing.T) {
 			x := exchange{role: rapid.SampledFrom([]string{"ingress", "egress"}).Draw(rt, "role")}
 			if x.role == "egress" {
 				x.backend = rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(rt, "backend")
+				x.cluster = rapid.SampledFrom([]string{"", "ca", "cb", "cx"}).Draw(rt, "cluster")
 			}
+			x.reads = rapid.Bool().Draw(rt, "reads")
+			x.body = bodies()[rapid.SampledFrom([]string{"none", "unread", "call", "list"}).Draw(rt, "body")]
 			for range rapid.IntRange(0, 8).Draw(rt, "lines") {
 				name, value := rapid.SampledFrom(names).Draw(rt, "name"), rapid.SampledFrom(values).Draw(rt, "value")
 				x.request = append(x.request, fmt.Sprintf("%s: %s", name, value))
 			}
-			x.response = []string{":status: 200", "mcp-session-id: S"}
+			x.response = rapid.SampledFrom([][]string{
+				{":status: 200", "mcp-session-id: S"}, {":status: 200", "mcp-session-id: S", "mcp-session-id: T"},
+				{":status: 404"}, {":status: 500"}, {},
+			}).Draw(rt, "response")
 			got := run(t, x)
 			if bytes.Contains([]byte(got.Body), []byte("\xff")) {
 				rt.Fatalf("a value is in the body: %q", got.Body)

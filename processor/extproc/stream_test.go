@@ -151,7 +151,7 @@ func TestAStreamOfAMisconfiguredFilterIsRefused(t *testing.T) {
 			[]string{"bellhop-role", "egress", "bellhop-backend", "a", "bellhop-backend", "b"},
 			"more than once",
 		},
-		{"another fan-out", []string{"bellhop-role", "egress", "bellhop-fanout", "other"}, "the fanout of no policy"},
+		{"another fan-out", []string{"bellhop-role", "egress", "bellhop-fanout", "other"}, "matches no policy's fanout"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
