@@ -77,7 +77,7 @@ func TestAFilterMustNameItsFanoutIfThereAreSeveral(t *testing.T) {
 	refused("matches no policy's fanout", "bellhop-fanout", "other")
 	b.apply(t, search)
 	refused("matches no policy's fanout", "bellhop-fanout", "billing") // it is gone
-	refused("does not name its fan-out")                            // it may mean the one that is gone
+	refused("does not name its fan-out")                               // it may mean the one that is gone
 	b.apply(t, search, "version: 1\nforward: [x-other]\n")
 	if got := apply(t, []string{"x-other: 1"}, b.ask(t, requestHeaders("x-other: 1"), "bellhop-role", "egress")); len(
 		got,
