@@ -97,10 +97,9 @@ func (asked explainFlags) question() (policy.Question, error) {
 	}
 	question := policy.Question{
 		Backend: asked.backend, Session: asked.session, NoTicket: asked.noTicket, Operation: asked.operation(),
-		Client: read(
-			"-H",
-			asked.client,
-		), Earlier: read("--earlier", asked.earlier), Fanout: read("--fanout-header", asked.fanout),
+		Client:  read("-H", asked.client),
+		Earlier: read("--earlier", asked.earlier),
+		Fanout:  read("--fanout-header", asked.fanout),
 	}
 	return question, errors.Join(errs...)
 }

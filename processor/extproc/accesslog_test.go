@@ -78,7 +78,7 @@ func TestASessionUnknownToTheFanoutIsDeleted(t *testing.T) {
 			true,
 		},
 		{"another error", session, 500, "", false},
-		{"a stranger's 404", []string{":method: POST", "mcp-session-id: S1", "authorization: user-2"}, 404, "", false},
+		{"another principal's 404", []string{":method: POST", "mcp-session-id: S1", "authorization: user-2"}, 404, "", false},
 		{"a 404 without a session", []string{":method: POST", "mcp-session-id: S1"}, 404, "", false},
 		{"another session's 404", []string{":method: POST", "mcp-session-id: S2", "authorization: user-1"}, 404, "", false},
 	}
@@ -143,8 +143,8 @@ func TestAnAccessLogEndsWithTheDrain(t *testing.T) {
 
 // A session that cannot be saved does not begin: else its later requests would lack their headers silently.
 func TestASessionThatCannotBeWrittenDoesNotBegin(t *testing.T) {
-	for _, goesOn := range []bool{false, true} {
-		b := start(t, setup{policy: keeping, sessions: brokenSessions{}, failOpen: goesOn})
+	for _, failOpen := range []bool{false, true} {
+		b := start(t, setup{policy: keeping, sessions: brokenSessions{}, failOpen: failOpen})
 		stream := b.stream(t, "bellhop-role", "ingress")
 		_ = stream.Send(requestHeaders(start1...))
 		if answer, err := stream.Recv(); err != nil || answer.GetModeOverride() == nil {
@@ -155,8 +155,8 @@ func TestASessionThatCannotBeWrittenDoesNotBegin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := answer.GetImmediateResponse().GetStatus().GetCode(); (got == 503) == goesOn {
-			t.Errorf("continue %v: got %v", goesOn, answer)
+		if got := answer.GetImmediateResponse().GetStatus().GetCode(); (got == 503) == failOpen {
+			t.Errorf("continue %v: got %v", failOpen, answer)
 		}
 		_ = stream.CloseSend()
 		eof(t, stream)

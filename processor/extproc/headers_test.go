@@ -372,23 +372,23 @@ bellhop_requests_total{fanout="",outcome="store_failed",role="egress"} 1`)
 	}
 }
 
-// brokenSuccession cannot tell of any ticket.
-type brokenSuccession struct{}
+// brokenSupersession fails for every ticket.
+type brokenSupersession struct{}
 
-func (brokenSuccession) Issued(context.Context, string) {}
-func (brokenSuccession) Superseded(context.Context, string, time.Duration) (bool, error) {
+func (brokenSupersession) Issued(context.Context, string) {}
+func (brokenSupersession) Superseded(context.Context, string, time.Duration) (bool, error) {
 	return false, errors.New("store is away")
 }
 
 // Invariant 10: a ticket that may be superseded gives nothing, though its capture is known.
 func TestATicketOfUnknownSupersessionGetsNothing(t *testing.T) {
-	for _, goesOn := range []bool{false, true} {
-		b := start(t, setup{policy: smallest, supersession: brokenSuccession{}, failOpen: goesOn})
+	for _, failOpen := range []bool{false, true} {
+		b := start(t, setup{policy: smallest, supersession: brokenSupersession{}, failOpen: failOpen})
 		_, minted := b.ingress(t, "x-mcp-api-key: k")
 		answer := b.ask(t, requestHeaders("x-bellhop-ticket: "+minted), "bellhop-role", "egress")
 		set := answer.GetRequestHeaders().GetResponse().GetHeaderMutation().GetSetHeaders()
-		if got := answer.GetImmediateResponse().GetStatus().GetCode(); (got == 503) == goesOn || len(set) > 0 {
-			t.Errorf("continue %v: got %v", goesOn, answer)
+		if got := answer.GetImmediateResponse().GetStatus().GetCode(); (got == 503) == failOpen || len(set) > 0 {
+			t.Errorf("continue %v: got %v", failOpen, answer)
 		}
 	}
 }

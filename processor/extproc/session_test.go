@@ -96,13 +96,13 @@ func TestASessionKeepsItsHeaders(t *testing.T) {
 func TestAnotherPrincipalGetsNothingOfASession(t *testing.T) {
 	b := start(t, setup{policy: keeping})
 	b.converse(t, start1, ":status: 200", "mcp-session-id: S1")
-	for _, stranger := range []string{"authorization: user-2", "x-other: none"} {
-		if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", stranger); len(got) != 0 {
-			t.Errorf("%s got %q", stranger, got)
+	for _, other := range []string{"authorization: user-2", "x-other: none"} {
+		if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", other); len(got) != 0 {
+			t.Errorf("%s got %q", other, got)
 		}
-		if diff := cmp.Diff([]string{"x-mcp-api-key: own"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", stranger,
+		if diff := cmp.Diff([]string{"x-mcp-api-key: own"}, b.reaches(t, ":method: POST", "mcp-session-id: S1", other,
 			"x-mcp-api-key: own")); diff != "" {
-			t.Errorf("%s: its own headers go on: %s", stranger, diff)
+			t.Errorf("%s: its own headers go on: %s", other, diff)
 		}
 	}
 	if diff := cmp.Diff([]string{"x-mcp-api-key: alice"}, b.reaches(t, ":method: POST", "mcp-session-id: S1",
@@ -153,7 +153,7 @@ func TestASessionOutlivesAReloadThatBeginsToKeep(t *testing.T) {
 		t.Errorf("kept since: %q", got)
 	}
 	if got := b.reaches(t, ":method: POST", "mcp-session-id: S1", "authorization: user-2"); len(got) != 0 {
-		t.Errorf("a stranger got %q", got)
+		t.Errorf("another principal got %q", got)
 	}
 }
 
@@ -274,7 +274,7 @@ bellhop_headers_total{backend="a",fanout="",header="x-mcp-api-key",outcome="supe
 func TestATicketIsSupersededAlsoWhereNothingIsKept(t *testing.T) {
 	for name, own := range map[string][]string{
 		"nothing to keep": {"mcp-session-id: S", "authorization: user-1"},
-		"nameless":        {"mcp-session-id: S"},
+		"no principal":    {"mcp-session-id: S"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := start(t, setup{policy: keeping + "ticket: {grace: 50ms}\n"})
@@ -316,7 +316,7 @@ func TestASessionMovesToTheNewestKey(t *testing.T) {
 			t.Fatalf("with %d keys got %q", len(keys), got)
 		}
 		if got := b.reaches(t, "mcp-session-id: S", "authorization: user-2"); len(got) != 0 {
-			t.Fatalf("a stranger got %q", got)
+			t.Fatalf("another principal got %q", got)
 		}
 	}
 }

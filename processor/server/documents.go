@@ -316,20 +316,10 @@ func unambiguous(documents []*document, before *configuration, loadErrors []load
 			left = append(left, one)
 			continue
 		}
-		loadErrors = append(
-			loadErrors,
-			loadError{
-				outcomeInvalid,
-				one.path,
-				fmt.Errorf(
-					"%s and %s are both for the fan-out %q: write fanout: with a name of its own into each, and into the "+
-						"bellhop-fanout of its filters",
-					one.path,
-					documents[i].path,
-					one.policy.Fanout(),
-				),
-			},
-		)
+		loadErrors = append(loadErrors, loadError{outcomeInvalid, one.path, fmt.Errorf(
+			"%s and %s are both for the fan-out %q: write another fanout: into one of them, and into the bellhop-fanout of "+
+				"its filters", one.path, documents[i].path, one.policy.Fanout(),
+		)})
 	}
 	return left, loadErrors
 }

@@ -280,8 +280,8 @@ func (s *Server) Run(ctx, force context.Context) error {
 		go func() { failed <- s.admin.Serve(s.pages) }()
 	}
 	unwatch := s.watch(force)
-	listening, deaf := context.WithCancel(context.Background())
-	defer deaf()
+	listening, stopListening := context.WithCancel(context.Background())
+	defer stopListening()
 	go s.processor.WarnOfUnseen(listening, patience)
 	s.serving(true)
 	s.announce()

@@ -92,13 +92,8 @@ func around(
 	fanout := httptest.NewServer(handler(egress))
 	t.Cleanup(fanout.Close)
 	dir := t.TempDir()
-	policyFile, config, socket := filepath.Join(
-		dir,
-		"p.yaml",
-	), filepath.Join(dir, "e.yaml"), "unix://"+filepath.Join(
-		dir,
-		"b.sock",
-	)
+	policyFile, config := filepath.Join(dir, "p.yaml"), filepath.Join(dir, "e.yaml")
+	socket := "unix://" + filepath.Join(dir, "b.sock")
 	if err := os.WriteFile(policyFile, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

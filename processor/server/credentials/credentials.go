@@ -15,17 +15,17 @@ import (
 // errors are reported at once; none of them shows what a file holds.
 func Read(reader *files.Reader, backend policy.Backend, folder string) ([]policy.Header, error) {
 	var identity []policy.Header
-	var faults []error
+	var errs []error
 	for _, one := range backend.Discovery {
 		header, err := read(reader, one, folder)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("discovery header %s of backend %s: %w", one.Name, backend.Name, err))
+			errs = append(errs, fmt.Errorf("discovery header %s of backend %s: %w", one.Name, backend.Name, err))
 			continue
 		}
 		identity = append(identity, header)
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	return identity, nil
 }
