@@ -11,6 +11,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/ticket"
+	"bellhop/test/envoytest"
 	"bellhop/test/mcptest"
 	"bellhop/test/process"
 	"bellhop/test/redistest"
@@ -36,7 +37,7 @@ type fleet struct {
 	slow     *slowed // in front of Redis
 	bellhops [2]*bellhop
 	ingress  [2]string // URLs for MCP clients
-	envoys   []*process.Process
+	envoys   []*envoytest.Envoy
 	vmcp     *vmcp.VMCP
 	backends [2]*mcptest.Backend // by the Envoy in front of them
 }
@@ -190,18 +191,14 @@ func (f *fleet) startEnvoy(ctx context.Context, i int, ingress, egress, admin, f
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return err
 	}
-	started, err := process.Start(
-		process.Options{
-			Name: "Envoy",
-			Path: f.programs.envoy,
-			Args: []string{"-c", file, "--disable-hot-restart", "--concurrency", "2", "--log-level", "error"},
-		},
-	)
+	started, err := envoytest.Start(ctx, envoytest.Options{
+		Path: f.programs.envoy, Config: file, Admin: admin, Concurrency: 2, LogLevel: "error",
+	})
 	if err != nil {
 		return err
 	}
 	f.envoys = append(f.envoys, started)
-	return process.WaitHTTP(ctx, started, "http://"+admin+"/ready")
+	return nil
 }
 
 // stop ends all that runs.

@@ -8,13 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"bellhop/test/envoytest"
 	"bellhop/test/mcptest"
 	"bellhop/test/process"
 )
@@ -108,24 +108,20 @@ func around(
 	if err := os.WriteFile(config, yaml, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	launch(
-		t, "http://"+address(3)+"/readyz", found.bellhop, "serve", "--policy", policyFile, "--listen", socket, "--admin",
-		address(3), "--drain-delay", "0s",
-	)
-	launch(t, "http://"+address(2)+"/ready", found.envoy, "-c", config, "--disable-hot-restart", "--log-level", "warning")
-	return "http://" + address(0) + "/mcp"
-}
-
-func launch(t testing.TB, ready string, command ...string) {
-	t.Helper()
-	started, err := process.Start(
-		process.Options{Name: filepath.Base(command[0]), Path: command[0], Args: slices.Clone(command[1:])},
-	)
+	bellhop, err := process.Start(process.Options{Name: "Bellhop", Path: found.bellhop, Args: []string{
+		"serve", "--policy", policyFile, "--listen", socket, "--admin", address(3), "--drain-delay", "0s",
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { started.Kill(); <-started.Done() })
-	if err := process.WaitHTTP(limit(t), started, ready); err != nil {
+	t.Cleanup(func() { bellhop.Kill(); <-bellhop.Done() })
+	if err := process.WaitHTTP(limit(t), bellhop, "http://"+address(3)+"/readyz"); err != nil {
 		t.Fatal(err)
 	}
+	envoy, err := envoytest.Start(limit(t), envoytest.Options{Path: found.envoy, Config: config, Admin: address(2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { envoy.Kill(); <-envoy.Done() })
+	return "http://" + address(0) + "/mcp"
 }
