@@ -72,21 +72,13 @@ func (w *Writer) sessionUnknown() *accesslogv3.AccessLogFilter {
 	}
 }
 
-// metadataOptions let filters share the metadata that they read.
+// metadataOptions let Bellhop name the session of a request for the access log.
 func (w *Writer) metadataOptions(path string, r Role) *extprocv3.MetadataOptions {
-	names := func(namespace string) *extprocv3.MetadataOptions_MetadataNamespaces {
-		return &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{namespace}}
-	}
-	options := &extprocv3.MetadataOptions{}
-	if w.ReadMCP {
-		options.ForwardingNamespaces = names(McpFilterName)
-	}
-	if r == Ingress && w.sessions {
-		w.Note(path+".receiving_namespaces", "Bellhop's own name for the session of a request, for the access log.")
-		options.ReceivingNamespaces = names(metadataNamespace)
-	}
-	if options.ForwardingNamespaces == nil && options.ReceivingNamespaces == nil {
+	if r != Ingress || !w.sessions {
 		return nil
 	}
-	return options
+	w.Note(path+".receiving_namespaces", "Bellhop's own name for the session of a request, for the access log.")
+	return &extprocv3.MetadataOptions{ReceivingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{
+		Untyped: []string{metadataNamespace},
+	}}
 }

@@ -38,8 +38,7 @@ const (
 	RoleKey    = "bellhop-role"
 	BackendKey = "bellhop-backend"
 	FanoutKey  = "bellhop-fanout"
-	readsKey   = "bellhop-reads"
-	readsMCP   = "mcp"
+	PathKey    = "bellhop-path"
 )
 
 // maxAnswer bounds what Envoy reads from Bellhop: a request has at most 60 KiB of headers.
@@ -48,11 +47,7 @@ const maxAnswer = 128 << 10
 // Filters stand in the order in which a request passes them, all of them before the router. The path of each follows
 // from its place.
 func (w *Writer) Filters(path func(i int) string, r Role) []*hcmv3.HttpFilter {
-	var filters []*hcmv3.HttpFilter
-	if w.ReadMCP {
-		filters = append(filters, w.mcpFilter(path(0)))
-	}
-	return append(filters, w.filter(path(len(filters)), r))
+	return []*hcmv3.HttpFilter{w.filter(path(0), r)}
 }
 
 // Within are the paths of the elements of a list.
@@ -67,12 +62,7 @@ func (w *Writer) filter(path string, r Role) *hcmv3.HttpFilter {
 		GrpcService:      w.grpcService(path+".grpc_service", r),
 		FailureModeAllow: w.FailOpen,
 		StatusOnError:    &typev3.HttpStatus{Code: http.StatusServiceUnavailable},
-		// The modes of trailers are left to their default, which is SKIP: written out, they keep Envoy from taking the
-		// override of a response for the one in allowed_override_modes (measured with Envoy 1.40).
-		ProcessingMode: &extprocv3.ProcessingMode{
-			RequestHeaderMode:  extprocv3.ProcessingMode_SEND,
-			ResponseHeaderMode: extprocv3.ProcessingMode_SKIP,
-		},
+		ProcessingMode:   processingMode(w.reads(r)),
 		MessageTimeout:   durationpb.New(500 * time.Millisecond),
 		StatPrefix:       string(r),
 		RouteCacheAction: extprocv3.ExternalProcessor_RETAIN,
@@ -82,16 +72,7 @@ func (w *Writer) filter(path string, r Role) *hcmv3.HttpFilter {
 		footprint = w.atEgress
 		config.RequestAttributes = []string{"xds.cluster_name"}
 	}
-	if r == Ingress && w.responses {
-		// Exactly this entry: Envoy compares it with what Bellhop asks for as a whole, and ignores silently what differs.
-		config.AllowModeOverride = true
-		config.AllowedOverrideModes = []*extprocv3.ProcessingMode{{ResponseHeaderMode: extprocv3.ProcessingMode_SEND}}
-		w.Note(
-			path+".allow_mode_override",
-			"Bellhop may ask for the headers of a response: that to the first request of a session names the session,",
-			"and that to its last one says that it has ended.",
-		)
-	}
+	w.allowOverrides(path, r, config)
 	config.MetadataOptions = w.metadataOptions(path+".metadata_options", r)
 	config.ForwardRules = forwardRules(footprint)
 	config.MutationRules = mutationRules(footprint)
@@ -100,11 +81,22 @@ func (w *Writer) filter(path string, r Role) *hcmv3.HttpFilter {
 }
 
 func (w *Writer) noteFilter(path string, r Role) {
-	w.Note(path+".processing_mode", "Only the headers of requests. Bodies and responses never reach Bellhop.")
+	switch {
+	case r == Ingress && w.readsAtIngress:
+		w.Note(path+".processing_mode", "The headers of requests; of a refused one also the body, for the ID in the error.")
+	case r == Egress && w.readsAtEgress:
+		w.Note(
+			path+".processing_mode",
+			"The headers of requests, and the bodies of those whose headers depend on what they ask for: the policy has",
+			"rules for tools, or a discovery identity.",
+		)
+	default:
+		w.Note(path+".processing_mode", "Only the headers of requests. Bodies and responses never reach Bellhop.")
+	}
 	w.Note(path+".message_timeout", "The default of 0.2 s includes the time to connect.")
 	w.Note(path+".mutation_rules", "From the policy: Envoy lets Bellhop change these headers and no others.",
 		"content-type is that of its error messages to the client.")
-	w.Note(path+".forward_rules", "From the policy: Envoy sends Bellhop these headers and no others, not even the path.")
+	w.Note(path+".forward_rules", "From the policy: Envoy sends Bellhop these headers and no others.")
 	w.Note(
 		path+".route_cache_action",
 		"The route, and with it the backend, was chosen before Bellhop: no header can change it.",
@@ -217,9 +209,6 @@ func (w *Writer) initialMetadata(r Role) []*corev3.HeaderValue {
 	entries := []string{RoleKey, string(r)}
 	if w.FanoutName != "" {
 		entries = append(entries, FanoutKey, w.FanoutName)
-	}
-	if w.ReadMCP {
-		entries = append(entries, readsKey, readsMCP)
 	}
 	return Metadata(entries...)
 }

@@ -87,6 +87,7 @@ func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionMana
 		RequestHeadersTimeout:      durationpb.New(10 * time.Second),
 		GenerateRequestId:          wrapperspb.Bool(false),
 		AccessLog:                  w.AccessLogs(Within(path+".access_log"), r),
+		Http2ProtocolOptions:       w.windows(path+".http2_protocol_options", r),
 	}
 }
 

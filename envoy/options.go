@@ -10,10 +10,7 @@ const (
 type FilterOptions struct {
 	PolicyFile string   // --policy: where the policy was read from; only for the comment at the top
 	Bellhop    []string // --bellhop: unix:///PATH or HOST:PORT, one for each replica; none: DefaultBellhop
-	// --read-mcp: Envoy reads the method and the tool from the body. It always does where the policy has rules for tools
-	// or discovery identities.
-	ReadMCP  bool
-	FailOpen bool // --fail-open: requests pass unprocessed while Bellhop is down
+	FailOpen   bool     // --fail-open: requests pass unprocessed while Bellhop is down
 
 	// Mutual TLS towards Bellhop, files on Envoy's machine: all three or none. Needed beyond loopback.
 	BellhopCA   string // --bellhop-ca
@@ -83,7 +80,6 @@ func (f *Flags) addProcessing(o FilterOptions) {
 	f.Add("--bellhop-ca", o.BellhopCA)
 	f.Add("--bellhop-cert", o.BellhopCert)
 	f.Add("--bellhop-key", o.BellhopKey)
-	f.AddIf(o.ReadMCP, "--read-mcp")
 	f.AddIf(o.FailOpen, "--fail-open")
 }
 

@@ -20,7 +20,11 @@ type Processing struct {
 	sessions   bool // Bellhop keeps headers for sessions
 	responses  bool // Bellhop may ask for the headers of a response
 	FailOpen   bool
-	ReadMCP    bool
+	policies   []*policy.Policy
+	// readsAtIngress says that Bellhop reads the body of a request that it refuses, for the ID in the error. That needs a
+	// virtual host with a body limit of its own.
+	readsAtIngress bool
+	readsAtEgress  bool // Bellhop may have to read bodies to know what requests to a backend ask for
 }
 
 // identity is the files with which Envoy and Bellhop know one another.
@@ -32,7 +36,6 @@ func NewProcessing(f *OptionErrors, options FilterOptions, policies ...*policy.P
 		Cluster:   bellhopCluster,
 		Authority: bellhopCluster,
 		FailOpen:  options.FailOpen,
-		ReadMCP:   options.ReadMCP,
 	}
 	made.readBellhop(f, options)
 	for _, p := range policies {
@@ -51,7 +54,8 @@ func (p *Processing) allow(one *policy.Policy) {
 	p.atEgress = union(p.atEgress, one.EgressFootprint())
 	p.sessions = p.sessions || one.KeepsSessions()
 	p.responses = p.responses || one.KeepsSessions() || one.Explains()
-	p.ReadMCP = p.ReadMCP || one.NeedsOperation()
+	p.policies = append(p.policies, one)
+	p.readsAtEgress = p.readsAtEgress || one.ReadsBodies()
 }
 
 func union(a, b policy.Footprint) policy.Footprint {

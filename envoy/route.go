@@ -14,11 +14,13 @@ import (
 func (w *bootstrapWriter) ingressRoutes(path string) *routev3.RouteConfiguration {
 	route := forward(fanoutCluster, w.fanout)
 	w.noteRoute(path+".virtual_hosts[0].routes[0]", "The path and the query pass unchanged.")
-	return routeTable(Ingress, &routev3.VirtualHost{Routes: []*routev3.Route{{
+	host := &routev3.VirtualHost{Routes: []*routev3.Route{{
 		Name:   fanoutCluster,
 		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 		Action: &routev3.Route_Route{Route: route},
-	}}})
+	}}}
+	host.RequestBodyBufferLimit = w.BodyLimit(path+".virtual_hosts[0]", Ingress)
+	return routeTable(Ingress, host)
 }
 
 func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration {
@@ -30,6 +32,7 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 		"Envoy adds it by itself; a backend would take it for the scheme that clients use.",
 	)
 	host := &routev3.VirtualHost{RequestHeadersToRemove: []string{invented}}
+	host.RequestBodyBufferLimit = w.BodyLimit(path, Egress)
 	for _, b := range w.backends {
 		at := fmt.Sprintf("%s.routes[%d]", path, len(host.Routes))
 		w.noteRoute(at, fmt.Sprintf("Backend %s: /%s/… becomes /…, the query stays.", b.Name, b.Name))
@@ -77,9 +80,17 @@ func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch) *ro
 		Match:  match,
 		Action: &routev3.Route_Route{Route: route},
 		TypedPerFilterConfig: w.perRoute(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
-			Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: Metadata(BackendKey, b.Name)},
+			Overrides: w.Writer.EgressOverrides(b.Name, w.pathAt(b)),
 		}}),
 	}
+}
+
+// pathAt is where the path of a backend's own URL stands at the egress listener.
+func (w *bootstrapWriter) pathAt(b Backend) string {
+	if b.Path == "" {
+		return ""
+	}
+	return "/" + b.Name + b.Path
 }
 
 func (w *bootstrapWriter) noBackend() *routev3.Route {

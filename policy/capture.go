@@ -38,13 +38,26 @@ const (
 	ReasonMissing Reason = "missing"
 	// ReasonConflict is a header with conflict: reject that the fan-out sends too, with another value.
 	ReasonConflict Reason = "conflict"
+	// ReasonOperation is a required header of a rule for tools, where it is not known what the request asks for.
+	ReasonOperation Reason = "unknown_operation"
+	// ReasonBatch is a required header of a rule for tools, where only a part of a batch calls these.
+	ReasonBatch Reason = "mixed_batch"
+	// ReasonTicket is a required header of a request whose ticket cannot be redeemed.
+	ReasonTicket Reason = "unknown_ticket"
+	// ReasonSuperseded is a required header of a request whose ticket a newer one has replaced.
+	ReasonSuperseded Reason = "superseded"
+	// ReasonRedirected is a required header of a request that follows a backend's redirect.
+	ReasonRedirected Reason = "redirected"
+	// ReasonNoRoom is a required header for which Envoy's limits leave no room in the request.
+	ReasonNoRoom Reason = "no_room"
 )
 
 // Rejection is a request that the policy refuses. It names the header, never its value.
 type Rejection struct {
 	Header string
 	Reason Reason
-	Limit  int // lines or bytes; 0 where the reason has none
+	Limit  int        // lines or bytes; 0 where the reason has none
+	Why    Unreadable // of [ReasonOperation]
 }
 
 // Error implements error with a text that is fit for the client.
@@ -73,8 +86,30 @@ func (r *Rejection) Error() string {
 			r.Header,
 		)
 	default:
-		return fmt.Sprintf("header %s is not allowed", r.Header)
+		return r.undelivered()
 	}
+}
+
+// undelivered is the text of a request to a backend for which Bellhop has no required header, whatever its client sent.
+func (r *Rejection) undelivered() string {
+	why := "it is not allowed"
+	switch r.Reason {
+	case ReasonOperation:
+		why = "it is for certain tools only, and what this request asks for is not known: " + r.Why.Text()
+	case ReasonBatch:
+		why = "it is for certain tools only, and this batch asks for other things too; send each call by itself"
+	case ReasonTicket:
+		why = "the gateway sent a ticket that cannot be redeemed; send the request again"
+	case ReasonSuperseded:
+		why = "the gateway sent an old ticket: the client has since sent other headers; send the request again, " +
+			"in a new session if it fails again"
+	case ReasonRedirected:
+		why = "the request follows a backend's redirect; the operator has to give the gateway the backend's final URL"
+	case ReasonNoRoom:
+		why = "the request has no room for it; send fewer or shorter headers"
+	default:
+	}
+	return fmt.Sprintf("header %s cannot be delivered to the backend: %s", r.Header, why)
 }
 
 // line is one header of a capture and the lookup of its name.
@@ -223,8 +258,17 @@ func (p *Policy) HasDiscovery() bool {
 	return slices.ContainsFunc(p.doc.Backends, func(b Backend) bool { return len(b.Discovery) > 0 })
 }
 
-// NeedsOperation reports whether a decision can depend on the operation of a request.
-func (p *Policy) NeedsOperation() bool { return p.HasToolRules() || p.HasDiscovery() }
+// ReadsBodies reports whether a decision at any backend can depend on what a request asks for.
+func (p *Policy) ReadsBodies() bool { return p.HasToolRules() || p.HasDiscovery() }
+
+// ReadsBodiesOf reports whether a decision at that backend can depend on what a request asks for.
+func (p *Policy) ReadsBodiesOf(backend string) bool {
+	r := p.routeTo(backend)
+	return r.tools || r.identity
+}
+
+// BodyLimit is how many bytes of a body are read, where it has to be read.
+func (p *Policy) BodyLimit() int { return p.doc.Limits.BodyBytes }
 
 // Complete adds to a request's own capture the kept headers of its session that the request lacks. A kept header with
 // which the request would exceed a limit is left out with all its lines, and its name returned.

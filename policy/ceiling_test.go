@@ -59,7 +59,8 @@ func TestAPolicyBelowItsCeiling(t *testing.T) {
 	if loaded == nil {
 		t.Fatal(findings.Error())
 	}
-	if got := loaded.Limits(); got != (policy.Limits{Headers: 16, ValueBytes: 4096, TotalBytes: 8192}) {
+	want := policy.Limits{Headers: 16, ValueBytes: 4096, TotalBytes: 8192, BodyBytes: 4 << 20}
+	if got := loaded.Limits(); got != want {
 		t.Errorf("limits that it does not set are the ceiling's: got %+v", got)
 	}
 	alone, _ := policy.Load("team.yaml", text)

@@ -16,6 +16,9 @@ const (
 	maxRules      = 48
 )
 
+// MaxBodyBytes is the highest limits.body_bytes: a server that reads bodies has to accept messages of this size.
+const MaxBodyBytes = 16 << 20
+
 // checker reports what is well-formed but not allowed.
 type checker struct {
 	*recorder
@@ -148,15 +151,20 @@ func (c *checker) inRange(path string, value, most int) {
 	if value < 1 || value > most {
 		c.errorAt(
 			c.at("%s", path),
-			fmt.Sprintf(
-				"write a number from 1 to %d: Envoy accepts 100 headers and 60 KiB in one request, its own included",
-				most,
-			),
+			fmt.Sprintf("write a number from 1 to %d: %s", most, bound(most)),
 			"%s: %d is out of range",
 			path,
 			value,
 		)
 	}
+}
+
+// bound says what a highest value is for.
+func bound(most int) string {
+	if most == MaxBodyBytes {
+		return "Envoy holds the whole body of a request until it is read"
+	}
+	return "Envoy accepts 100 headers and 60 KiB in one request, its own included"
 }
 
 const labelHint = "use 1 to 63 letters, digits, '.', '_' or '-', and begin with a letter or digit"

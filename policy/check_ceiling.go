@@ -291,6 +291,7 @@ func (l *Limits) all() []limit {
 		{"limits.headers", &l.Headers, maxHeaders},
 		{"limits.value_bytes", &l.ValueBytes, maxTotalBytes},
 		{"limits.total_bytes", &l.TotalBytes, maxTotalBytes},
+		{"limits.body_bytes", &l.BodyBytes, MaxBodyBytes},
 	}
 }
 

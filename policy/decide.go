@@ -18,6 +18,8 @@ const (
 	// StatusRedirected is a request that a proxy repeats to follow a backend's redirect. The headers that it may still
 	// have were set for the first backend.
 	StatusRedirected
+	// StatusNoRoom is a redeemed ticket whose headers do not fit into the request.
+	StatusNoRoom
 )
 
 // Call describes one request to one backend for [Policy.Decide].
@@ -30,9 +32,9 @@ type Call struct {
 	Request   []Header // what the fan-out sent
 }
 
-// IsDiscovery reports whether the request gets the backend's discovery identity: no client caused it, and its method,
-// if known, is not one that only a client can cause.
-func (c Call) IsDiscovery() bool { return c.Ticket == StatusNone && !c.Operation.onlyByClients() }
+// IsDiscovery reports whether the request gets the backend's discovery identity: no client caused it, and it is known
+// to ask for nothing that only a client can cause.
+func (c Call) IsDiscovery() bool { return c.Ticket == StatusNone && c.Operation.isDiscovery() }
 
 // Outcome says what became of one header at one backend. Its text is stable: metrics may rely on it.
 type Outcome string
@@ -45,8 +47,10 @@ const (
 	OutcomeAbsent Outcome = "absent"
 	// OutcomeNotAllowed is a client's header that no rule allows for the backend.
 	OutcomeNotAllowed Outcome = "not_allowed"
-	// OutcomeOtherTool is a header whose rule is for other tools, or for tools where the tool of the request is not known.
+	// OutcomeOtherTool is a header whose rule is for other tools.
 	OutcomeOtherTool Outcome = "other_tool"
+	// OutcomeOperation is a header whose rule is for tools, where it is not known what the request asks for.
+	OutcomeOperation Outcome = "unknown_operation"
 	// OutcomeConflict is a client's header that gives way to the fan-out's own.
 	OutcomeConflict Outcome = "conflict_kept"
 	// OutcomeUnknown is a header of a rule for the backend, in a request whose ticket cannot be redeemed.
@@ -55,6 +59,8 @@ const (
 	OutcomeSuperseded Outcome = "superseded"
 	// OutcomeRedirected is the same for a request that follows a backend's redirect.
 	OutcomeRedirected Outcome = "redirected"
+	// OutcomeNoRoom is a header of a rule for the backend that does not fit into the request, with the others.
+	OutcomeNoRoom Outcome = "no_room"
 	// OutcomeIdentity is a header of the backend's discovery identity.
 	OutcomeIdentity Outcome = "discovery"
 )
@@ -90,14 +96,36 @@ func (p *Policy) Decide(call Call) Decision {
 			identify(call, &decision)
 		}
 	case StatusSuperseded:
-		decision.deny(r, call, OutcomeSuperseded)
+		decision.deny(r, call, OutcomeSuperseded, ReasonSuperseded)
 	case StatusRedirected:
 		decision.Remove = p.written(decision.Remove, call.Request)
-		decision.deny(r, call, OutcomeRedirected)
+		decision.deny(r, call, OutcomeRedirected, ReasonRedirected)
+	case StatusNoRoom:
+		decision.deny(r, call, OutcomeNoRoom, ReasonNoRoom)
 	default:
-		decision.deny(r, call, OutcomeUnknown)
+		decision.deny(r, call, OutcomeUnknown, ReasonTicket)
 	}
 	return decision
+}
+
+// NeedsOperation reports whether the decision depends on what the request asks for, so that its body has to be read.
+func (p *Policy) NeedsOperation(call Call) bool {
+	r := p.routeTo(call.Backend)
+	if call.Ticket == StatusNone && r.identity {
+		return true
+	}
+	return r.tools && slices.ContainsFunc(r.deliveries, func(rule delivery) bool {
+		return len(rule.Tools) > 0 && (rule.Required || rule.shown ||
+			call.Ticket == StatusRedeemed && p.captures(call.Capture, rule.source))
+	})
+}
+
+// captures reports whether a capture has a header of a source.
+func (p *Policy) captures(capture Capture, source sourceSet) bool {
+	return slices.ContainsFunc(capture, func(header Header) bool {
+		cover, _ := p.sources.cover(header.Name)
+		return cover.set&source != 0
+	})
 }
 
 // written adds to names every header that may have been set for any backend.
@@ -152,7 +180,7 @@ func (p *Policy) deliver(r *route, call Call, decision *Decision) {
 	for i := range r.deliveries {
 		switch rule := &r.deliveries[i]; {
 		case !rule.appliesTo(call.Operation):
-			decision.verdict(&rule.Rule, rule.Name, OutcomeOtherTool)
+			decision.passOver(&rule.Rule, call.Operation)
 		case captured&rule.source == 0, rule.Required && !call.Capture.hasValue(rule.Name):
 			decision.verdict(&rule.Rule, rule.Name, OutcomeAbsent)
 			decision.miss(&rule.Rule)
@@ -218,9 +246,26 @@ func (r *Rule) value(value Value) Value {
 }
 
 // miss rejects a request without a required header.
-func (d *Decision) miss(rule *Rule) {
+func (d *Decision) miss(rule *Rule) { d.lack(rule, Rejection{Reason: ReasonMissing}) }
+
+// lack rejects a request that lacks a required header for a reason.
+func (d *Decision) lack(rule *Rule, why Rejection) {
 	if rule.Required && d.Rejection == nil {
-		d.Rejection = &Rejection{Header: rule.Name, Reason: ReasonMissing}
+		why.Header = rule.Name
+		d.Rejection = &why
+	}
+}
+
+// passOver sends nothing of a rule for tools. It rejects the request where a required header may be meant for it.
+func (d *Decision) passOver(rule *Rule, operation Operation) {
+	if !operation.Known() {
+		d.verdict(rule, rule.Name, OutcomeOperation)
+		d.lack(rule, Rejection{Reason: ReasonOperation, Why: operation.Why()})
+		return
+	}
+	d.verdict(rule, rule.Name, OutcomeOtherTool)
+	if rule.mayApplyTo(operation) {
+		d.lack(rule, Rejection{Reason: ReasonBatch})
 	}
 }
 
@@ -282,13 +327,13 @@ func identify(call Call, decision *Decision) {
 	}
 }
 
-// deny sets nothing, and rejects the request where a header is required.
-func (d *Decision) deny(r *route, call Call, outcome Outcome) {
+// deny sets nothing, and rejects the request where a header is required, or may be.
+func (d *Decision) deny(r *route, call Call, outcome Outcome, why Reason) {
 	for i := range r.deliveries {
 		rule := &r.deliveries[i].Rule
 		d.verdict(rule, rule.Name, outcome)
-		if rule.appliesTo(call.Operation) {
-			d.miss(rule)
+		if rule.mayApplyTo(call.Operation) {
+			d.lack(rule, Rejection{Reason: why})
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -67,8 +68,11 @@ func TestDecide(t *testing.T) {
 			[]string{"x-tenant-id", "authorization"},
 		},
 		{
-			"no ticket gets the identity",
-			policy.Call{Backend: "github", Ticket: policy.StatusNone, Capture: all.Capture, Identity: identity},
+			"no ticket gets the identity, for the stream of a session",
+			policy.Call{
+				Backend: "github", Ticket: policy.StatusNone, Capture: all.Capture, Identity: identity,
+				Operation: policy.AsksNothing(true),
+			},
 			identity,
 			[]string{"x-tenant-id", "authorization"},
 		},
@@ -78,7 +82,7 @@ func TestDecide(t *testing.T) {
 				Backend:   "github",
 				Ticket:    policy.StatusNone,
 				Identity:  identity,
-				Operation: policy.Operation{Method: "tools/list"},
+				Operation: policy.Asks(policy.Message{Method: "tools/list"}),
 			},
 			identity,
 			[]string{"x-tenant-id", "authorization"},
@@ -89,7 +93,7 @@ func TestDecide(t *testing.T) {
 				Backend:   "github",
 				Ticket:    policy.StatusNone,
 				Identity:  identity,
-				Operation: policy.Operation{Method: "tools/call"},
+				Operation: policy.Asks(policy.Message{Method: "tools/call"}),
 			},
 			nil,
 			[]string{"x-tenant-id", "authorization"},
@@ -112,8 +116,14 @@ func TestDecide(t *testing.T) {
 				Request: headers("x-shown: s", "x-shown: t", "x-other: o"),
 			},
 			nil, []string{"x-tenant-id", "x-mcp-api-key", "x-shown"}},
+		{"no ticket, nothing known of the request",
+			policy.Call{Backend: "github", Ticket: policy.StatusNone, Identity: identity},
+			nil, []string{"x-tenant-id", "authorization"}},
 		{"without a ticket neither",
-			policy.Call{Backend: "github", Ticket: policy.StatusNone, Identity: identity, Request: headers("x-shown: s")},
+			policy.Call{
+				Backend: "github", Ticket: policy.StatusNone, Identity: identity, Request: headers("x-shown: s"),
+				Operation: policy.Asks(policy.Message{Method: "ping"}),
+			},
 			identity, []string{"x-tenant-id", "authorization", "x-shown"}},
 		{"whatever its value: it may be an old one, or joined",
 			policy.Call{
@@ -207,10 +217,12 @@ func TestFootprints(t *testing.T) {
 			"x-bellhop-ticket",
 			"baggage",
 			"mcp-method",
-			"mcp-name",
 			"mcp-session-id",
 			":method",
 			"connection",
+			"content-length",
+			"content-type",
+			"content-encoding",
 			"x-tenant-id",
 			"x-mcp-api-key",
 			"x-github-token",
@@ -233,8 +245,11 @@ func TestFootprints(t *testing.T) {
 		"x-github-token",
 		"x-shown",
 	}
-	if diff := cmp.Diff(policy.Footprint{Reads: append(names[:len(names):len(names)], "mcp-method", "mcp-name",
-		"x-envoy-original-url", ":method"), Writes: names}, p.EgressFootprint()); diff != "" {
+	reads := append(
+		slices.Clone(names), "x-envoy-original-url", ":method", ":path", "mcp-session-id", "content-length",
+		"content-type", "content-encoding", "mcp-method", "mcp-name",
+	)
+	if diff := cmp.Diff(policy.Footprint{Reads: reads, Writes: names}, p.EgressFootprint()); diff != "" {
 		t.Errorf("egress: %s", diff)
 	}
 }

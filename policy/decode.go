@@ -161,6 +161,7 @@ func (d *decoder) limits(node ast.Node, path string, limits *Limits) {
 		{"headers", func(n ast.Node, p string) { d.integer(n, p, &limits.Headers) }},
 		{"value_bytes", func(n ast.Node, p string) { d.integer(n, p, &limits.ValueBytes) }},
 		{"total_bytes", func(n ast.Node, p string) { d.integer(n, p, &limits.TotalBytes) }},
+		{"body_bytes", func(n ast.Node, p string) { d.integer(n, p, &limits.BodyBytes) }},
 	})
 }
 

@@ -100,6 +100,7 @@ type Limits struct {
 	Headers    int `json:"headers" jsonschema:"default=64" jsonschema_description:"The maximum number of header lines in one client request"`
 	ValueBytes int `json:"value_bytes" jsonschema:"default=8192" jsonschema_description:"The maximum bytes of one value"`
 	TotalBytes int `json:"total_bytes" jsonschema:"default=16384" jsonschema_description:"The maximum bytes of all names and values in one client request"`
+	BodyBytes  int `json:"body_bytes" jsonschema:"default=4194304" jsonschema_description:"The maximum bytes of one request body that has to be read to know what it asks for"`
 }
 
 // Carrier is a way for a ticket to cross the fan-out.
@@ -147,7 +148,9 @@ const (
 	maxBaggageRotate = 5 * time.Minute
 )
 
-func defaultLimits() Limits { return Limits{Headers: 64, ValueBytes: 8192, TotalBytes: 16384} }
+func defaultLimits() Limits {
+	return Limits{Headers: 64, ValueBytes: 8192, TotalBytes: 16384, BodyBytes: 4 << 20}
+}
 
 func (t Ticket) uses(carrier Carrier) bool {
 	for _, listed := range t.Carriers {

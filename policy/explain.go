@@ -269,8 +269,11 @@ func (e *explainer) identityRows() {
 		case slices.ContainsFunc(e.decision.Verdicts, given):
 			row.As, row.Prefix, row.Outcome = identity.Name, identity.Prefix, OutcomeIdentity
 			row.Why = "discovery identity, from " + identity.File
+		case e.NoTicket && !e.question.Operation.Known():
+			row.Why = "discovery identity: only where the request is known to be one of discovery: " +
+				e.question.Operation.why.Text()
 		case e.NoTicket:
-			row.Why = "discovery identity: not for methods that only a client can cause, such as " + callTool
+			row.Why = "discovery identity: only for methods that need no client, such as initialize and tools/list"
 		default:
 			row.Why = "discovery identity: only for requests that no client caused"
 		}

@@ -32,7 +32,7 @@ func (e *explainer) whyDecided(row Row, rule Rule) string {
 		return whyAbsent(rule)
 	case OutcomeNotAllowed:
 		return e.whyNotAllowed(row.Header)
-	case OutcomeOtherTool:
+	case OutcomeOtherTool, OutcomeOperation:
 		return whyOtherTool(rule, e.question.Operation)
 	case OutcomeConflict:
 		return whyConflict(rule)
@@ -79,17 +79,19 @@ func (e *explainer) whyNotAllowed(name string) string {
 
 func whyOtherTool(rule Rule, operation Operation) string {
 	why := "only for calls of " + strings.Join(rule.Tools, ", ")
-	switch {
-	case operation.Ambiguous:
-		return why + "; two sources disagree on the method or the tool"
-	case operation.Method == "":
-		return why + "; the method of this request is not known"
-	case operation.Method != callTool:
-		return why + "; this request is " + operation.Method
-	case operation.Tool == "":
-		return why + "; the tool of this call is not known"
+	if !operation.known {
+		return why + "; what this request asks for is not known: " + operation.why.Text()
+	}
+	if len(operation.messages) != 1 {
+		return why + "; this request asks for other things"
+	}
+	switch asked := operation.messages[0]; {
+	case asked.Method != CallTool:
+		return why + "; this request is " + asked.Method
+	case asked.Tool == "":
+		return why + "; this call names no tool"
 	default:
-		return why + "; this call is of " + operation.Tool
+		return why + "; this call is of " + asked.Tool
 	}
 }
 

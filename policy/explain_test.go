@@ -31,7 +31,7 @@ backends:
 `
 
 func TestExplainHeader(t *testing.T) {
-	search := policy.Operation{Method: "tools/call", Tool: "search_code"}
+	search := policy.Asks(policy.Message{Method: "tools/call", Tool: "search_code"})
 	required := "x-billing: 1"
 	tests := []struct {
 		name     string
@@ -80,7 +80,7 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{
 				Backend:   "github",
 				Client:    headers("x-token: 1", required),
-				Operation: policy.Operation{Method: "tools/call"},
+				Operation: policy.Asks(policy.Message{Method: "tools/call"}),
 			},
 			"x-token",
 			policy.Row{
@@ -89,7 +89,7 @@ func TestExplainHeader(t *testing.T) {
 				Keep:           policy.KeepRequest,
 				Outcome:        policy.OutcomeOtherTool,
 				Lines:          []int{5},
-				Why:            "only for calls of search_*; the tool of this call is not known",
+				Why:            "only for calls of search_*; this call names no tool",
 			},
 		},
 		{
@@ -97,7 +97,7 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{
 				Backend:   "github",
 				Client:    headers("x-token: 1", required),
-				Operation: policy.Operation{Method: "tools/call", Tool: "merge"},
+				Operation: policy.Asks(policy.Message{Method: "tools/call", Tool: "merge"}),
 			},
 			"x-token",
 			policy.Row{
@@ -114,7 +114,7 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{
 				Backend:   "github",
 				Client:    headers("x-token: 1", required),
-				Operation: policy.Operation{Method: "tools/list"},
+				Operation: policy.Asks(policy.Message{Method: "tools/list"}),
 			},
 			"x-token",
 			policy.Row{
@@ -131,16 +131,17 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{
 				Backend:   "github",
 				Client:    headers("x-token: 1", required),
-				Operation: policy.Operation{Method: "tools/call", Tool: "search_code", Ambiguous: true},
+				Operation: policy.NotKnown(policy.UnreadableKey),
 			},
 			"x-token",
 			policy.Row{
 				IngressOutcome: policy.IngressCaptured,
 				Fanout:         policy.VisibilityHidden,
 				Keep:           policy.KeepRequest,
-				Outcome:        policy.OutcomeOtherTool,
+				Outcome:        policy.OutcomeOperation,
 				Lines:          []int{5},
-				Why:            "only for calls of search_*; two sources disagree on the method or the tool",
+				Why: "only for calls of search_*; what this request asks for is not known: " +
+					"a key of its JSON-RPC message occurs twice, or in another case",
 			},
 		},
 		{"for another backend", policy.Question{Backend: "github", Client: headers(required)}, "x-billing",
@@ -386,7 +387,9 @@ func TestExplainHeader(t *testing.T) {
 				Why:            "the request to the backend is refused because of x-conflict",
 			},
 		},
-		{"discovery", policy.Question{Backend: "github", NoTicket: true}, "authorization",
+		{"discovery", policy.Question{
+			Backend: "github", NoTicket: true, Operation: policy.Asks(policy.Message{Method: "initialize"}),
+		}, "authorization",
 			policy.Row{
 				IngressOutcome: policy.IngressIdentity,
 				Fanout:         policy.VisibilityNone,
@@ -404,7 +407,7 @@ func TestExplainHeader(t *testing.T) {
 				IngressOutcome: policy.IngressIdentity,
 				Fanout:         policy.VisibilityNone,
 				Lines:          []int{14},
-				Why:            "discovery identity: not for methods that only a client can cause, such as tools/call",
+				Why:            "discovery identity: only for methods that need no client, such as initialize and tools/list",
 			},
 		},
 		{"no discovery for a client", policy.Question{Backend: "github", Client: headers(required)}, "authorization",
@@ -446,7 +449,7 @@ func TestExplainSummary(t *testing.T) {
 			policy.Question{
 				Backend:   "github",
 				Client:    headers("x-token: 1", "x-billing: 1"),
-				Operation: policy.Operation{Method: "tools/call", Tool: "search_a"},
+				Operation: policy.Asks(policy.Message{Method: "tools/call", Tool: "search_a"}),
 				Fanout:    headers("x-all: 1", "authorization: 2", "x-free: 3"),
 			},
 		},
@@ -470,7 +473,9 @@ func TestExplainSummary(t *testing.T) {
 			"The fan-out sees a ticket. mail is not among the declared backends (github, billing) and gets nothing.",
 			policy.Question{Backend: "mail", Client: headers("x-billing: 1")},
 		},
-		{"discovery", "No ticket: github gets authorization.", policy.Question{Backend: "github", NoTicket: true}},
+		{"discovery", "No ticket: github gets authorization.", policy.Question{
+			Backend: "github", NoTicket: true, Operation: policy.Asks(policy.Message{Method: "tools/list"}),
+		}},
 		{
 			"nothing for discovery",
 			"No ticket: billing gets none of these headers.",

@@ -199,7 +199,7 @@ func TestRequired(t *testing.T) {
 				Backend:   "a",
 				Ticket:    policy.StatusRedeemed,
 				Capture:   headers("x-a: 1"),
-				Operation: policy.Operation{Method: "tools/call", Tool: tool},
+				Operation: policy.Asks(policy.Message{Method: "tools/call", Tool: tool}),
 			},
 		).Rejection
 		if (got == nil) != (want == "") || (got != nil && got.Header != want) {
@@ -219,19 +219,33 @@ func TestRequired(t *testing.T) {
 
 func TestTools(t *testing.T) {
 	p := load(t, "version: 1\nforward: [{name: x-a, tools: [search_*, \"*_all\", exact]}]\n")
-	for act, want := range map[policy.Operation]bool{
-		{Method: "tools/call", Tool: "search_web"}:             true,
-		{Method: "tools/call", Tool: "search_"}:                true,
-		{Method: "tools/call", Tool: "find_all"}:               true,
-		{Method: "tools/call", Tool: "exact"}:                  true,
-		{Method: "tools/call", Tool: "exactly"}:                false,
-		{Method: "tools/call", Tool: "research_web"}:           false,
-		{Method: "tools/call"}:                                 false,
-		{Tool: "exact"}:                                        false,
-		{Method: "prompts/get", Tool: "exact"}:                 false,
-		{Method: "tools/call", Tool: "exact", Ambiguous: true}: false,
-		{}: false,
+	call := func(tools ...string) policy.Operation {
+		var all []policy.Message
+		for _, tool := range tools {
+			all = append(all, policy.Message{Method: policy.CallTool, Tool: tool})
+		}
+		return policy.Asks(all...)
+	}
+	for _, test := range []struct {
+		act  policy.Operation
+		want bool
+	}{
+		{call("search_web"), true},
+		{call("search_"), true},
+		{call("find_all"), true},
+		{call("exact"), true},
+		{call("exact", "search_web"), true},
+		{call("exact", "other"), false},
+		{call("exactly"), false},
+		{call("research_web"), false},
+		{call(""), false},
+		{call(), false},
+		{policy.Asks(policy.Message{Method: "prompts/get", Tool: "exact"}), false},
+		{policy.AsksNothing(true), false},
+		{policy.NotKnown(policy.UnreadableKey), false},
+		{policy.Operation{}, false},
 	} {
+		act, want := test.act, test.want
 		got := p.Decide(
 			policy.Call{
 				Ticket:    policy.StatusRedeemed,
@@ -242,29 +256,6 @@ func TestTools(t *testing.T) {
 		)
 		if (len(got.Set) == 1) != want || len(got.Remove) != 1 {
 			t.Errorf("%+v: set %d, removed %q", act, len(got.Set), got.Remove)
-		}
-	}
-}
-
-func TestOperations(t *testing.T) {
-	for name, test := range map[string]struct {
-		sent  []policy.Header
-		other policy.Operation
-		want  policy.Operation
-	}{
-		"nothing known": {nil, policy.Operation{}, policy.Operation{}},
-		"headers": {headers("mcp-method: tools/call", "mcp-name: t"), policy.Operation{},
-			policy.Operation{Method: "tools/call", Tool: "t"}},
-		"both agree": {headers("mcp-method: tools/call"), policy.Operation{Method: "tools/call", Tool: "t"},
-			policy.Operation{Method: "tools/call", Tool: "t"}},
-		"they differ": {headers("mcp-method: tools/list"), policy.Operation{Method: "tools/call"},
-			policy.Operation{Method: "tools/list", Ambiguous: true}},
-		"two lines": {headers("mcp-method: tools/list", "mcp-method: tools/call"), policy.Operation{},
-			policy.Operation{Method: "tools/list", Ambiguous: true}},
-		"names differ": {headers("mcp-name: a"), policy.Operation{Tool: "b"}, policy.Operation{Tool: "a", Ambiguous: true}},
-	} {
-		if got := policy.OperationFromHeaders(test.sent).Merge(test.other); got != test.want {
-			t.Errorf("%s: got %+v, want %+v", name, got, test.want)
 		}
 	}
 }
@@ -312,7 +303,7 @@ forward:
 					Backend:   "github",
 					Ticket:    status,
 					Capture:   taken.Capture,
-					Operation: policy.Operation{Method: "tools/call", Tool: "delete_all"},
+					Operation: policy.Asks(policy.Message{Method: "tools/call", Tool: "delete_all"}),
 					Request:   sent,
 				},
 			),
@@ -332,7 +323,7 @@ func TestNoTextMakesAToolPatternSlow(t *testing.T) {
 	for tool, want := range map[string]int{"xaxaxbx": 1, "aab": 1, "ab": 0, strings.Repeat("a", 1<<20): 0,
 		"aa" + strings.Repeat("x", 300) + "b": 0} {
 		if got := p.Decide(policy.Call{Ticket: policy.StatusRedeemed, Capture: headers("x-a: 1"),
-			Operation: policy.Operation{Method: "tools/call", Tool: tool}}); len(
+			Operation: policy.Asks(policy.Message{Method: "tools/call", Tool: tool})}); len(
 			got.Set,
 		) != want {
 			t.Errorf("%.20s: %d", tool, len(got.Set))

@@ -143,7 +143,7 @@ func TestWarnings(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	p := load(t, "version: 1\nforward: [X-MCP-API-Key]\n")
-	if got := p.Limits(); got != (policy.Limits{Headers: 64, ValueBytes: 8192, TotalBytes: 16384}) {
+	if got := p.Limits(); got != (policy.Limits{Headers: 64, ValueBytes: 8192, TotalBytes: 16384, BodyBytes: 4 << 20}) {
 		t.Errorf("limits %+v", got)
 	}
 	if got := fmt.Sprintln(p.Carriers(), p.Lifetime(), p.Rotate(), p.Grace(), p.Open(),

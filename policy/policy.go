@@ -24,12 +24,15 @@ type route struct {
 	sources    sourceSet // of all deliveries
 	governed   []string  // the names that only Bellhop may set at this backend
 	families   []string  // the families of such names
+	tools      bool      // a delivery is for certain tools
+	identity   bool      // the backend has a discovery identity
 }
 
 // delivery is a rule for one backend.
 type delivery struct {
 	Rule
 	source sourceSet // of one: the rule's name
+	shown  bool      // the fan-out sees the header too
 }
 
 // byteOrderMark is what some editors write at the start of a file.
@@ -112,15 +115,29 @@ func (p *Policy) Patterns() []string {
 	return patterns
 }
 
+// Hidden returns the names that the fan-out must not see of a request: those of the rules, present or not, and the
+// members of families.
+func (p *Policy) Hidden(request []Header) []string {
+	names := slices.Clone(p.hidden)
+	for _, header := range request {
+		if cover, _ := p.sources.cover(header.Name); cover.set != 0 && p.sources.list[cover.position].hide {
+			names = appendOnce(names, header.Name)
+		}
+	}
+	return names
+}
+
 func (p *Policy) route(backend Backend) *route {
-	r := &route{}
+	r := &route{identity: len(backend.Discovery) > 0}
 	for _, rule := range p.doc.Forward {
 		if len(rule.To) > 0 && !slices.Contains(rule.To, backend.Name) {
 			continue
 		}
-		own := delivery{Rule: rule, source: 1 << p.sources.position(rule)}
+		position := p.sources.position(rule)
+		own := delivery{Rule: rule, source: 1 << position, shown: !p.sources.list[position].hide}
 		r.deliveries = append(r.deliveries, own)
 		r.sources |= own.source
+		r.tools = r.tools || len(rule.Tools) > 0
 		if rule.Conflict == ConflictKeep {
 			continue
 		}
@@ -227,7 +244,8 @@ type Footprint struct {
 // IngressFootprint is the footprint on client requests.
 func (p *Policy) IngressFootprint() Footprint {
 	carriers := []string{TicketHeader, BaggageHeader}
-	reads := append(slices.Clone(carriers), MethodHeader, NameHeader, SessionHeader, ":method", connectionHeader)
+	reads := append(slices.Clone(carriers), MethodHeader, SessionHeader, ":method", connectionHeader)
+	reads = append(reads, LengthHeader, TypeHeader, EncodingHeader) // the body of a refused request has its ID
 	if p.KeepsSessions() {
 		reads = append(reads, ":status") // of the response that begins or ends a session
 		reads = append(reads, p.doc.Session.Bind...)
@@ -268,9 +286,11 @@ func (p *Policy) EgressFootprint() Footprint {
 			add(identity.Name)
 		}
 	}
-	reads := append(slices.Clone(names), MethodHeader, NameHeader, OriginalURLHeader)
-	if p.NeedsOperation() {
-		reads = append(reads, ":method") // only a POST has an operation
+	reads := append(slices.Clone(names), OriginalURLHeader)
+	if p.ReadsBodies() {
+		reads = append(
+			reads, ":method", ":path", SessionHeader, LengthHeader, TypeHeader, EncodingHeader, MethodHeader, NameHeader,
+		)
 	}
 	return Footprint{Reads: reads, Writes: names}
 }

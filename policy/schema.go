@@ -81,6 +81,7 @@ func refineLimits(limits *jsonschema.Schema) {
 	inRange(property(limits, "headers"), maxHeaders)
 	inRange(property(limits, "value_bytes"), maxTotalBytes)
 	inRange(property(limits, "total_bytes"), maxTotalBytes)
+	inRange(property(limits, "body_bytes"), MaxBodyBytes)
 }
 
 func refineCeiling(document *jsonschema.Schema) {
@@ -93,7 +94,7 @@ func refineCeiling(document *jsonschema.Schema) {
 	property(grant, "to").Items.Pattern = labelPattern
 	property(grant, "fanouts").Items.Pattern = labelPattern
 	refineLimits(document.Definitions["Limits"])
-	for _, name := range []string{"headers", "value_bytes", "total_bytes"} {
+	for _, name := range []string{"headers", "value_bytes", "total_bytes", "body_bytes"} {
 		property(document.Definitions["Limits"], name).Default = nil // that of a policy
 	}
 }

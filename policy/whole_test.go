@@ -3,6 +3,7 @@ package policy_test
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -201,10 +202,15 @@ func TestWhateverABackendGetsARuleAllows(t *testing.T) {
 	}
 }
 
+var searchCall = policy.Message{Method: "tools/call", Tool: "search_x"}
+
 // wholeActs are what requests ask for.
 var wholeActs = []policy.Operation{
-	{}, {Method: "tools/call", Tool: "search_x"}, {Method: "tools/call", Tool: "other"}, {Method: "tools/call",
-		Tool: "search_x", Ambiguous: true}, {Method: "tools/list"},
+	{},
+	policy.Asks(searchCall), policy.Asks(searchCall, searchCall),
+	policy.Asks(searchCall, policy.Message{Method: "tools/call", Tool: "other"}),
+	policy.Asks(policy.Message{Method: "tools/call", Tool: "other"}), policy.Asks(policy.Message{Method: "tools/list"}),
+	policy.NotKnown(policy.UnreadableKey),
 }
 
 // gives decides on a call, holds that against the rules, and returns how many headers the backend is given.
@@ -244,7 +250,8 @@ func (w whole) allowed(name string, call policy.Call, client []policy.Header) []
 		if as == "c*" {
 			as = line.Name
 		}
-		search := call.Operation.Method == "tools/call" && call.Operation.Tool == "search_x" && !call.Operation.Ambiguous
+		search := reflect.DeepEqual(call.Operation, policy.Asks(searchCall)) ||
+			reflect.DeepEqual(call.Operation, policy.Asks(searchCall, searchCall))
 		if as == name && slices.Contains(rule.To, call.Backend) && (len(rule.Tools) == 0 || search) {
 			want = append(want, rule.Prefix+line.Value.Reveal())
 		}

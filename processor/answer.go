@@ -24,6 +24,9 @@ type Answer struct {
 	Error  *Error          // not nil: the request, or its response, is replaced by this error
 	// Pending is not nil if the response's headers are needed: the transport passes both to [Processor.Response].
 	Pending *Pending
+	// Reading is not nil if the request's body is needed: the transport passes both to [Processor.Body]. What the answer
+	// changes it changes at once.
+	Reading *Reading
 	// Session is Bellhop's name for the request's MCP session, for [Processor.SessionNotFound]; empty: none.
 	Session string
 }
@@ -34,7 +37,6 @@ type Pending struct {
 	opening     *session.Record // not nil: the response names the session that this record begins
 	ending      string          // not empty: the session that the client asked to end
 	explanation []policy.Header // for a client that asked for it
-	id          any             // of the client's JSON-RPC request
 }
 
 // replaces reports whether a line of that name does not survive the answer.

@@ -2,7 +2,6 @@ package processor
 
 import (
 	"context"
-	"net/http"
 	"slices"
 
 	"bellhop/policy"
@@ -26,39 +25,91 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 		return Answer{}, storeFailed()
 	}
 	identity, has := f.identity(backend)
-	call := policy.Call{
-		Backend: backend, Ticket: redeemed.Status, Capture: redeemed.Capture, Identity: identity,
-		Operation: operation(binding, request), Request: request.Headers,
+	if !request.within(binding.Path) {
+		identity, has = nil, false
 	}
-	if has && len(identity) == 0 && call.IsDiscovery() {
+	asking := asking{
+		backend: backend, declared: declared, sent: sent, unreadable: has && len(identity) == 0, storeFailed: err != nil,
+		call: policy.Call{
+			Backend: backend, Ticket: redeemed.Status, Capture: redeemed.Capture, Identity: identity, Request: request.Headers,
+		},
+	}
+	operation, needsBody := request.operation()
+	switch needs := f.policy.NeedsOperation(asking.call); {
+	case needs && needsBody && request.length > f.policy.BodyLimit():
+		return Answer{}, f.bodyTooLarge(backend, request.length)
+	case needs && needsBody:
+		answer := withoutCarriers(Egress, request.Headers)
+		answer.Reading = &Reading{fanout: f, request: request, asking: asking}
+		return answer, nil
+	case needs && operation.Why() == policy.UnreadableHidden:
+		f.warnings.warn(
+			"the filter does not show the bodies that this policy needs: rules for tools and the discovery identity do not "+
+				"apply; generate its configuration again, with bellhop envoy", "backend", backend,
+		)
+	}
+	return f.decide(request, asking, operation)
+}
+
+// bodyTooLarge refuses a request whose body is too long to be read.
+func (f *fanout) bodyTooLarge(backend string, bytes int) *Error {
+	limit := f.policy.BodyLimit()
+	f.metrics.request(Egress, outcomeBodyTooLarge)
+	f.warnings.warn(
+		"a request's body is longer than limits.body_bytes, so that it cannot be read; the request is refused",
+		"backend", backend, "bytes", bytes, "body_bytes", limit,
+	)
+	return bodyTooLarge(limit)
+}
+
+// asking is a request to a backend of which everything is known but what it asks for.
+type asking struct {
+	backend     string
+	declared    bool
+	sent        ticket.Carried
+	call        policy.Call
+	unreadable  bool // the backend has an identity, and its file cannot be read
+	storeFailed bool
+}
+
+// decide answers a request of which it is known, or known that it is not, what it asks for.
+func (f *fanout) decide(request parsed, asking asking, operation policy.Operation) (Answer, *Error) {
+	call, backend := asking.call, asking.backend
+	call.Operation = operation
+	if asking.unreadable && call.IsDiscovery() {
 		f.warnings.warn("a discovery identity cannot be read; the request is refused", "backend", backend)
 		f.metrics.request(Egress, outcomeNoIdentity)
 		return Answer{}, identityUnavailable()
 	}
 	decision := f.policy.Decide(call)
-	if decision.Rejection != nil {
-		f.metrics.rejected(backend, decision.Rejection)
-		f.metrics.request(Egress, outcomeRejected)
-		return Answer{}, rejected(decision.Rejection)
-	}
-	answer, refused, fits := deliver(request.Headers, sent, decision)
-	switch {
-	case refused != nil:
-		f.metrics.request(Egress, outcomeNoRoom)
-	case !fits:
-		f.metrics.request(Egress, outcomeNoRoom)
+	answer, refused, fits := deliver(request.Headers, asking.sent, decision)
+	if !fits && refused == nil { // what is left must be right without these headers
 		f.warnings.warn(
 			"request has no room for the client's headers within Envoy's 100 headers and 60 KiB: it gets none",
 			"backend", backend,
 		)
-	case err != nil:
-		f.metrics.delivered(backend, decision.Verdicts)
+		call.Ticket = policy.StatusNoRoom
+		decision = f.policy.Decide(call)
+	}
+	switch {
+	case decision.Rejection != nil:
+		f.metrics.rejected(backend, decision.Rejection)
+		f.metrics.request(Egress, rejectedOutcome(decision.Rejection.Reason))
+		return Answer{}, rejected(decision.Rejection)
+	case refused != nil:
+		f.metrics.request(Egress, outcomeNoRoom)
+		return Answer{}, refused
+	}
+	f.metrics.delivered(backend, decision.Verdicts)
+	switch {
+	case !fits:
+		f.metrics.request(Egress, outcomeNoRoom)
+	case asking.storeFailed:
 		f.metrics.request(Egress, outcomeStoreFailed)
 	default:
-		f.metrics.delivered(backend, decision.Verdicts)
-		f.metrics.request(Egress, egressOutcome(redeemed.Status, declared, decision))
+		f.metrics.request(Egress, egressOutcome(call.Ticket, asking.declared, decision))
 	}
-	return answer, refused
+	return answer, nil
 }
 
 // deliver builds the answer from a decision. If Envoy would reject it, the request gets none of the client's headers;
@@ -110,17 +161,6 @@ func (f *fanout) identity(backend string) (identity []policy.Header, has bool) {
 	return identity, has
 }
 
-// operation returns the operation of a request. If the proxy reads bodies but could not read this one, the operation is
-// ambiguous, whatever the headers say.
-func operation(binding Binding, request parsed) policy.Operation {
-	asked := request.operation
-	unread := binding.ReadsBodies && request.Body.Operation.Method == ""
-	if unread && (request.method == "" || request.method == http.MethodPost) {
-		asked.Ambiguous = true
-	}
-	return asked
-}
-
 func egressOutcome(status policy.TicketStatus, declared bool, decision policy.Decision) outcome {
 	switch {
 	case !declared:
@@ -139,5 +179,21 @@ func egressOutcome(status policy.TicketStatus, declared bool, decision policy.De
 		return outcomeForwarded
 	default:
 		return outcomeEmpty
+	}
+}
+
+// rejectedOutcome tells a request that breaks a rule from one whose headers were lost on the way.
+func rejectedOutcome(reason policy.Reason) outcome {
+	switch reason {
+	case policy.ReasonSuperseded:
+		return outcomeSuperseded
+	case policy.ReasonTicket:
+		return outcomeUnknownTicket
+	case policy.ReasonRedirected:
+		return outcomeRedirected
+	case policy.ReasonNoRoom:
+		return outcomeNoRoom
+	default:
+		return outcomeRejected
 	}
 }

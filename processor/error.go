@@ -25,6 +25,8 @@ const (
 	reasonStore    = "store_unavailable"
 	reasonIdentity = "identity_unavailable"
 	reasonSession  = "repeated_session"
+	reasonTooLarge = "body_too_large"
+	reasonTimeout  = "body_timeout"
 )
 
 // Error is an HTTP error response with a JSON-RPC body. Its texts consist of fixed words, header names and limits, so
@@ -35,19 +37,19 @@ type Error struct {
 	Header  string          // the header it is about, or empty
 	Message string          // for the client, with what to do
 	Headers []policy.Header // further headers of the response, for a client that asked for an explanation
-	ID      any             // of the client's JSON-RPC request: string or int64; nil: not known
+	ID      json.RawMessage // of the client's JSON-RPC request: a string or a number; nil: not known
 	code    int             // JSON-RPC
 }
 
 // unknownID is the id in the body if the request's own is not known. JSON-RPC 2.0 asks for null then, but the
 // official Go SDK (1.8.0, measured) drops an error with null and closes the session; with any other id it hands the
 // message to the caller and the session lives on.
-const unknownID = "bellhop"
+const unknownID = `"bellhop"`
 
 type rpcError struct {
-	Version string  `json:"jsonrpc"`
-	ID      any     `json:"id"`
-	Error   rpcBody `json:"error"`
+	Version string          `json:"jsonrpc"`
+	ID      json.RawMessage `json:"id"`
+	Error   rpcBody         `json:"error"`
 }
 
 type rpcBody struct {
@@ -65,12 +67,19 @@ type rpcData struct {
 func (e *Error) Body() []byte {
 	id := e.ID
 	if id == nil {
-		id = unknownID
+		id = json.RawMessage(unknownID)
 	}
 	body, _ := json.Marshal(rpcError{Version: "2.0", ID: id, Error: rpcBody{
 		Code: e.code, Message: e.Message, Data: rpcData{Reason: e.Reason, Header: e.Header},
 	}}) // strings and numbers: cannot fail
 	return body
+}
+
+// withID is the error as the answer to the client's JSON-RPC request of that ID.
+func (e *Error) withID(id json.RawMessage) *Error {
+	answer := *e
+	answer.ID = id
+	return &answer
 }
 
 // rejected is the error of a request that violates the policy.
@@ -81,6 +90,12 @@ func rejected(rejection *policy.Rejection) *Error {
 		status = http.StatusRequestHeaderFieldsTooLarge
 	case policy.ReasonConflict:
 		status = http.StatusConflict
+	case policy.ReasonOperation:
+		if rejection.Why == policy.UnreadableHidden { // the operator's to mend, not the client's
+			status = http.StatusInternalServerError
+		}
+	case policy.ReasonNoRoom:
+		status = http.StatusRequestHeaderFieldsTooLarge
 	default:
 	}
 	return &Error{
@@ -161,5 +176,24 @@ func headersNotShown() *Error {
 		Status: http.StatusInternalServerError, code: codeInternalError, Reason: reasonNotShown,
 		Message: "the proxy does not show this request's headers to Bellhop; " +
 			"its operator has to set request_header_mode to SEND",
+	}
+}
+
+// bodyTooLarge is the error of a request to a backend whose body is too long to be read.
+func bodyTooLarge(limit int) *Error {
+	return &Error{
+		Status: http.StatusRequestEntityTooLarge, code: codeInvalidRequest, Reason: reasonTooLarge,
+		Message: fmt.Sprintf(
+			"the policy has rules for tools or a discovery identity for this backend, so the request's body has to be read, "+
+				"and it is longer than the %d bytes of limits.body_bytes", limit,
+		),
+	}
+}
+
+// bodyTimeout is the error of a request to a backend whose body does not come.
+func bodyTimeout() *Error {
+	return &Error{
+		Status: http.StatusRequestTimeout, code: codeInvalidRequest, Reason: reasonTimeout,
+		Message: "the request's body has to be read, and it does not come; send it faster",
 	}
 }

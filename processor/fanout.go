@@ -108,7 +108,7 @@ func (f *fanout) observes() bool { return f.policy.Mode() == policy.ModeObserve 
 // observed is the answer of a dry run: it only removes carriers. Sessions are still tracked.
 func (f *fanout) observed(role Role, computed Answer, request parsed) Answer {
 	answer := withoutCarriers(role, request.Headers)
-	answer.Session, answer.Pending = computed.Session, computed.Pending
+	answer.Session, answer.Pending, answer.Reading = computed.Session, computed.Pending, computed.Reading
 	if answer.Pending != nil {
 		answer.Pending.explanation = nil
 	}

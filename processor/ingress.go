@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"bellhop/policy"
+	"bellhop/processor/jsonrpc"
 	"bellhop/processor/session"
 	"bellhop/processor/ticket"
 )
@@ -132,6 +133,23 @@ func (f *fanout) reject(request parsed, rejection *policy.Rejection) (Answer, *E
 		refused.Headers = []policy.Header{nameList(rejectedHeader, []string{rejection.Header})}
 	}
 	return f.refuse(refused)
+}
+
+// refuseWithID refuses a client's request when its body is read, so that the error has the ID by which the client knows
+// its request. Until then nothing that is hidden may get past the filter. A body that does not say how long it is, or
+// is too long, is not worth the proxy's memory.
+func (f *fanout) refuseWithID(request parsed, why *Error) Answer {
+	readable := request.method == http.MethodPost && jsonrpc.IsJSON(request.Headers)
+	if !readable || request.length == 0 || request.length > f.policy.BodyLimit() {
+		return Answer{Error: why}
+	}
+	answer := Answer{Remove: f.policy.Hidden(request.Headers)}
+	answer.Remove = append(append(answer.Remove, policy.TicketAliases()...), policy.TicketHeader, policy.BaggageHeader)
+	if len(answer.Remove) > maxOperations {
+		return Answer{Error: why}
+	}
+	answer.Reading = &Reading{fanout: f, request: request, refused: why}
+	return answer
 }
 
 func (f *fanout) refuse(why *Error) (Answer, *Error) { return f.refuseAs(outcomeRejected, why) }

@@ -3,6 +3,7 @@ package processor
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"bellhop/policy"
@@ -24,9 +25,9 @@ type Binding struct {
 	Role    Role
 	Fanout  string // empty: the fan-out without a name, or the only one
 	Backend string // at egress; empty: identified by the cluster
-	// ReadsBodies says that the proxy reads operations from request bodies. If it could not read a body, the request's
-	// headers are not trusted either.
-	ReadsBodies bool
+	// Path is where the backend's own URL stands at the filter, such as /a/mcp; empty: not known. The discovery identity
+	// goes there and below it.
+	Path string
 }
 
 // Request is one HTTP request, as far as the proxy sends it.
@@ -37,13 +38,17 @@ type Request struct {
 	Body    Body
 }
 
-// Body is what the proxy has read from a request's body.
-type Body struct {
-	// Seen says that the proxy looked into the body, whether or not it could read it.
-	Seen      bool
-	Operation policy.Operation // its method is empty where the body could not be read
-	ID        any              // of the JSON-RPC request: string or int64; nil: not known
-}
+// Body says whether a request has a body, and whether the core can have it.
+type Body int
+
+const (
+	// BodyHidden is a body, or none, that the proxy does not show.
+	BodyHidden Body = iota
+	// BodyNone is none.
+	BodyNone
+	// BodyOffered is a body that the proxy holds until the answer says whether it is needed.
+	BodyOffered
+)
 
 // Response is the headers of one HTTP response, as far as the proxy sends them.
 type Response struct {
@@ -53,6 +58,7 @@ type Response struct {
 // The pseudo-headers that are read.
 const (
 	methodPseudoHeader = ":method"
+	pathPseudoHeader   = ":path"
 	statusPseudoHeader = ":status"
 )
 
@@ -61,19 +67,24 @@ type parsed struct {
 	Request
 	at        time.Time
 	method    string // of HTTP; empty where no pseudo-headers are shown
+	path      string // with the query; empty where it is not shown
 	sessionID string // the MCP session's, as the client sends it; empty: none
 	modern    bool   // of MCP 2026-07-28, which has no sessions
-	operation policy.Operation
+	length    int    // of the body, in bytes, as the request says; 0: not known
 	// sessions counts the lines of Mcp-Session-Id, of which a request may have one.
 	sessions int
 }
 
 func parse(request Request, at time.Time) parsed {
-	p := parsed{Request: request, at: at, operation: policy.OperationFromHeaders(request.Headers)}
+	p := parsed{Request: request, at: at}
 	for i := range request.Headers {
 		switch header := &request.Headers[i]; header.Name {
 		case methodPseudoHeader:
 			p.method = header.Value.Reveal()
+		case pathPseudoHeader:
+			p.path = header.Value.Reveal()
+		case policy.LengthHeader:
+			p.length, _ = strconv.Atoi(header.Value.Reveal())
 		case policy.SessionHeader:
 			p.sessionID = header.Value.Reveal()
 			p.sessions++
@@ -84,21 +95,13 @@ func parse(request Request, at time.Time) parsed {
 	if p.modern {
 		p.sessionID = ""
 	}
-	if !request.Body.Seen {
-		return p
-	}
-	if request.Body.Operation.Method == "" && p.operation != (policy.Operation{}) {
-		p.operation.Ambiguous = true // a body that cannot be read may contradict what the headers say
-	}
-	p.operation = p.operation.Merge(request.Body.Operation)
 	return p
 }
 
 // mayBeginSession reports whether the response to a request without a session may begin one. A modern request never
 // does.
 func (p parsed) mayBeginSession() bool {
-	return p.sessionID == "" && !p.modern && (p.method == "" || p.method == http.MethodPost) &&
-		(p.operation.Method == "" || p.operation.Method == "initialize")
+	return p.sessionID == "" && !p.modern && (p.method == "" || p.method == http.MethodPost)
 }
 
 func (p parsed) has(name string) bool {

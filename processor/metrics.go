@@ -25,6 +25,8 @@ const (
 	outcomeRedirected    outcome = "redirected"         // egress: a backend has sent the request on to another; nothing
 	outcomeUndeclared    outcome = "undeclared_backend" // egress: outside the policy's world; nothing
 	outcomeNoRoom        outcome = "no_room"            // egress: Envoy's own limits; nothing
+	outcomeBodyTooLarge  outcome = "body_too_large"     // egress: it has to be read, and is too long for that; refused
+	outcomeBodyTimeout   outcome = "body_timeout"       // egress: it has to be read, and does not come; refused
 	outcomeStoreFailed   outcome = "store_failed"
 )
 

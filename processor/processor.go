@@ -93,8 +93,9 @@ func (p *Processor) Request(ctx context.Context, binding Binding, request Reques
 	switch {
 	case f.observes():
 		return f.observed(binding.Role, answer, parsed), nil
+	case refused != nil && binding.Role == Ingress && request.Body == BodyOffered:
+		return f.refuseWithID(parsed, refused), nil
 	case refused != nil:
-		refused.ID = request.Body.ID
 		return Answer{Error: refused}, nil
 	default:
 		return answer, nil
@@ -107,7 +108,6 @@ func (p *Processor) Response(ctx context.Context, pending *Pending, response Res
 	defer cancel()
 	f := pending.fanout
 	if refused := f.onResponse(ctx, pending, response); refused != nil && !f.observes() {
-		refused.ID = pending.id
 		return Answer{Error: refused}
 	}
 	return Answer{Set: pending.explanation}

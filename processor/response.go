@@ -18,7 +18,7 @@ func (f *fanout) pending(request parsed, state session.State, change session.Cha
 	}
 	if request.mayBeginSession() {
 		if opening := f.sessions.Opening(state, change); opening != nil {
-			return &Pending{fanout: f, id: request.Body.ID, opening: opening}
+			return &Pending{fanout: f, opening: opening}
 		}
 	}
 	if state.Found && request.method == http.MethodDelete {

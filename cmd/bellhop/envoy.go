@@ -95,7 +95,6 @@ func addProcessing(cmd *cobra.Command, options *envoy.FilterOptions) {
 	)
 	flags.StringVar(&options.BellhopCert, "bellhop-cert", "", "PEM certificate with which Envoy shows itself to Bellhop")
 	flags.StringVar(&options.BellhopKey, "bellhop-key", "", "PEM private key of --bellhop-cert")
-	addReading(cmd, &options.ReadMCP)
 	addFailOpen(cmd, &options.FailOpen)
 }
 
@@ -103,12 +102,6 @@ func addFailOpen(cmd *cobra.Command, failOpen *bool) {
 	cmd.Flags().
 		BoolVar(failOpen, "fail-open", false, "let requests pass unprocessed while Bellhop is down: clients' headers reach "+
 			"the fan-out, tickets reach backends")
-}
-
-func addReading(cmd *cobra.Command, readMCP *bool) {
-	cmd.Flags().
-		BoolVar(readMCP, "read-mcp", false, "let Envoy read the MCP method and the tool from the body, for the ids of "+
-			"errors (always with rules for tools or a discovery identity)")
 }
 
 // onePolicy reads the policy that a command needs.

@@ -43,7 +43,8 @@ never printed. Exit code 0: explained; 1: the policy is invalid; 2: the command 
 	flags.StringVar(&asked.backend, "backend", "", "the backend, by its name in the policy or by an Envoy cluster of it")
 	flags.StringArrayVarP(&asked.client, "header", "H", nil, "'NAME: VALUE' of a header that the client sends; repeat it")
 	flags.StringVar(
-		&asked.method, "method", "", "the JSON-RPC method of the request (default: not known; with --tool: tools/call)",
+		&asked.method, "method", "", "the JSON-RPC method of the request (default: not known; with --tool "+
+			"tools/call, with --no-ticket initialize)",
 	)
 	flags.StringVar(&asked.tool, "tool", "", "the tool that is called, by the backend's name for it (default: not known)")
 	flags.BoolVar(&asked.session, "session", false, "the client has an MCP session")
@@ -105,11 +106,16 @@ func (asked explainFlags) question() (policy.Question, error) {
 }
 
 func (asked explainFlags) operation() policy.Operation {
-	operation := policy.Operation{Method: asked.method, Tool: asked.tool}
-	if operation.Tool != "" && operation.Method == "" {
-		operation.Method = "tools/call"
+	switch {
+	case asked.tool != "" && asked.method == "":
+		return policy.Asks(policy.Message{Method: policy.CallTool, Tool: asked.tool})
+	case asked.method != "":
+		return policy.Asks(policy.Message{Method: asked.method, Tool: asked.tool})
+	case asked.noTicket:
+		return policy.Asks(policy.Message{Method: "initialize"}) // what a fan-out begins with
+	default:
+		return policy.Operation{}
 	}
-	return operation
 }
 
 // parseHeaders reads "name: value" lines. Its errors give the number of a line and not its text, which may be a

@@ -99,7 +99,6 @@ clients are not captured.`,
 		"the oldest Istio of the proxies, 1.29, 1.30 or 1.31: newer ones can read the tool from a body, and fail closed "+
 			"without Bellhop's service",
 	)
-	addReading(cmd, &options.ReadMCP)
 	addFailOpen(cmd, &options.FailOpen)
 	return cmd
 }

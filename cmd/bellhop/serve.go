@@ -24,6 +24,8 @@ const (
 	defaultStoreBytes = 64 << 20
 	// defaultDrainDelay is two health check intervals of the Envoy configuration that bellhop envoy makes.
 	defaultDrainDelay = 2 * time.Second
+	// defaultBodyTimeout is for 4 MiB at 1 Mbit/s.
+	defaultBodyTimeout = 30 * time.Second
 )
 
 func newServe() *cobra.Command {
@@ -94,6 +96,10 @@ Unless GOGC is set, the garbage collector runs at 400 percent. Unless GOMEMLIMIT
 	flags.StringVar(&config.TLS.ClientCA, "tls-client-ca", "", "PEM roots that sign the proxies' certificates")
 	flags.DurationVar(
 		&config.DrainDelay, "drain-delay", defaultDrainDelay, "how long to keep serving as NOT_SERVING before a stop",
+	)
+	flags.DurationVar(
+		&config.BodyTimeout, "body-timeout", defaultBodyTimeout, "how long a request may take to send its body, where that "+
+			"has to be read",
 	)
 	flags.StringVar(&format, "log-format", "text", "text or json")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")

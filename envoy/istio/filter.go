@@ -6,14 +6,11 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
-	mcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/mcp/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"bellhop/envoy"
 	"bellhop/policy"
@@ -60,12 +57,12 @@ func (w *writer) workloadFilter(namespace string) manifest {
 	p.addFilters(outboundSide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
 		p.enable(
-			outboundSide, envoy.Egress, domain(origin(b)), envoy.Metadata(envoy.BackendKey, b.Name),
+			outboundSide, envoy.Egress, domain(origin(b)), w.EgressOverrides(b.Name, b.Path),
 			"Backend "+b.Name+". The filter runs only here.",
 		)
 		if !b.Secure {
 			p.enable(
-				outboundSide, envoy.Egress, unnamed(b.Place), envoy.Metadata(envoy.BackendKey, b.Name),
+				outboundSide, envoy.Egress, unnamed(b.Place), w.EgressOverrides(b.Name, b.Path),
 				"The same for a Service that does not say what its port speaks, whose routes Istio calls by its name.",
 			)
 		}
@@ -87,7 +84,7 @@ func (w *writer) gatewayFilters() []manifest {
 	in.addFilters(gatewaySide, envoy.Ingress, 0, true)
 	for _, host := range w.hosts {
 		in.enable(
-			gatewaySide, envoy.Ingress, domain(host), nil,
+			gatewaySide, envoy.Ingress, domain(host), &extprocv3.ExtProcOverrides{},
 			"The fan-out, as clients know it, on every port. The filter runs only here.",
 		)
 	}
@@ -95,7 +92,7 @@ func (w *writer) gatewayFilters() []manifest {
 	out.addFilters(gatewaySide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
 		out.enable(
-			gatewaySide, envoy.Egress, domain(origin(b)), envoy.Metadata(envoy.BackendKey, b.Name),
+			gatewaySide, envoy.Egress, domain(origin(b)), w.EgressOverrides(b.Name, b.Path),
 			"Backend "+b.Name+". The filter runs only here.",
 		)
 	}
@@ -243,21 +240,20 @@ func routerOf() yaml.MapSlice {
 	return append(managerOf(), fields("subFilter", fields("name", "envoy.filters.http.router"))...)
 }
 
-// enable enables a disabled filter for one virtual host, with metadata about that host.
-func (p *patches) enable(where side, r envoy.Role, routes yaml.MapSlice, metadata []*corev3.HeaderValue, why string) {
+// enable enables a disabled filter for one virtual host, with what it has to know of that host.
+func (p *patches) enable(
+	where side, r envoy.Role, routes yaml.MapSlice, overrides *extprocv3.ExtProcOverrides, why string,
+) {
 	p.Note(p.path(), why)
 	p.noteBackend(r)
 	enabled := map[string]*anypb.Any{
 		p.filterName(r): p.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
-			Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: metadata},
+			Overrides: overrides,
 		}}),
 	}
-	if p.ReadMCP {
-		enabled[envoy.McpFilterName] = p.Pack(
-			&mcpv3.McpOverride{TrafficMode: mcpv3.Mcp_PASS_THROUGH, MaxRequestBodySize: wrapperspb.UInt32(envoy.MaxParsedBody)},
-		)
-	}
-	p.mergeHost(where, routes, &routev3.VirtualHost{TypedPerFilterConfig: enabled})
+	p.mergeHost(where, routes, &routev3.VirtualHost{
+		TypedPerFilterConfig: enabled, RequestBodyBufferLimit: p.BodyLimit(p.path()+".patch.value", r),
+	})
 }
 
 func (p *patches) noteBackend(r envoy.Role) {

@@ -56,13 +56,6 @@ func Warnings(policies []*policy.Policy, options Options) []string {
 		)
 	}
 	for _, one := range policies {
-		if one.HasToolRules() && !plan.ReadMCP {
-			warnings = append(
-				warnings,
-				"--proxy-version "+plan.options.ProxyVersion+": these proxies cannot read the tool from a body, so rules with "+
-					"tools: hold only for clients that say the tool in mcp-name",
-			)
-		}
 		if slices.Contains(one.IngressFootprint().Reads, "x-request-id") {
 			warnings = append(
 				warnings,

@@ -134,10 +134,6 @@ func TestIstioErrors(t *testing.T) {
 			sound("sidecar", func(o *istio.Options) { o.ProxyVersion = "v2" }),
 			[]string{"--proxy-version v2: is no release"},
 		},
-		"reads too old": {
-			sound("sidecar", func(o *istio.Options) { o.ProxyVersion, o.ReadMCP = "1.30", true }),
-			[]string{"--read-mcp: needs proxies"},
-		},
 		"labels": {
 			sound("sidecar", func(o *istio.Options) { o.Workload = []string{"vmcp"} }),
 			[]string{"--workload vmcp: is no label"},
@@ -224,14 +220,10 @@ func TestIstioWarnings(t *testing.T) {
 	options := istio.Options{SetUp: istio.Sidecar, FailOpen: true, Backends: []string{"a=http://mcp.example.com"}}
 	p := load(t, "version: 1\nforward:\n  - {name: x-request-id, tools: [search_*]}\n")
 	got := strings.Join(istio.Warnings([]*policy.Policy{p}, options), "\n")
-	for _, want := range []string{"--fail-open: ", "--proxy-version 1.29: ", "x-request-id: ", "--backend a: "} {
+	for _, want := range []string{"--fail-open: ", "x-request-id: ", "--backend a: "} {
 		if !strings.Contains("\n"+got, "\n"+want) {
 			t.Errorf("%q is not in:\n%s", want, got)
 		}
-	}
-	manifests, err := istio.Manifests([]*policy.Policy{p}, options)
-	if err != nil || strings.Contains(string(manifests), "filters.http.mcp") {
-		t.Errorf("older proxies do not know the filter that reads MCP (%v)", err)
 	}
 	baggage := load(t, "version: 1\nforward: [x-a]\nticket: {carriers: [baggage], rotate: 5m}\n")
 	if got := istio.Warnings([]*policy.Policy{baggage}, options); !slices.ContainsFunc(
@@ -249,10 +241,5 @@ func TestIstioWarnings(t *testing.T) {
 	if got := istio.Warnings(policiesOf(t, central), central); len(got) != 1 ||
 		!strings.Contains(got[0], "skip the filters") {
 		t.Errorf("got %q", got)
-	}
-	options.ProxyVersion = "1.31"
-	if manifests, err = istio.Manifests([]*policy.Policy{p}, options); err != nil ||
-		!strings.Contains(string(manifests), "filters.http.mcp") {
-		t.Errorf("newer ones read it (%v)", err)
 	}
 }

@@ -56,7 +56,6 @@ type Options struct {
 	EgressAccount  string // --egress-account: NAMESPACE/NAME, that of the egress gateway; empty: as istioctl calls it
 	TrustDomain    string // --trust-domain: of the mesh; empty: DefaultTrustDomain
 	ProxyVersion   string // --proxy-version: the oldest Istio of the proxies; empty: DefaultProxyVersion
-	ReadMCP        bool   // --read-mcp: as in BootstrapOptions
 	FailOpen       bool   // --fail-open: as in BootstrapOptions
 }
 
@@ -107,7 +106,6 @@ func (o Options) flags() []envoy.Flag {
 		all.Add("--trust-domain", o.TrustDomain)
 	}
 	all.Add("--proxy-version", o.ProxyVersion)
-	all.AddIf(o.ReadMCP, "--read-mcp")
 	all.AddIf(o.FailOpen, "--fail-open")
 	return all
 }
@@ -115,13 +113,11 @@ func (o Options) flags() []envoy.Flag {
 // release is a release of Istio, by its second number: 31 is 1.31.
 type release int
 
-// The releases whose proxies are supported, and the first whose Envoy (1.39) reads the MCP method as Bellhop needs it,
-// and fails closed where Bellhop's cluster is missing. All else that is written is known to the oldest (Envoy 1.37)
-// too.
+// The releases whose proxies are supported, and the first whose Envoy (1.39) fails closed where Bellhop's cluster is
+// missing. All else that is written is known to the oldest (Envoy 1.37) too.
 const (
 	oldestRelease  release = 29
 	newestRelease  release = 31
-	readingRelease release = 31
 	closingRelease release = 31
 )
 

@@ -279,7 +279,7 @@ func (p *plan) readProcessing(f *envoy.OptionErrors, policies []*policy.Policy) 
 	read, problem := parseRelease(p.options.ProxyVersion)
 	f.AddProblem("--proxy-version", p.options.ProxyVersion, problem)
 	p.release = read
-	common := envoy.FilterOptions{ReadMCP: p.options.ReadMCP, FailOpen: p.options.FailOpen}
+	common := envoy.FilterOptions{FailOpen: p.options.FailOpen}
 	if p.options.SetUp == Sidecar {
 		common.Bellhop = []string{p.options.Bellhop}
 	}
@@ -295,21 +295,6 @@ func (p *plan) readProcessing(f *envoy.OptionErrors, policies []*policy.Policy) 
 		// The proxy's own environment, which the injection sets and no request can change.
 		p.FanoutName = "%ENVIRONMENT(POD_NAMESPACE)%"
 	}
-	p.reading(f)
-}
-
-// reading leaves out what older proxies do not know: the filter that reads MCP.
-func (p *plan) reading(f *envoy.OptionErrors) {
-	if p.release >= readingRelease || p.release == 0 {
-		return
-	}
-	if p.options.ReadMCP {
-		f.Add(
-			"--read-mcp", "", "needs proxies of Istio 1.31 or newer",
-			"take it out, or say --proxy-version 1.31 once all proxies are new",
-		)
-	}
-	p.ReadMCP = false
 }
 
 // outbound is Istio's name of the cluster of a service.

@@ -17,11 +17,8 @@ const (
 	roleKey    = "bellhop-role"
 	backendKey = "bellhop-backend"
 	fanoutKey  = "bellhop-fanout"
-	readsKey   = "bellhop-reads"
+	pathKey    = "bellhop-path"
 )
-
-// readsMCP is the value of readsKey: the filter in front is envoy.filters.http.mcp.
-const readsMCP = "mcp"
 
 // keepMetadata keeps the metadata of each stream as it came. From package metadata a handler would get a copy, or would
 // have to search it once for each key, which is a twentieth of a call's CPU.
@@ -46,14 +43,14 @@ func bindingOf(ctx context.Context) (processor.Binding, error) {
 // bind reads a filter's metadata. A filter that does not set its role, or sets it twice, is misconfigured, and
 // guessing could give a client's headers away. An error is a [processor.Misconfiguration].
 func bind(filter metadata.MD) (processor.Binding, error) {
-	var role, reads string
+	var role string
 	var binding processor.Binding
 	for _, entry := range [...]struct {
 		key, reason string
 		into        *string
 	}{
 		{roleKey, "role", &role}, {fanoutKey, "fanout", &binding.Fanout},
-		{backendKey, "backend", &binding.Backend}, {readsKey, "reads", &reads},
+		{backendKey, "backend", &binding.Backend}, {pathKey, "path", &binding.Path},
 	} {
 		values := filter[entry.key]
 		if len(values) > 1 {
@@ -65,13 +62,7 @@ func bind(filter metadata.MD) (processor.Binding, error) {
 			*entry.into = values[0]
 		}
 	}
-	if reads != "" && reads != readsMCP {
-		return binding, misconfigured(
-			"reads",
-			"the filter's bellhop-reads is not mcp: correct its grpc_service.initial_metadata, or leave it out",
-		)
-	}
-	binding.Role, binding.ReadsBodies = processor.Role(role), reads == readsMCP
+	binding.Role = processor.Role(role)
 	switch binding.Role {
 	case processor.Ingress, processor.Egress:
 		return binding, nil

@@ -46,5 +46,5 @@ func (c codec) Marshal(from any) (mem.BufferSlice, error) {
 	if r.message != nil {
 		return c.CodecV2.Marshal(r.message)
 	}
-	return mem.BufferSlice{mem.SliceBuffer(encodeAnswer(r.answer))}, nil
+	return mem.BufferSlice{mem.SliceBuffer(encodeAnswer(r.answer, r.skip))}, nil
 }

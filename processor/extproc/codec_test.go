@@ -111,10 +111,15 @@ func TestAnswersAreEncodedAsProtobufDoes(t *testing.T) {
 			answer.Set = append(answer.Set, policy.Header{Name: name, Value: policy.NewValue(text.Draw(rt, "value"))})
 		}
 		got := &extprocv3.ProcessingResponse{}
-		if err := proto.Unmarshal(encodeAnswer(answer), got); err != nil {
+		skip := rapid.Bool().Draw(rt, "skip")
+		if err := proto.Unmarshal(encodeAnswer(answer, skip), got); err != nil {
 			rt.Fatal(err)
 		}
-		if want := replyRequest(answer); !proto.Equal(got, want) {
+		want := replyRequest(answer)
+		if skip {
+			want.ModeOverride = &extprocfilterv3.ProcessingMode{ResponseHeaderMode: extprocfilterv3.ProcessingMode_SKIP}
+		}
+		if !proto.Equal(got, want) {
 			rt.Fatalf("%v, want %v", got, want)
 		}
 	})

@@ -67,6 +67,7 @@ func (m *message) decodeHeaders(raw []byte) bool {
 			maps++
 			return maps == 1 && content != nil && m.decodeHeaderMap(content)
 		case endOfStreamField:
+			m.bodiless = content == nil
 			return content == nil
 		default:
 			return false
@@ -160,7 +161,10 @@ func eachField(raw []byte, visit func(number protowire.Number, content []byte) b
 				content = []byte{}
 			}
 		case protowire.VarintType:
-			_, n = protowire.ConsumeVarint(raw)
+			var value uint64
+			if value, n = protowire.ConsumeVarint(raw); value == 0 {
+				return false // the default of a number is not written
+			}
 		default:
 			return false
 		}

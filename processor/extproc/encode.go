@@ -19,14 +19,21 @@ const (
 	optionAppendField    = 2 // HeaderValueOption: BoolValue
 	boolValueField       = 1 // BoolValue: bool
 	dynamicMetadataField = 8 // ProcessingResponse: google.protobuf.Struct
+	modeOverrideField    = 9 // ProcessingResponse: ProcessingMode
+	responseModeField    = 2 // ProcessingMode: HeaderSendMode; SKIP is 2
 	structFieldsField    = 1 // Struct: map<string, Value>
 	valueStringField     = 3 // Value: string
 	valueStructField     = 5 // Value: Struct
 	sizeOfNestedLengths  = 24
 )
 
-// encodeAnswer writes what [replyRequest] builds from an answer that needs no response.
-func encodeAnswer(answer processor.Answer) []byte {
+// skipField is a ProcessingMode that declines the request's body, as the field of an answer, on the wire. It is exactly
+// one of allowed_override_modes: Envoy compares it as a whole, and ignores silently what differs.
+const skipField = string(rune(modeOverrideField<<3|2)) + "\x02" + string(rune(responseModeField<<3)) + "\x02"
+
+// encodeAnswer writes what [replyRequest] builds from an answer that needs no response; with skip also that the
+// request's body is not needed, though Envoy offers it.
+func encodeAnswer(answer processor.Answer, skip bool) []byte {
 	size := mutationSize(answer)
 	session := newSessionSize(answer.Session)
 	common := sizeOf(mutationField, size)
@@ -45,6 +52,9 @@ func encodeAnswer(answer processor.Answer) []byte {
 	}
 	if answer.Session != "" {
 		out = session.append(out, answer.Session)
+	}
+	if skip {
+		out = append(out, skipField...)
 	}
 	return out
 }

@@ -57,6 +57,7 @@ type setup struct {
 	identities   map[string][]policy.Header
 	keys         ticket.Keys
 	failOpen     bool // where the store fails
+	bodyTimeout  time.Duration
 }
 
 func start(t testing.TB, s setup) *bench {
@@ -87,7 +88,7 @@ func start(t testing.TB, s setup) *bench {
 		Single: len(s.others) == 0, Metrics: b.registry,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, s.keys, all...)
-	b.service = extproc.New(b.processor)
+	b.service = extproc.New(b.processor, extproc.Settings{BodyTimeout: s.bodyTimeout})
 	b.service.Register(server)
 	listener := bufconn.Listen(1 << 20)
 	go func() { _ = server.Serve(listener) }()
@@ -137,15 +138,42 @@ func (b *bench) stream(t testing.TB, pairs ...string) extprocv3.ExternalProcesso
 // the response, one of status 200 follows.
 func (b *bench) ask(t testing.TB, message *extprocv3.ProcessingRequest, pairs ...string) *extprocv3.ProcessingResponse {
 	t.Helper()
+	return b.exchange(t, envoytest.Exchange{Metadata: pairs, Request: message, Response: []string{":status: 200"}}).Request
+}
+
+// exchange makes one exchange on a stream of its own, as Envoy does.
+func (b *bench) exchange(t testing.TB, x envoytest.Exchange) envoytest.Outcome {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	out, err := envoytest.Do(ctx, b.client, envoytest.Exchange{
-		Metadata: pairs, Request: message, Response: []string{":status: 200"},
-	})
+	out, err := envoytest.Do(ctx, b.client, x)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out.Request
+	return out
+}
+
+// post sends a request with a body, which the filter holds, and returns the lines that go on, or the error in their
+// place.
+func (b *bench) post(
+	t testing.TB, body string, lines []string, pairs ...string,
+) (request []string, refused *extprocv3.ImmediateResponse) {
+	t.Helper()
+	message := envoytest.Held(requestHeaders(lines...))
+	if body == "" {
+		message = envoytest.Bodiless(message)
+	}
+	out := b.exchange(t, envoytest.Exchange{Metadata: pairs, Request: message, Body: []byte(body)})
+	for _, answer := range []*extprocv3.ProcessingResponse{out.Request, out.Body} {
+		if answer == nil {
+			continue
+		}
+		if refused := answer.GetImmediateResponse(); refused != nil {
+			return nil, refused
+		}
+		lines = apply(t, lines, answer)
+	}
+	return lines, nil
 }
 
 // ingress sends a client's request and returns what the fan-out gets, and the ticket.
@@ -160,10 +188,11 @@ func (b *bench) ingress(t testing.TB, lines ...string) (request []string, ticket
 	return got, ticket
 }
 
-// egress sends a request of the fan-out and returns what the backend gets.
+// egress sends a request of the fan-out, without a body, and returns what the backend gets.
 func (b *bench) egress(t testing.TB, backend string, lines ...string) []string {
 	t.Helper()
-	return apply(t, lines, b.ask(t, requestHeaders(lines...), "bellhop-role", "egress", "bellhop-backend", backend))
+	message := envoytest.Bodiless(requestHeaders(lines...))
+	return apply(t, lines, b.ask(t, message, "bellhop-role", "egress", "bellhop-backend", backend))
 }
 
 // requestHeaders is a request's headers as the first message of a stream.

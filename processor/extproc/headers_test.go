@@ -17,6 +17,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/ticket"
+	"bellhop/test/envoytest"
 )
 
 const (
@@ -141,13 +142,13 @@ func TestEgress(t *testing.T) {
 			[]string{"baggage: bellhop=" + full + ",a=1"},
 			[]string{"baggage: a=1"},
 		},
-		{"no ticket: the identity", "github", []string{"accept: x"}, []string{"accept: x", "authorization: Bearer own"}},
 		{
-			"no ticket but a tool call: nothing",
+			"no ticket: the identity",
 			"github",
-			[]string{"mcp-method: tools/call"},
-			[]string{"mcp-method: tools/call"},
+			[]string{":method: GET", "mcp-session-id: s"},
+			[]string{":method: GET", "mcp-session-id: s", "authorization: Bearer own"},
 		},
+		{"no ticket, no session: nothing", "github", []string{":method: GET"}, []string{":method: GET"}},
 		{"no ticket, no identity: nothing", "billing", []string{"x-mcp-api-key: fanout"}, nil},
 		{
 			"both carriers are stripped",
@@ -399,7 +400,7 @@ func TestMetrics(t *testing.T) {
 	b.ingress(t)
 	b.egress(t, "billing", "x-bellhop-ticket: "+full)
 	b.egress(t, "github", "x-bellhop-ticket: "+full)
-	b.egress(t, "github")
+	b.egress(t, "github", ":method: GET", "mcp-session-id: s")
 	b.egress(t, "billing")
 	b.egress(t, "billing", "x-bellhop-ticket: forged")
 	b.egress(t, "nowhere", "x-bellhop-ticket: "+full)
@@ -453,4 +454,44 @@ func prefixed(lines []string, prefix string) []string {
 		}
 	}
 	return all
+}
+
+// Whatever takes headers away after the decision asks it again: a required one is not lost on the way.
+func TestARequiredHeaderWithoutRoomIsARefusal(t *testing.T) {
+	b := start(t, setup{policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true, prefix: \"" +
+		strings.Repeat("p", 200) + " \", repeat: all}]\nlimits: {value_bytes: 20000, total_bytes: 48000, headers: 80}\n"})
+	var lines []string
+	for range 80 {
+		lines = append(lines, "x-mcp-api-key: "+strings.Repeat("k", 560))
+	}
+	_, minted := b.ingress(t, lines...)
+	answer := b.ask(t, envoytest.Bodiless(requestHeaders("x-bellhop-ticket: "+minted)), "bellhop-role", "egress")
+	got := answer.GetImmediateResponse()
+	if got.GetStatus().GetCode() != 431 || !strings.Contains(string(got.GetBody()), `"reason":"no_room"`) {
+		t.Errorf("got %d %s", got.GetStatus().GetCode(), got.GetBody())
+	}
+	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="captured",role="ingress"} 1
+bellhop_requests_total{fanout="",outcome="no_room",role="egress"} 1`)
+}
+
+// A required header that the client did send is not called missing: the error, and the count, say where it was lost.
+func TestAReasonOfItsOwn(t *testing.T) {
+	b := start(t, setup{policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true}]\nticket: {grace: 0s}\n"})
+	session := []string{":method: POST", "mcp-session-id: S", "authorization: user"}
+	_, old := b.ingress(t, append(session, "x-mcp-api-key: old")...)
+	b.ingress(t, append(session, "x-mcp-api-key: new")...)
+	for reason, line := range map[string]string{
+		"superseded": "x-bellhop-ticket: " + old, "unknown_ticket": "x-bellhop-ticket: forged",
+		"redirected": "x-envoy-original-url: http://a/mcp",
+	} {
+		answer := b.ask(t, envoytest.Bodiless(requestHeaders(line)), "bellhop-role", "egress")
+		body := string(answer.GetImmediateResponse().GetBody())
+		if !strings.Contains(body, `"reason":"`+reason+`"`) || strings.Contains(body, "missing") {
+			t.Errorf("%s: %s", reason, body)
+		}
+	}
+	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="captured",role="ingress"} 2
+bellhop_requests_total{fanout="",outcome="redirected",role="egress"} 1
+bellhop_requests_total{fanout="",outcome="superseded",role="egress"} 1
+bellhop_requests_total{fanout="",outcome="unknown_ticket",role="egress"} 1`)
 }

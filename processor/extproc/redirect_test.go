@@ -53,7 +53,7 @@ func TestARedirectedRequestIsRefusedWhereAHeaderIsRequired(t *testing.T) {
 	if answer.GetImmediateResponse() == nil {
 		t.Errorf("it went on: %v", answer)
 	}
-	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="rejected",role="egress"} 1`)
+	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="redirected",role="egress"} 1`)
 }
 
 // A retry, and a filter at the cluster, begin with the request as the fan-out sent it: the same comes of it.

@@ -41,6 +41,14 @@ type headersReply struct {
 	mutation extprocv3.HeaderMutation
 }
 
+// replyRequestBody answers a request's body with further changes of the request's headers. The body stays as it is.
+func replyRequestBody(answer processor.Answer) *extprocv3.ProcessingResponse {
+	body := &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{HeaderMutation: &extprocv3.HeaderMutation{
+		RemoveHeaders: answer.Remove, SetHeaders: setHeaders(answer.Set),
+	}}}
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: body}}
+}
+
 // replyResponse answers a response's headers and adds lines to them.
 func replyResponse(answer processor.Answer) *extprocv3.ProcessingResponse {
 	reply := &extprocv3.HeadersResponse{}

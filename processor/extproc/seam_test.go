@@ -26,33 +26,11 @@ import (
 type exchange struct {
 	role     string
 	backend  string
-	cluster  string   // of an egress request, as Envoy sends it
-	reads    bool     // the proxy reads bodies
-	body     readBody // what it has read of this one
+	cluster  string // of an egress request, as Envoy sends it
+	held     bool   // the proxy holds the body
+	body     string // empty: none
 	request  []string
 	response []string // if it is asked for
-}
-
-// readBody is what a proxy has read of a body, as the core gets it and as Envoy writes it.
-type readBody struct {
-	core processor.Body
-	wire string
-}
-
-func bodies() map[string]readBody {
-	operation := policy.Operation{Method: "tools/call", Tool: "get_it"}
-	return map[string]readBody{
-		"none":   {},
-		"unread": {processor.Body{Seen: true}, unreadBody},
-		"call": {
-			processor.Body{Seen: true, Operation: operation, ID: "r1"},
-			`{"id":"r1","method":"tools/call","params":{"name":"get_it"}}`,
-		},
-		"list": {
-			processor.Body{Seen: true, Operation: policy.Operation{Method: "tools/list"}, ID: int64(7)},
-			`{"id":7,"method":"tools/list"}`,
-		},
-	}
 }
 
 // result is what became of an exchange, whatever the transport.
@@ -86,18 +64,29 @@ func direct(t testing.TB, keys ticket.Keys, s setup) transport {
 	}, keys, processor.Rules{Policy: loadPolicy(t, s.policy), Identities: s.identities})
 	return func(t testing.TB, x exchange) result {
 		t.Helper()
-		binding := processor.Binding{Role: processor.Role(x.role), Backend: x.backend, ReadsBodies: x.reads}
-		request := processor.Request{Headers: headerLines(x.request), Cluster: x.cluster, Body: x.body.core}
+		binding := processor.Binding{Role: processor.Role(x.role), Backend: x.backend}
+		request := processor.Request{Headers: headerLines(x.request), Cluster: x.cluster}
+		switch {
+		case x.body == "":
+			request.Body = processor.BodyNone
+		case x.held:
+			request.Body = processor.BodyOffered
+		}
 		answer, err := core.Request(context.Background(), binding, request)
 		if err != nil {
 			t.Fatal(err)
+		}
+		lines := changed(x.request, answer)
+		if answer.Reading != nil {
+			answer = core.Body(answer.Reading, []byte(x.body))
+			lines = changed(lines, answer)
 		}
 		if answer.Error != nil {
 			body := answer.Error.Body()
 			headers := append([]string{"content-type: application/json"}, texts(answer.Error.Headers)...)
 			return result{Status: answer.Error.Status, Body: string(body), Headers: headers}
 		}
-		got := result{Lines: changed(x.request, answer), Session: answer.Session, Asked: answer.Pending != nil}
+		got := result{Lines: lines, Session: answer.Session, Asked: answer.Pending != nil}
 		if answer.Pending != nil {
 			last := core.Response(context.Background(), answer.Pending, processor.Response{Headers: headerLines(x.response)})
 			got.Response.Set = texts(last.Set)
@@ -120,22 +109,29 @@ func overGRPC(t testing.TB, keys ticket.Keys, s setup) transport {
 		if x.backend != "" {
 			metadata = append(metadata, "bellhop-backend", x.backend)
 		}
-		if x.reads {
-			metadata = append(metadata, "bellhop-reads", "mcp")
+		message := requestHeaders(x.request...)
+		if x.held {
+			message = envoytest.Held(message)
 		}
-		message := withBody(t, requestHeaders(x.request...), x.body.wire)
+		if x.body == "" {
+			message = envoytest.Bodiless(message)
+		}
 		if x.cluster != "" {
 			message = withCluster(message, "envoy.filters.http.ext_proc", x.cluster)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		out, err := envoytest.Do(ctx, b.client, envoytest.Exchange{
-			Metadata: metadata, Request: message, Response: x.response,
+			Metadata: metadata, Request: message, Body: []byte(x.body), Response: x.response,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if refused := out.Request.GetImmediateResponse(); refused != nil {
+		refused := out.Request.GetImmediateResponse()
+		if out.Body.GetImmediateResponse() != nil {
+			refused = out.Body.GetImmediateResponse()
+		}
+		if refused != nil {
 			got := result{Status: int(refused.GetStatus().GetCode()), Body: string(refused.GetBody())}
 			for _, option := range refused.GetHeaders().GetSetHeaders() {
 				got.Headers = append(got.Headers, option.GetHeader().GetKey()+": "+string(option.GetHeader().GetRawValue()))
@@ -145,6 +141,9 @@ func overGRPC(t testing.TB, keys ticket.Keys, s setup) transport {
 		own := out.Request.GetDynamicMetadata().GetFields()["bellhop"].GetStructValue()
 		session := own.GetFields()["session"].GetStringValue()
 		got := result{Lines: apply(t, x.request, out.Request), Session: session, Asked: out.Response != nil}
+		if out.Body != nil {
+			got.Lines = apply(t, got.Lines, out.Body)
+		}
 		for _, option := range out.Response.GetResponseHeaders().GetResponse().GetHeaderMutation().GetSetHeaders() {
 			line := option.GetHeader().GetKey() + ": " + string(option.GetHeader().GetRawValue())
 			got.Response.Set = append(got.Response.Set, line)
@@ -283,27 +282,27 @@ func TestTheServiceAnswersAsTheCore(t *testing.T) {
 		},
 		{
 			"no ticket: a listing, by the body",
-			exchange{role: "egress", backend: "b", reads: true, body: bodies()["list"], request: []string{":method: POST"}},
+			exchange{role: "egress", backend: "b", held: true, body: listTools, request: jsonPost()},
 			func(r result) bool { return slices.Contains(r.Lines, "authorization: Bearer d") },
 		},
 		{
 			"no ticket: a tool call, by the body",
-			exchange{role: "egress", backend: "b", reads: true, body: bodies()["call"], request: []string{":method: POST"}},
-			func(r result) bool { return len(r.Lines) == 1 },
+			exchange{role: "egress", backend: "b", held: true, body: callSearch, request: jsonPost()},
+			func(r result) bool { return len(r.Lines) == 2 },
 		},
 		{
 			"no ticket: a body that could not be read",
-			exchange{role: "egress", backend: "b", reads: true, body: bodies()["unread"], request: []string{":method: POST"}},
-			func(r result) bool { return len(r.Lines) == 1 },
+			exchange{role: "egress", backend: "b", held: true, body: "no JSON", request: jsonPost()},
+			func(r result) bool { return len(r.Lines) == 2 },
 		},
 		{
 			"an error with the id of the request",
-			exchange{role: "ingress", reads: true, body: bodies()["call"], request: []string{":method: POST", "x-kept: v"}},
-			func(r result) bool { return r.Status == 400 && strings.Contains(r.Body, `"id":"r1"`) },
+			exchange{role: "ingress", held: true, body: callSearch, request: jsonPost("x-kept: v")},
+			func(r result) bool { return r.Status == 400 && strings.Contains(r.Body, `"id":1`) },
 		},
 		{
 			"no ticket: discovery",
-			out("b"),
+			exchange{role: "egress", backend: "b", request: []string{":method: GET", session}},
 			func(r result) bool { return slices.Contains(r.Lines, "authorization: Bearer d") },
 		},
 		{"no ticket: a tool call", out("b", "mcp-method: tools/call"), func(r result) bool { return len(r.Lines) == 2 }},
@@ -412,7 +411,7 @@ func TestTheServiceAnswersAsTheCoreInOtherModes(t *testing.T) {
 func TestTheServiceAnswersAsTheCoreWhateverComes(t *testing.T) {
 	names := []string{
 		":method", "x-key", "x-kept", "x-f-1", "x-f-2", "x-shown", "x-renamed", "x-tool", "authorization", "mcp-session-id",
-		"connection",
+		"connection", "content-type", "content-length",
 		"mcp-method", "mcp-name", "x-bellhop-ticket", "x_bellhop_ticket", "baggage", "x-bellhop-explain",
 		"x-envoy-original-url", "cookie",
 	}
@@ -427,7 +426,7 @@ func TestTheServiceAnswersAsTheCoreWhateverComes(t *testing.T) {
 		"tools/call",
 		"get_it",
 		"TICKET",
-		"1",
+		"1", "application/json", "5000000",
 		"bellhop=TICKET,a=1",
 		"x-key",
 		"\xff",
@@ -440,8 +439,10 @@ func TestTheServiceAnswersAsTheCoreWhateverComes(t *testing.T) {
 				x.backend = rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(rt, "backend")
 				x.cluster = rapid.SampledFrom([]string{"", "ca", "cb", "cx"}).Draw(rt, "cluster")
 			}
-			x.reads = rapid.Bool().Draw(rt, "reads")
-			x.body = bodies()[rapid.SampledFrom([]string{"none", "unread", "call", "list"}).Draw(rt, "body")]
+			x.held = rapid.Bool().Draw(rt, "held")
+			x.body = rapid.SampledFrom([]string{"", "no JSON", callSearch, listTools, `{"jsonrpc":"2.0","id":9,"method":"tools/call",` +
+				`"params":{"name":"get_it"}}`}).
+				Draw(rt, "body")
 			for range rapid.IntRange(0, 8).Draw(rt, "lines") {
 				name, value := rapid.SampledFrom(names).Draw(rt, "name"), rapid.SampledFrom(values).Draw(rt, "value")
 				x.request = append(x.request, fmt.Sprintf("%s: %s", name, value))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"runtime/debug"
+	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"bellhop/policy"
 	"bellhop/processor"
 )
 
@@ -21,17 +23,32 @@ const ServiceName = "envoy.service.ext_proc.v3.ExternalProcessor"
 type Service struct {
 	accesslogv3.UnimplementedAccessLogServiceServer
 
-	core     *processor.Processor
-	draining chan struct{} // closed by Drain
+	core        *processor.Processor
+	draining    chan struct{} // closed by Drain
+	bodyTimeout time.Duration
+}
+
+// Settings are what can be set of a [Service].
+type Settings struct {
+	BodyTimeout time.Duration // how long a request waits for its body, where that has to be read; 0: 30 s
 }
 
 // New makes a service that drives core.
-func New(core *processor.Processor) *Service {
-	return &Service{core: core, draining: make(chan struct{})}
+func New(core *processor.Processor, settings Settings) *Service {
+	if settings.BodyTimeout == 0 {
+		settings.BodyTimeout = 30 * time.Second
+	}
+	return &Service{core: core, draining: make(chan struct{}), bodyTimeout: settings.BodyTimeout}
 }
 
+// maxMessage bounds one message in bytes: a whole body, or the headers of a request, with what stands around them. With
+// less, Envoy would answer 503 to a request with a longer body that the policy allows.
+const maxMessage = policy.MaxBodyBytes + 1<<20
+
 // Options are the options that a gRPC server needs for the service.
-func Options() []grpc.ServerOption { return []grpc.ServerOption{newCodec(), keepMetadata()} }
+func Options() []grpc.ServerOption {
+	return []grpc.ServerOption{newCodec(), keepMetadata(), grpc.MaxRecvMsgSize(maxMessage)}
+}
 
 // Register adds the services to a gRPC server with [Options].
 func (s *Service) Register(server grpc.ServiceRegistrar) {
@@ -78,9 +95,14 @@ type Panic struct {
 	Stack []byte // of that goroutine
 }
 
-// untilDrained waits for a message of a stream, and ends when the service drains. It panics with a [*Panic] if receive
-// panics, because nothing else would recover that.
+// untilDrained waits for a message of a stream, and ends when the service drains.
 func untilDrained[M any](draining <-chan struct{}, receive func() (M, error)) (M, error) {
+	return unless(draining, receive, func() (none M, err error) { return none, io.EOF })
+}
+
+// unless waits for a message of a stream, or for what is to end the wait, and then returns what instead does. It panics
+// with a [*Panic] if receive panics, because nothing else would recover that.
+func unless[T, M any](end <-chan T, receive, instead func() (M, error)) (M, error) {
 	type result struct {
 		message M
 		err     error
@@ -103,8 +125,7 @@ func untilDrained[M any](draining <-chan struct{}, receive func() (M, error)) (M
 			panic(got.panic)
 		}
 		return got.message, got.err
-	case <-draining:
-		var none M
-		return none, io.EOF
+	case <-end:
+		return instead()
 	}
 }

@@ -2,6 +2,7 @@ package extproc
 
 import (
 	"context"
+	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
@@ -17,13 +18,16 @@ type stream struct {
 	binding processor.Binding
 	begun   bool   // a message has come
 	bodies  bodies // what the first message says of bodies
-	pending *processor.Pending
+	// At most one of the two is not nil: what the stream waits for.
+	pending *processor.Pending // the response
+	reading *processor.Reading // the request's body
 }
 
 // reply is the one legal reply to a message: either a message of its own or, for the usual request, the answer to it.
 type reply struct {
 	message *extprocv3.ProcessingResponse
 	answer  processor.Answer
+	skip    bool // with answer: Envoy need not hold the request's body
 	last    bool // it ends the stream
 }
 
@@ -37,12 +41,7 @@ func (s *Service) process(from grpc.ServerStream) error {
 	}
 	one := stream{core: s.core, binding: binding}
 	for {
-		receive := func() (m message, err error) { return m, from.RecvMsg(&m) }
-		if one.pending != nil { // a stream that only waits for a response ends when the service drains
-			now := receive
-			receive = func() (message, error) { return untilDrained(s.draining, now) }
-		}
-		request, err := receive()
+		request, err := s.receive(from, &one)
 		if err != nil {
 			return ended(err)
 		}
@@ -56,6 +55,22 @@ func (s *Service) process(from grpc.ServerStream) error {
 		if reply.last {
 			return nil
 		}
+	}
+}
+
+// receive waits for the next message of a stream. A stream that only waits for a response ends when the service drains.
+// One that waits for a body does not, because its request would go on without its headers: it ends in time by itself.
+func (s *Service) receive(from grpc.ServerStream, one *stream) (message, error) {
+	next := func() (m message, err error) { return m, from.RecvMsg(&m) }
+	switch {
+	case one.pending != nil:
+		return untilDrained(s.draining, next)
+	case one.reading != nil:
+		timer := time.NewTimer(s.bodyTimeout)
+		defer timer.Stop()
+		return unless(timer.C, next, func() (message, error) { return message{kind: noBody}, nil })
+	default:
+		return next()
 	}
 }
 
@@ -73,9 +88,11 @@ func (s *stream) answer(ctx context.Context, request *message) (reply, error) {
 	switch {
 	case request.kind == requestHeaders:
 		return s.onRequest(ctx, request)
+	case s.reading != nil:
+		return s.onBody(request), nil
 	case request.kind == responseHeaders && s.pending != nil:
 		return s.onResponse(ctx, request), nil
-	case first && request.kind == requestRest:
+	case first && (request.kind == requestBody || request.kind == requestTrailers):
 		answer, err := s.core.HeadersNotShown(s.binding)
 		if err != nil || answer.Error != nil {
 			return reply{message: replyError(answer.Error), last: true}, err
@@ -89,6 +106,12 @@ func (s *stream) answer(ctx context.Context, request *message) (reply, error) {
 }
 
 func (s *stream) onRequest(ctx context.Context, request *message) (reply, error) {
+	switch {
+	case request.bodiless:
+		request.request.Body = processor.BodyNone
+	case s.bodies.requestHeld:
+		request.request.Body = processor.BodyOffered
+	}
 	answer, err := s.core.Request(ctx, s.binding, request.request)
 	if err != nil {
 		return reply{}, err
@@ -96,12 +119,30 @@ func (s *stream) onRequest(ctx context.Context, request *message) (reply, error)
 	if answer.Error != nil {
 		return reply{message: replyError(answer.Error), last: true}, nil
 	}
-	s.pending = answer.Pending
-	last := s.pending == nil && s.bodies.none
-	if answer.Pending != nil {
-		return reply{message: replyRequest(answer)}, nil
+	s.pending, s.reading = answer.Pending, answer.Reading
+	if s.pending != nil {
+		return reply{message: replyRequest(answer)}, nil // asking for the response, it declines the body
 	}
-	return reply{answer: answer, last: last}, nil
+	held := s.bodies.requestHeld
+	return reply{
+		answer: answer, skip: held && s.reading == nil && !request.bodiless,
+		last: s.reading == nil && (held || s.bodies.none),
+	}, nil
+}
+
+// onBody answers the body of a request that was held for it. Nothing of the request is needed after it, and a stream
+// left open would end with Envoy's response, which may take hours.
+func (s *stream) onBody(request *message) reply {
+	reading := s.reading
+	s.reading = nil
+	if request.kind != requestBody {
+		return reply{message: replyError(s.core.Unread(reading).Error), last: true}
+	}
+	answer := s.core.Body(reading, request.full.GetRequestBody().GetBody())
+	if answer.Error != nil {
+		return reply{message: replyError(answer.Error), last: true}
+	}
+	return reply{message: replyRequestBody(answer), last: true}
 }
 
 func (s *stream) onResponse(ctx context.Context, request *message) reply {
@@ -111,5 +152,5 @@ func (s *stream) onResponse(ctx context.Context, request *message) reply {
 	if answer.Error != nil {
 		return reply{message: replyError(answer.Error), last: true}
 	}
-	return reply{message: replyResponse(answer), last: s.bodies.none}
+	return reply{message: replyResponse(answer), last: s.bodies.none || s.bodies.requestHeld}
 }

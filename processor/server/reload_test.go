@@ -137,8 +137,14 @@ func (s *site) try(role, ticket string, names ...string) (removed []string, set 
 	if ticket != "" {
 		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: policy.TicketHeader, RawValue: []byte(ticket)})
 	}
+	if role == "egress" { // the stream of a session, which discovery has too
+		headers.Headers = append(
+			headers.Headers, &corev3.HeaderValue{Key: ":method", RawValue: []byte("GET")},
+			&corev3.HeaderValue{Key: policy.SessionHeader, RawValue: []byte("s")},
+		)
+	}
 	if err := stream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
-		RequestHeaders: &extprocv3.HttpHeaders{Headers: headers},
+		RequestHeaders: &extprocv3.HttpHeaders{Headers: headers, EndOfStream: true},
 	}}); err != nil {
 		return nil, nil, err
 	}

@@ -64,8 +64,6 @@ const (
 	patience = time.Hour
 	// minStoreBytes leaves room for the largest captures that a policy allows.
 	minStoreBytes = 1 << 20
-	// maxMessage bounds one message from Envoy: at most 60 KiB of headers, and attributes.
-	maxMessage = 1 << 20
 	// streamWindow and connectionWindow are gRPC's flow control windows, in bytes: a message fits into one, and a burst of
 	// requests into the other. Fixed windows spare the pings by which gRPC estimates better ones.
 	streamWindow     = 64 << 10
@@ -94,6 +92,7 @@ type Config struct {
 	KeyFile      string        // keys of tickets; empty for a random key that lives as long as the process
 	TLS          TLS           // of Listen
 	DrainDelay   time.Duration // how long to keep serving as NOT_SERVING: at least one health check interval of Envoy
+	BodyTimeout  time.Duration // how long a request may take to send its body, where that has to be read; 0: 30 s
 	Settle       time.Duration // how long changed files are left alone before they are read again; 0: 100 ms
 }
 
@@ -159,7 +158,7 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 		s.close()
 		return nil, err
 	}
-	s.service = extproc.New(s.processor)
+	s.service = extproc.New(s.processor, extproc.Settings{BodyTimeout: s.config.BodyTimeout})
 	s.buildGRPC(grpc.Creds(creds)) // last, for it starts goroutines
 	return s, nil
 }
@@ -172,6 +171,8 @@ func (s *Server) Reload() error { return s.reloader.reload() }
 // check rejects settings that cannot work.
 func (s *Server) check() error {
 	switch {
+	case s.config.BodyTimeout < 0:
+		return fmt.Errorf("--body-timeout %s: write 0s or more", s.config.BodyTimeout)
 	case s.config.DrainDelay < 0:
 		return fmt.Errorf("--drain-delay %s: write 0s or more", s.config.DrainDelay)
 	case s.config.Store != inMemory && !strings.Contains(s.config.Store, "://"):
@@ -220,7 +221,6 @@ func warnOfExposed(log *slog.Logger, file string) {
 
 func (s *Server) buildGRPC(creds grpc.ServerOption) {
 	s.grpc = grpc.NewServer(append(extproc.Options(), creds,
-		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.ConnectionTimeout(handshakeTime),

@@ -16,8 +16,8 @@ func TestOnlyTheListedCodeRevealsValues(t *testing.T) {
 	allowed := map[string]string{
 		"policy/header.go":                       "declares it, and reads what Connection nominates",
 		"policy/capture.go":                      "trims and checks bytes",
-		"policy/operation.go":                    "reads mcp-method and mcp-name",
 		"policy/decide.go":                       "puts the prefix before a value",
+		"processor/jsonrpc/headers.go":           "reads mcp-method, mcp-name and the type of the body",
 		"processor/message.go":                   "reads :method and mcp-session-id",
 		"processor/response.go":                  "reads :status and mcp-session-id",
 		"processor/explain.go":                   "reads x-bellhop-explain",

@@ -5,20 +5,24 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"strings"
 	"testing"
 )
 
-// BenchmarkReadMCP measures a request through Envoy and Bellhop to a fan-out that answers at once, with Envoy's mcp
-// filter (--read-mcp) and without, by the size of the body: what it costs to know the method and the tool.
-func BenchmarkReadMCP(b *testing.B) {
-	answer := func(*url.URL) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
-	}
+// BenchmarkReadBody measures a request through Envoy, Bellhop, a fan-out that passes it on, and a backend that answers
+// at once, by the size of the body: under a policy that needs no body, and under one that needs it.
+func BenchmarkReadBody(b *testing.B) {
+	backend := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	defer backend.Close()
+	pass := func(egress *url.URL) http.Handler { return httputil.NewSingleHostReverseProxy(egress) }
+	const rule = "version: 1\nforward: [{name: x-mcp-api-key, tools: [sea*]}]\n"
 	endpoints := map[string]string{
-		"plain":    around(b, smallest, "http://127.0.0.1:1/mcp", answer),
-		"read-mcp": around(b, smallest, "http://127.0.0.1:1/mcp", answer, "--read-mcp"),
+		"plain": around(b, smallest, backend.URL+"/mcp", pass), "read": around(b, rule, backend.URL+"/mcp", pass),
 	}
 	for _, size := range []int{200, 4 << 10, 64 << 10} {
 		body := []byte(
@@ -27,7 +31,7 @@ func BenchmarkReadMCP(b *testing.B) {
 				strings.Repeat("x", size),
 			),
 		)
-		for _, name := range []string{"plain", "read-mcp", "plain", "read-mcp"} { // twice, for the machine is noisy
+		for _, name := range []string{"plain", "read", "plain", "read"} { // twice, for the machine is noisy
 			b.Run(fmt.Sprintf("%d-bytes/%s", size, name), func(b *testing.B) {
 				for b.Loop() {
 					call(b, endpoints[name], body)

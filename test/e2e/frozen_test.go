@@ -80,7 +80,6 @@ func around(
 	t testing.TB,
 	text, backend string,
 	handler func(egress *url.URL) http.Handler,
-	bootstrapArgs ...string,
 ) string {
 	t.Helper()
 	ports, err := process.FreePorts(4)
@@ -97,11 +96,9 @@ func around(
 	if err := os.WriteFile(policyFile, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	yaml, err := exec.CommandContext(t.Context(), found.bellhop, append([]string{"envoy", "bootstrap", "--policy",
-		policyFile, "--bellhop", socket,
-		"--ingress", address(0), "--egress", address(1),
-		"--envoy-admin", address(2), "--fanout", fanout.URL, "--backend", "a=" + backend}, bootstrapArgs...)...).
-		Output()
+	yaml, err := exec.CommandContext(t.Context(), found.bellhop, "envoy", "bootstrap", "--policy", policyFile,
+		"--bellhop", socket, "--ingress", address(0), "--egress", address(1), "--envoy-admin", address(2),
+		"--fanout", fanout.URL, "--backend", "a="+backend).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // A rule for certain tools gives its header to calls of these alone, at backends of both eras: an old one does not say
-// the tool in a header, so Envoy reads it from the body.
+// the tool in a header, so Bellhop reads it from the body.
 func TestARuleForToolsAppliesToTheirCallsOnly(t *testing.T) {
 	backends := both(t)
 	s := start(
@@ -47,13 +47,13 @@ func TestARuleForToolsAppliesToTheirCallsOnly(t *testing.T) {
 	wantClean(t, s, backends)
 }
 
-// Where Envoy reads the method, an error has the request's own JSON-RPC id, and the session lives on.
+// An error has the request's own JSON-RPC id.
 func TestAMissingRequiredHeaderIsRefused(t *testing.T) {
 	backends := both(t)
 	s := start(t, stack.Options{
 		Policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true, to: [old]}]\nbackends: {old: " +
 			"{}, new: {}}\n",
-		BootstrapArgs: []string{"--read-mcp"}, HealthCheckInterval: time.Second,
+		HealthCheckInterval: time.Second,
 	}, backends)
 	if err := s.WaitHealthy(limit(t)); err != nil {
 		t.Fatal(err)

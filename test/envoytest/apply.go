@@ -19,12 +19,17 @@ const (
 
 // Apply makes of a request's header lines what Envoy 1.40 makes of them with an answer: removes first, then sets in
 // their order; append unset replaces, append true adds a line; append_action is ignored. An error says why Envoy would
-// answer 500 instead.
+// answer 500 instead. The answer to a body, where there is one, is applied after that to the headers.
 func Apply(lines []string, answer *extprocv3.ProcessingResponse) ([]string, error) {
-	if answer.GetRequestHeaders() == nil {
-		return nil, fmt.Errorf("the answer is a %T, not one to request headers", answer.GetResponse())
+	var mutation *extprocv3.HeaderMutation
+	switch kind := answer.GetResponse().(type) {
+	case *extprocv3.ProcessingResponse_RequestHeaders:
+		mutation = kind.RequestHeaders.GetResponse().GetHeaderMutation()
+	case *extprocv3.ProcessingResponse_RequestBody:
+		mutation = kind.RequestBody.GetResponse().GetHeaderMutation()
+	default:
+		return nil, fmt.Errorf("the answer is a %T, not one to request headers or to a body", answer.GetResponse())
 	}
-	mutation := answer.GetRequestHeaders().GetResponse().GetHeaderMutation()
 	if len(mutation.GetSetHeaders()) > maxOperations || len(mutation.GetRemoveHeaders()) > maxOperations {
 		return nil, fmt.Errorf("more than %d operations of one kind", maxOperations)
 	}

@@ -12,17 +12,19 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Exchange is one HTTP request of a filter, whose processing_mode shows request headers and no bodies, and allows the
-// override that shows response headers.
+// Exchange is one HTTP request of a filter, whose processing_mode shows request headers, and allows the overrides that
+// show response headers and that decline the body of a request.
 type Exchange struct {
 	Metadata []string // the filter's initial_metadata: keys and values in turn
 	Request  *extprocv3.ProcessingRequest
+	Body     []byte   // of the request, should it be [Held] and the processor not decline it
 	Response []string // header lines of the response, should the processor ask for them
 }
 
 // Outcome is what an exchange came to.
 type Outcome struct {
 	Request  *extprocv3.ProcessingResponse
+	Body     *extprocv3.ProcessingResponse // nil: the body was not shown
 	Response *extprocv3.ProcessingResponse // nil: it was not asked for
 }
 
@@ -39,6 +41,11 @@ func Do(ctx context.Context, client extprocv3.ExternalProcessorClient, x Exchang
 	var out Outcome
 	if out.Request, err = turn(stream, x.Request); err != nil {
 		return out, err
+	}
+	if TakesBody(x.Request, out.Request) {
+		if out.Body, err = turn(stream, RequestBody(x.Body)); err != nil {
+			return out, err
+		}
 	}
 	if AsksForResponse(out.Request) {
 		if out.Response, err = turn(stream, ResponseHeaders(x.Response...)); err != nil {
@@ -65,4 +72,12 @@ func turn(
 func AsksForResponse(answer *extprocv3.ProcessingResponse) bool {
 	allowed := &extprocfilterv3.ProcessingMode{ResponseHeaderMode: extprocfilterv3.ProcessingMode_SEND}
 	return answer.GetImmediateResponse() == nil && proto.Equal(answer.GetModeOverride(), allowed)
+}
+
+// TakesBody reports whether Envoy will show the body of a request after this answer to its headers.
+func TakesBody(request *extprocv3.ProcessingRequest, answer *extprocv3.ProcessingResponse) bool {
+	held := request.GetProtocolConfig().GetRequestBodyMode() == extprocfilterv3.ProcessingMode_BUFFERED
+	declined := &extprocfilterv3.ProcessingMode{ResponseHeaderMode: extprocfilterv3.ProcessingMode_SKIP}
+	return held && !request.GetRequestHeaders().GetEndOfStream() && answer.GetImmediateResponse() == nil &&
+		!AsksForResponse(answer) && !proto.Equal(answer.GetModeOverride(), declined)
 }

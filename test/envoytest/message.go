@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 )
@@ -20,6 +21,25 @@ func RequestHeaders(lines ...string) *extprocv3.ProcessingRequest {
 		},
 		ProtocolConfig: &extprocv3.ProtocolConfiguration{},
 	}
+}
+
+// Held makes of it the message of a filter that holds the request's body until the headers are answered.
+func Held(message *extprocv3.ProcessingRequest) *extprocv3.ProcessingRequest {
+	message.GetProtocolConfig().RequestBodyMode = extprocfilterv3.ProcessingMode_BUFFERED
+	return message
+}
+
+// Bodiless makes of it the message of a request without a body.
+func Bodiless(message *extprocv3.ProcessingRequest) *extprocv3.ProcessingRequest {
+	message.GetRequestHeaders().EndOfStream = true
+	return message
+}
+
+// RequestBody is the message of a whole body, which was held.
+func RequestBody(body []byte) *extprocv3.ProcessingRequest {
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
+		RequestBody: &extprocv3.HttpBody{Body: body, EndOfStream: true},
+	}}
 }
 
 // ResponseHeaders is the message of a response's headers. It comes second, so it has no protocol_config.

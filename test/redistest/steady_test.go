@@ -41,7 +41,7 @@ func serveProcessor(t *testing.T, s *redis.Store, keys ticket.Keys, text string)
 		Store: s, Sessions: s, Supersession: s, StoreTimeout: time.Second,
 		Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 	}, keys, processor.Rules{Policy: loaded})
-	extproc.New(core).Register(server)
+	extproc.New(core, extproc.Settings{}).Register(server)
 	go func() { _ = server.Serve(listener) }()
 	connection, err := grpc.NewClient("passthrough:bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))

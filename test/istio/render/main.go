@@ -39,7 +39,6 @@ func (m *many) Set(value string) error { *m = append(*m, value); return nil }
 type path struct {
 	setUp                                           istio.SetUp
 	policy, ingress, fanout, egress, bellhop, admin string
-	readMCP                                         bool
 	name                                            string // of the fan-out, as the policy has it
 	backends                                        []backend
 }
@@ -110,7 +109,6 @@ func parse(args []string) (path, error) {
 	flags.StringVar(&p.egress, "egress", "", "")
 	flags.StringVar(&p.bellhop, "bellhop", "", "")
 	flags.StringVar(&p.admin, "envoy-admin", "", "")
-	flags.BoolVar(&p.readMCP, "read-mcp", false, "")
 	flags.Var(&backends, "backend", "")
 	if err := flags.Parse(args[1:]); err != nil {
 		return p, err
@@ -157,7 +155,7 @@ func (p *path) manifests() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	options := istio.Options{SetUp: p.setUp, ReadMCP: p.readMCP, ProxyVersion: "1.31"}
+	options := istio.Options{SetUp: p.setUp, ProxyVersion: "1.31"}
 	target := fmt.Sprintf("http://%%s:%d%%s", servicePort)
 	switch p.setUp {
 	case istio.Sidecar:
