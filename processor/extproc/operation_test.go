@@ -274,7 +274,7 @@ func TestAnErrorHasTheIDOfTheRequest(t *testing.T) {
 		`"a-1"`: `"a-1"`, `7`: `7`, `-7`: `-7`, `9007199254740993`: `9007199254740993`, `1.5`: `1.5`, `null`: `"bellhop"`,
 	} {
 		body := `{"jsonrpc":"2.0","method":"tools/list","id":` + sent + `}`
-		_, refused := b.post(t, body, jsonPost(), "bellhop-role", "ingress")
+		_, refused := b.post(t, body, jsonPost(fmt.Sprintf("content-length: %d", len(body))), "bellhop-role", "ingress")
 		var got struct{ ID json.RawMessage }
 		if err := json.Unmarshal(refused.GetBody(), &got); err != nil || string(got.ID) != want {
 			t.Errorf("id %s: got %s, %v; want %s", sent, got.ID, err, want)

@@ -297,7 +297,7 @@ func TestTheServiceAnswersAsTheCore(t *testing.T) {
 		},
 		{
 			"an error with the id of the request",
-			exchange{role: "ingress", held: true, body: callSearch, request: jsonPost("x-kept: v")},
+			exchange{role: "ingress", held: true, body: callSearch, request: jsonPost("x-kept: v", "content-length: 77")},
 			func(r result) bool { return r.Status == 400 && strings.Contains(r.Body, `"id":1`) },
 		},
 		{
