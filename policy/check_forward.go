@@ -25,6 +25,7 @@ func (c *checker) forward(doc *Document) {
 		c.to(path, rule, doc)
 		c.sensitive(path, rule)
 		c.values(path, rule, doc.Limits)
+		c.repeat(path, rule)
 		c.tools(path, rule)
 		c.consistent(i, doc.Forward)
 	}
@@ -166,6 +167,28 @@ func (c *checker) values(path string, rule Rule, limits Limits) {
 		c.errorAt(
 			c.at("%s.required", path), "require each header with a rule of its own",
 			"a family of headers cannot be required",
+		)
+	}
+}
+
+// Joined reports whether Envoy makes one line of several lines of a header, before any filter sees them (measured with
+// Envoy 1.40).
+func Joined(name string) bool {
+	switch name {
+	case "authorization", "user-agent", "referer", "x-request-id", "cache-control", "pragma", "x-client-trace-id",
+		"grpc-timeout", "grpc-accept-encoding", "access-control-request-method", "access-control-request-headers":
+		return true
+	default:
+		return false
+	}
+}
+
+// repeat reports a rule about repeated lines that could never see one.
+func (c *checker) repeat(path string, rule Rule) {
+	if rule.Repeat != RepeatAll && Joined(rule.Name) {
+		c.errorAt(
+			c.at("%s.repeat", path), "take it out; a repeated header arrives as one value with a comma, as it was joined",
+			"repeat: %s can never apply to %q: Envoy joins its lines before Bellhop sees them", rule.Repeat, rule.Name,
 		)
 	}
 }

@@ -330,3 +330,20 @@ func TestNoTextMakesAToolPatternSlow(t *testing.T) {
 		}
 	}
 }
+
+// A rule that can never hold is an error, not a promise.
+func TestRepeatNeedsLinesThatEnvoyShows(t *testing.T) {
+	for rule, want := range map[string]bool{
+		"{name: authorization, to: [a], hide: true, repeat: reject}": false,
+		"{name: authorization, to: [a], hide: true, repeat: first}":  false,
+		"{name: authorization, to: [a], hide: true, repeat: all}":    true,
+		"{name: user-agent, repeat: reject}":                         false,
+		"{name: cookie, to: [a], hide: true, repeat: reject}":        true,
+		"{name: x-mcp-api-key, repeat: reject}":                      true,
+	} {
+		_, findings := policy.Load("p.yaml", []byte("version: 1\nforward: ["+rule+"]\nbackends: {a: {}}\n"))
+		if got := !findings.HasErrors(); got != want {
+			t.Errorf("%s: loads: %v: %v", rule, got, findings)
+		}
+	}
+}
