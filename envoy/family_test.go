@@ -16,15 +16,17 @@ func TestEnvoyKeepsFamiliesWithinBounds(t *testing.T) {
 	})
 	bellhop.tell(
 		set(
-			"x-fine", "v", "app", "v", "x-forwarded-for", "v", "x_forwarded_for", "v", "authorization", "v", "x-envoy-x",
-			"v",
+			"x-fine", "v", "app", "v", "x-forwarded-for", "v", "authorization", "v", "x-envoy-x", "v", "x-envoy-e", "v",
+			"x-envoy-external-address", "v",
 		),
 	)
 	get(t, "http://"+options.Egress+"/a/mcp")
 	upstream.mu.Lock()
 	defer upstream.mu.Unlock()
-	for name, want := range map[string]string{"X-Fine": "v", "App": "v", "X-Forwarded-For": "", "X_forwarded_for": "",
-		"Authorization": "", "X-Envoy-X": ""} {
+	for name, want := range map[string]string{
+		"X-Fine": "v", "App": "v", "X-Forwarded-For": "", "Authorization": "", "X-Envoy-X": "", "X-Envoy-E": "",
+		"X-Envoy-External-Address": "",
+	} {
 		if got := upstream.last.Header.Get(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}

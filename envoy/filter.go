@@ -145,12 +145,21 @@ func mutationRules(footprint policy.Footprint) *mutationv3.HeaderMutationRules {
 		DisallowAll:     wrapperspb.Bool(true),
 		AllowExpression: anyOf(append(footprint.Writes[:len(footprint.Writes):len(footprint.Writes)], "content-type")),
 	}
-	if slices.ContainsFunc(footprint.Writes, func(name string) bool { return strings.HasSuffix(name, "*") }) {
+	if slices.ContainsFunc(footprint.Writes, isOpenFamily) {
 		rules.DisallowExpression = anyOf(outsideFamilies(footprint.Writes))
+		if slices.Contains(footprint.Writes, policy.ExternalAddressHeader) {
+			rules.DisallowExpression.Regex += "|^x-envoy-" + otherThan("external") + "$"
+		}
 		// Many servers read _ as -, so a restricted name is restricted in either spelling.
 		rules.DisallowExpression.Regex = strings.ReplaceAll(rules.DisallowExpression.Regex, "-", "[-_]")
 	}
 	return rules
+}
+
+// isOpenFamily reports whether a name is a family that could hold restricted names among others.
+func isOpenFamily(name string) bool {
+	prefix, isFamily := strings.CutSuffix(name, "*")
+	return isFamily && !policy.Restricted(prefix)
 }
 
 // outsideFamilies lists the patterns that are in no family, but for those that Bellhop itself writes.
@@ -162,18 +171,41 @@ func outsideFamilies(writes []string) []string {
 		}
 	}
 	for _, row := range policy.Restrictions() {
-		switch row.Pattern {
-		case "content-*": // content-type is that of Bellhop's errors
-			patterns = append(
-				patterns, "content-length", "content-encoding", "content-language", "content-location", "content-range",
-				"content-disposition",
-			)
-		case "content-length", policy.BaggageHeader, "x-bellhop-*":
-		default:
-			patterns = append(patterns, row.Pattern)
-		}
+		patterns = append(patterns, notWritten(row.Pattern, writes)...)
 	}
 	return patterns
+}
+
+// notWritten is what is left of a restricted name or family without what Bellhop itself writes.
+func notWritten(pattern string, writes []string) []string {
+	switch pattern {
+	case "content-*": // content-type is that of Bellhop's errors
+		return []string{
+			"content-length", "content-encoding", "content-language", "content-location", "content-range",
+			"content-disposition",
+		}
+	case "content-length", policy.BaggageHeader, "x-bellhop-*":
+		return nil
+	}
+	prefix, isFamily := strings.CutSuffix(pattern, "*")
+	written := func(name string) bool { return name == pattern || isFamily && strings.HasPrefix(name, prefix) }
+	if slices.ContainsFunc(writes, written) {
+		return nil
+	}
+	return []string{pattern}
+}
+
+// otherThan is a regular expression for what does not begin with a word: RE2 has no other way to say it.
+func otherThan(word string) string {
+	expression := ""
+	for i := len(word) - 1; i >= 0; i-- {
+		letter := word[i : i+1]
+		if expression != "" {
+			expression = "|" + letter + expression
+		}
+		expression = "([^" + letter + "].*" + expression + ")?"
+	}
+	return expression
 }
 
 // anyOf is a regular expression for names and families of names.

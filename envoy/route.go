@@ -9,6 +9,8 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"bellhop/policy"
 )
 
 func (w *bootstrapWriter) ingressRoutes(path string) *routev3.RouteConfiguration {
@@ -25,13 +27,12 @@ func (w *bootstrapWriter) ingressRoutes(path string) *routev3.RouteConfiguration
 
 func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration {
 	path += ".virtual_hosts[0]"
-	// Envoy sets it on every request that has none: "http", also towards an https backend, which may then redirect.
-	const invented = "x-forwarded-proto"
 	w.Note(
 		path+".request_headers_to_remove",
-		"Envoy adds it by itself; a backend would take it for the scheme that clients use.",
+		"They say where a client is, and the Envoy at the ingress adds some of them. Bellhop removes them too; this holds",
+		"without it.",
 	)
-	host := &routev3.VirtualHost{RequestHeadersToRemove: []string{invented}}
+	host := &routev3.VirtualHost{RequestHeadersToRemove: OriginHeaders()}
 	host.RequestBodyBufferLimit = w.BodyLimit(path, Egress)
 	for _, b := range w.backends {
 		at := fmt.Sprintf("%s.routes[%d]", path, len(host.Routes))
@@ -45,6 +46,14 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 	)
 	host.Routes = append(host.Routes, w.noBackend())
 	return routeTable(Egress, host)
+}
+
+// OriginHeaders say where a client is, and no backend gets them.
+func OriginHeaders() []string {
+	return []string{
+		"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
+		"x-forwarded-client-cert", "x-real-ip", policy.ExternalAddressHeader,
+	}
 }
 
 // noteRoute explains a route to a server.

@@ -18,6 +18,7 @@ type Captured struct {
 	Repeated []string // names of which only the first line was taken
 	// Nominated are listed names that the request's own Connection header makes hop-by-hop, so they are not captured.
 	Nominated []string
+	Stripped  []string // the patterns of strip that the request has headers of
 }
 
 // Reason says why a client's request is refused. Its text is stable: metrics and clients may rely on it.
@@ -118,6 +119,25 @@ type line struct {
 	covering
 }
 
+// hide adds a name to those that the fan-out must not see; at most is how many a request can add.
+func (p *Policy) hide(taken *Captured, name string, atMost int) {
+	if len(taken.Hide) == len(p.hidden) { // p.hidden is shared: copy before the first append
+		taken.Hide = append(make([]string, 0, len(p.hidden)+atMost), p.hidden...)
+	}
+	taken.Hide = appendOnce(taken.Hide, name)
+}
+
+// stripAtIngress takes off a header that no rule captures.
+func (p *Policy) stripAtIngress(taken *Captured, name string, atMost int) {
+	if len(p.doc.Strip) == 0 {
+		return
+	}
+	if pattern := p.StripPattern(name); pattern != "" {
+		taken.Stripped = appendOnce(taken.Stripped, pattern)
+		p.hide(taken, name, atMost)
+	}
+}
+
 // Capture captures the headers that the policy lists from a client's request. A request that exceeds a limit is
 // rejected; nothing is truncated.
 func (p *Policy) Capture(request []Header) (Captured, *Rejection) {
@@ -130,14 +150,12 @@ func (p *Policy) Capture(request []Header) (Captured, *Rejection) {
 			taken.LeftOut = appendOnce(taken.LeftOut, header.Name)
 		}
 		if cover.set == 0 {
+			p.stripAtIngress(&taken, header.Name, len(request))
 			continue
 		}
 		source := &p.sources.list[cover.position]
 		if _, isFamily := family(source.pattern); isFamily && source.hide {
-			if len(taken.Hide) == len(p.hidden) { // p.hidden is shared: copy before the first append
-				taken.Hide = append(make([]string, 0, len(p.hidden)+len(request)), p.hidden...)
-			}
-			taken.Hide = appendOnce(taken.Hide, header.Name)
+			p.hide(&taken, header.Name, len(request))
 		}
 		if hopByHop[header.Name] {
 			taken.Nominated = appendOnce(taken.Nominated, header.Name)

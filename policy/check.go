@@ -45,6 +45,7 @@ func (c *checker) document(doc *Document) {
 	c.backends(doc.Backends)
 	c.reachable(doc)
 	c.destinations(doc)
+	c.strip(doc.Strip)
 	c.limits(doc.Limits)
 	c.ticket(doc)
 	c.session(doc)

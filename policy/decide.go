@@ -61,6 +61,8 @@ const (
 	OutcomeRedirected Outcome = "redirected"
 	// OutcomeNoRoom is a header of a rule for the backend that does not fit into the request, with the others.
 	OutcomeNoRoom Outcome = "no_room"
+	// OutcomeStripped is a header of the fan-out's own that the policy strips.
+	OutcomeStripped Outcome = "stripped"
 	// OutcomeIdentity is a header of the backend's discovery identity.
 	OutcomeIdentity Outcome = "discovery"
 )
@@ -87,6 +89,7 @@ type Decision struct {
 func (p *Policy) Decide(call Call) Decision {
 	r := p.routeTo(call.Backend)
 	decision := Decision{Remove: r.remove(call.Request)}
+	call.Request = p.stripped(call.Request, &decision)
 	call.Request = p.withhold(r, call, &decision)
 	switch call.Ticket {
 	case StatusRedeemed:
@@ -176,7 +179,7 @@ func (p *Policy) deliver(r *route, call Call, decision *Decision) {
 		sets = append(sets, cover.set)
 		captured |= cover.set
 	}
-	decision.Verdicts = make([]Verdict, 0, len(r.deliveries)+1)
+	decision.Verdicts = append(make([]Verdict, 0, len(decision.Verdicts)+len(r.deliveries)+1), decision.Verdicts...)
 	for i := range r.deliveries {
 		switch rule := &r.deliveries[i]; {
 		case !rule.appliesTo(call.Operation):

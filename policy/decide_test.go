@@ -244,6 +244,10 @@ func TestFootprints(t *testing.T) {
 		"authorization",
 		"x-github-token",
 		"x-shown",
+		"forwarded",
+		"x-forwarded-*",
+		"x-real-ip",
+		"x-envoy-external-address",
 	}
 	reads := append(
 		slices.Clone(names), "x-envoy-original-url", ":method", ":path", "mcp-session-id", "content-length",

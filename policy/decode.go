@@ -85,10 +85,14 @@ func (d *decoder) document(node ast.Node) *Document {
 		{"explain", func(n ast.Node, p string) { d.boolean(n, p, &doc.Explain) }},
 		{"forward", func(n ast.Node, p string) { doc.Forward = list(d, n, p, d.rule) }},
 		{"backends", func(n ast.Node, p string) { doc.Backends = d.backends(n, p) }},
+		{"strip", func(n ast.Node, p string) { doc.Strip = list(d, n, p, d.word) }},
 		{"limits", func(n ast.Node, p string) { d.limits(n, p, &doc.Limits) }},
 		{"ticket", func(n ast.Node, p string) { d.ticket(n, p, &doc.Ticket) }},
 		{"session", func(n ast.Node, p string) { d.session(n, p, &doc.Session) }},
 	})
+	for i, name := range doc.Strip {
+		doc.Strip[i] = strings.ToLower(name)
+	}
 	for i := range doc.Forward {
 		doc.Forward[i].Number = i + 1
 		if doc.Forward[i].Keep == "" {

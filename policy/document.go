@@ -14,6 +14,7 @@ type Document struct {
 	Explain  bool      `json:"explain" jsonschema:"default=false" jsonschema_description:"The response to a client that sends x-bellhop-explain: 1 lists which of its headers were captured"`
 	Forward  []Rule    `json:"forward" jsonschema:"required,minItems=1" jsonschema_description:"The headers that may be carried; no others ever are"`
 	Backends []Backend `json:"backends" jsonschema_description:"The backends, by name. If declared, all others get nothing. If not, the policy applies to every backend behind the filter"` // nil: none is declared
+	Strip    []string  `json:"strip" jsonschema:"uniqueItems=true" jsonschema_description:"Headers and families that are taken off clients' requests before the fan-out, and off every request to a backend; * at the end makes a family"`
 	Limits   Limits    `json:"limits" jsonschema_description:"Limits reject requests that exceed them; nothing is truncated"`
 	Ticket   Ticket    `json:"ticket" jsonschema_description:"How tickets are issued and how long they are valid"`
 	Session  Session   `json:"session" jsonschema_description:"How MCP sessions are identified"`

@@ -32,6 +32,8 @@ const (
 	IngressRestricted IngressOutcome = "restricted"
 	// IngressSensitive is a header with the prefix of a family, which only a rule of its own can carry.
 	IngressSensitive IngressOutcome = "sensitive"
+	// IngressStripped is a header that the policy strips, and no rule captures.
+	IngressStripped IngressOutcome = "stripped"
 	// IngressNominated is a header that the request's own Connection makes hop-by-hop.
 	IngressNominated IngressOutcome = "nominated"
 	// IngressRejected is the header for which the client's request is refused.
@@ -320,6 +322,8 @@ func (e *explainer) ingressOutcome(name string) IngressOutcome {
 		return IngressRejected
 	case cover.set != 0:
 		return IngressRefused
+	case e.policy.StripPattern(name) != "":
+		return IngressStripped
 	case forbidden:
 		return IngressRestricted
 	case leftOut:

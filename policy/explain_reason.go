@@ -14,6 +14,8 @@ func (e *explainer) whyNotCaptured(row Row) string {
 		return fmt.Sprintf("no policy can carry it (%s): %s", restriction.Pattern, restriction.Reason)
 	case IngressSensitive:
 		return "families do not include it: it carries a credential and needs its own rule with to: and hide:"
+	case IngressStripped:
+		return "strip takes it off: " + e.policy.StripPattern(row.Header)
 	case IngressNominated:
 		return "the request's own Connection makes it hop-by-hop (RFC 9110, 7.6.1)"
 	case IngressRejected:
@@ -36,6 +38,8 @@ func (e *explainer) whyDecided(row Row, rule Rule) string {
 		return whyOtherTool(rule, e.question.Operation)
 	case OutcomeConflict:
 		return whyConflict(rule)
+	case OutcomeStripped:
+		return "the fan-out's own header; strip takes it off: " + e.policy.StripPattern(row.Header)
 	case OutcomeForwarded:
 		return e.whyWithheld()
 	default:

@@ -11,7 +11,8 @@ type Policy struct {
 	doc      Document
 	digest   string
 	sources  sources           // what is captured
-	hidden   []string          // names, not families
+	hidden   []string          // names that the fan-out must not see, not families
+	strip    []string          // names and families that no backend may see
 	required []string          // names that every client request must have
 	routes   map[string]*route // what each declared backend gets
 	open     *route            // what every backend gets where none is declared; else nil
@@ -83,6 +84,12 @@ func compile(doc Document) *Policy {
 			p.hidden = append(p.hidden, source.pattern)
 		}
 	}
+	p.strip = append(alwaysStripped(), doc.Strip...)
+	for _, name := range doc.Strip {
+		if _, isFamily := family(name); !isFamily && p.sources.pattern(name) == "" {
+			p.hidden = append(p.hidden, name)
+		}
+	}
 	for _, rule := range doc.Forward {
 		// A rule for certain tools is checked at egress only, where the backend is known: clients know its tools by the
 		// fan-out's names.
@@ -120,7 +127,8 @@ func (p *Policy) Patterns() []string {
 func (p *Policy) Hidden(request []Header) []string {
 	names := slices.Clone(p.hidden)
 	for _, header := range request {
-		if cover, _ := p.sources.cover(header.Name); cover.set != 0 && p.sources.list[cover.position].hide {
+		cover, _ := p.sources.cover(header.Name)
+		if cover.set != 0 && p.sources.list[cover.position].hide || cover.set == 0 && p.StripPattern(header.Name) != "" {
 			names = appendOnce(names, header.Name)
 		}
 	}
@@ -259,6 +267,9 @@ func (p *Policy) IngressFootprint() Footprint {
 			writes = append(writes, source.pattern)
 		}
 	}
+	for _, name := range p.doc.Strip {
+		reads, writes = appendOnce(reads, name), appendOnce(writes, name)
+	}
 	if p.doc.Explain {
 		// Bellhop can only list the headers without a rule if it sees all headers.
 		writes = append(
@@ -285,6 +296,9 @@ func (p *Policy) EgressFootprint() Footprint {
 		for _, identity := range backend.Discovery {
 			add(identity.Name)
 		}
+	}
+	for _, name := range p.strip {
+		add(name)
 	}
 	reads := append(slices.Clone(names), OriginalURLHeader)
 	if p.ReadsBodies() {

@@ -151,6 +151,8 @@ func (m *metrics) observe(role Role, took time.Duration) {
 func (m *metrics) header(name, backend, outcome string) {
 	if pattern := m.policy.Pattern(name); pattern != "" {
 		name = pattern
+	} else if outcome == string(policy.OutcomeStripped) {
+		name = m.policy.StripPattern(name)
 	} else if outcome != string(policy.OutcomeIdentity) && outcome != "rejected" {
 		name = "other" // captured under an earlier policy: clients chose it
 	}
@@ -184,7 +186,10 @@ func (m *metrics) captured(captured policy.Captured, complete policy.Capture, le
 	for _, list := range []struct {
 		names   []string
 		outcome string
-	}{{captured.LeftOut, "restricted"}, {leftOut, "over_limit"}, {captured.Repeated, "repeated"}} {
+	}{
+		{captured.LeftOut, "restricted"}, {leftOut, "over_limit"}, {captured.Repeated, "repeated"},
+		{captured.Stripped, "stripped"},
+	} {
 		for _, name := range list.names {
 			m.header(name, "", list.outcome)
 		}

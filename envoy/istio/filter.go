@@ -323,6 +323,6 @@ func (p *patches) stripTicket(where side) {
 	}
 	p.add(
 		"ROUTE_CONFIGURATION", fields("context", string(where)), "MERGE",
-		fields("request_headers_to_remove", list(policy.TicketHeader)),
+		fields("request_headers_to_remove", list(policy.TicketHeader, policy.ExternalAddressHeader)),
 	)
 }

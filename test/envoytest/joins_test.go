@@ -7,8 +7,8 @@ import (
 	"bellhop/policy"
 )
 
-// Of some headers Envoy makes one line before any filter sees them, so that a policy cannot tell a repeated one from one
-// that holds a comma. The policy's list is what the real Envoy does.
+// Of some headers Envoy makes one line before any filter sees them, so that a policy cannot tell a repeated one from
+// one that holds a comma. The policy's list is what the real Envoy does.
 func TestEnvoyJoinsWhatThePolicyKnowsItToJoin(t *testing.T) {
 	r := startReal(t)
 	for _, name := range []string{
