@@ -37,6 +37,8 @@ const (
 	ReasonRepeat Reason = "repeated"
 	// ReasonMissing is a header with required: true that was not sent, or is empty.
 	ReasonMissing Reason = "missing"
+	// ReasonLeftOut is a header with required: true that the session keeps, and with which the request exceeds a limit.
+	ReasonLeftOut Reason = "over_limit"
 	// ReasonConflict is a header with conflict: reject that the fan-out sends too, with another value.
 	ReasonConflict Reason = "conflict"
 	// ReasonOperation is a required header of a rule for tools, where it is not known what the request asks for.
@@ -81,6 +83,11 @@ func (r *Rejection) Error() string {
 		return fmt.Sprintf("header %s is repeated; send it once", r.Header)
 	case ReasonMissing:
 		return fmt.Sprintf("header %s is missing or empty; send it with the request", r.Header)
+	case ReasonLeftOut:
+		return fmt.Sprintf(
+			"header %s, which the session keeps, is left out because with it the request exceeds a limit; "+
+				"send it with the request, and fewer or shorter others", r.Header,
+		)
 	case ReasonConflict:
 		return fmt.Sprintf(
 			"header %s is sent by the gateway too, with another value; only one of them can be right",
@@ -381,9 +388,13 @@ func (b budget) with(limits Limits, lines []line) (budget, bool) {
 }
 
 // Missing returns a rejection if a required header is not in the capture, or is empty.
-func (p *Policy) Missing(capture Capture) *Rejection {
+func (p *Policy) Missing(capture Capture, leftOut []string) *Rejection {
 	for _, name := range p.required {
-		if !capture.hasValue(name) {
+		switch {
+		case capture.hasValue(name):
+		case slices.Contains(leftOut, name):
+			return &Rejection{Header: name, Reason: ReasonLeftOut}
+		default:
 			return &Rejection{Header: name, Reason: ReasonMissing}
 		}
 	}

@@ -24,6 +24,8 @@ const (
 	IngressCaptured IngressOutcome = "captured"
 	// IngressKept is a header that the request lacks and its session has kept.
 	IngressKept IngressOutcome = "kept"
+	// IngressLeftOut is a header that the session has kept, and with which the request would exceed a limit.
+	IngressLeftOut IngressOutcome = "left_out"
 	// IngressNotSent is a header of a rule that the client did not send.
 	IngressNotSent IngressOutcome = "not_sent"
 	// IngressNotListed is a header that no rule lists.
@@ -121,8 +123,11 @@ type explainer struct {
 	limited     bool       // the refusal is for a limit, so that there is no capture at all
 	overLimit   []string   // kept headers left out because with them the request would break a limit
 	noPrincipal bool       // the request has no principal, so it gets nothing from its session
-	decision    Decision
-	reported    map[int]bool // verdicts that already have a row
+	// otherPrincipal says that the session is another principal's, so that the request gets nothing from it.
+	otherPrincipal bool
+	nothingKept    bool // the earlier request was refused, or has no principal
+	decision       Decision
+	reported       map[int]bool // verdicts that already have a row
 }
 
 // locate finds the backend, by its name or by a cluster of it.
@@ -140,18 +145,33 @@ func (e *explainer) locate() {
 // ingress applies the policy to the client's request.
 func (e *explainer) ingress() {
 	e.taken, e.refusal = e.policy.Capture(e.question.Client)
-	if e.refusal == nil {
-		earlier, _ := e.policy.Capture(e.question.Earlier) // a refused request leaves nothing in its session
-		kept := e.policy.Kept(earlier.Capture)
-		if len(kept) > 0 && !e.policy.HasPrincipal(e.question.Client) {
-			kept, e.noPrincipal = nil, true
-		}
-		e.capture, e.overLimit = e.policy.Complete(e.taken.Capture, kept)
-	}
 	if e.refusal != nil {
 		e.limited, e.taken = true, Captured{}
-	} else {
-		e.refusal = e.policy.Missing(e.capture)
+		return
+	}
+	e.capture, e.overLimit = e.policy.Complete(e.taken.Capture, e.kept())
+	e.refusal = e.policy.Missing(e.capture, e.overLimit)
+}
+
+// kept is what the session keeps of the earlier request for this one. A request that is refused, or has no principal,
+// leaves nothing in its session.
+func (e *explainer) kept() Capture {
+	earlier, refused := e.policy.Capture(e.question.Earlier)
+	kept := e.policy.Kept(earlier.Capture)
+	switch {
+	case len(kept) == 0 && refused == nil:
+		return nil
+	case !e.policy.HasPrincipal(e.question.Client):
+		e.noPrincipal = true
+		return nil
+	case refused != nil || e.policy.Missing(earlier.Capture, nil) != nil || !e.policy.HasPrincipal(e.question.Earlier):
+		e.nothingKept = true
+		return nil
+	case !e.policy.SamePrincipal(e.question.Earlier, e.question.Client):
+		e.otherPrincipal = true
+		return nil
+	default:
+		return kept
 	}
 }
 
@@ -239,7 +259,7 @@ func (e *explainer) ruleRows() {
 				e.decided(
 					Row{
 						Header:         verdict.Header,
-						IngressOutcome: IngressNotSent,
+						IngressOutcome: e.notSent(verdict.Header),
 						Fanout:         VisibilityNone,
 						Keep:           e.rule(verdict).Keep,
 					},
@@ -255,6 +275,14 @@ func (e *explainer) ruleRows() {
 		Header: e.refusal.Header, IngressOutcome: IngressNotSent, Fanout: VisibilityNone, Lines: e.listing(e.refusal.Header),
 		Why: "required of every client, though not for this backend",
 	})
+}
+
+// notSent says why a header that the client does not send is not captured.
+func (e *explainer) notSent(name string) IngressOutcome {
+	if slices.ContainsFunc(e.overLimit, func(leftOut string) bool { return matches(name, leftOut) }) {
+		return IngressLeftOut
+	}
+	return IngressNotSent
 }
 
 // identityRows adds rows for the backend's discovery identity.

@@ -31,6 +31,9 @@ func (e *explainer) whyNotCaptured(row Row) string {
 func (e *explainer) whyDecided(row Row, rule Rule) string {
 	switch row.Outcome {
 	case OutcomeAbsent:
+		if row.IngressOutcome == IngressLeftOut {
+			return "an earlier request of this session sent it, and with it this one would exceed a limit"
+		}
 		return whyAbsent(rule)
 	case OutcomeNotAllowed:
 		return e.whyNotAllowed(row.Header)
@@ -124,7 +127,7 @@ func (e *explainer) whySession(row Row) string {
 		return "sent by an earlier request of this session"
 	case row.IngressOutcome == IngressCaptured:
 		return "later requests of this session without it get it too"
-	case row.Outcome == OutcomeAbsent:
+	case row.Outcome == OutcomeAbsent && row.IngressOutcome == IngressNotSent && !e.otherPrincipal && !e.noPrincipal:
 		return "no earlier request of this session sent it either"
 	default:
 		return ""
@@ -203,6 +206,16 @@ func (e *explainer) notes() {
 		e.noPrincipal,
 		"keep: session: this request gets nothing from its session because it has no principal: it has none of "+
 			strings.Join(e.policy.doc.Session.Bind, ", ")+" (session.bind); send one of them, with -H here",
+	)
+	note(
+		e.otherPrincipal,
+		"keep: session: this request gets nothing from its session, which is another principal's: "+
+			strings.Join(e.policy.doc.Session.Bind, ", ")+" (session.bind) of the earlier request differs",
+	)
+	note(
+		e.nothingKept,
+		"keep: session: the earlier request leaves nothing in the session: it is refused, or has none of "+
+			strings.Join(e.policy.doc.Session.Bind, ", ")+" (session.bind)",
 	)
 	note(
 		len(e.overLimit) > 0,

@@ -300,7 +300,7 @@ func TestExplainHeader(t *testing.T) {
 			"kept",
 			policy.Question{
 				Backend: "github",
-				Earlier: headers("x-acme-a: 1", "x-all: 2"),
+				Earlier: headers("x-acme-a: 1", "x-all: 2", required, "authorization: u"),
 				Client:  headers(required, "authorization: u"),
 			},
 			"x-acme-a",

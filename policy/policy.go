@@ -200,6 +200,17 @@ func (p *Policy) HasPrincipal(request []Header) bool {
 	})
 }
 
+// SamePrincipal reports whether two requests have the same principal: the same values under each header of
+// session.bind.
+func (p *Policy) SamePrincipal(a, b []Header) bool {
+	values := func(request []Header, name string) []Value {
+		return slices.DeleteFunc(lines(request, name), Value.IsEmpty)
+	}
+	return !slices.ContainsFunc(p.doc.Session.Bind, func(name string) bool {
+		return !slices.EqualFunc(values(a, name), values(b, name), Value.Equal)
+	})
+}
+
 // Explains reports whether clients can ask which of their headers were captured.
 func (p *Policy) Explains() bool { return p.doc.Explain }
 

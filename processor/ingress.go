@@ -27,9 +27,13 @@ func (f *fanout) ingress(ctx context.Context, _ Binding, request parsed) (Answer
 	}
 	capture, leftOut := f.policy.Complete(captured.Capture, state.Kept())
 	if request.method != http.MethodOptions {
-		if rejection := f.policy.Missing(capture); rejection != nil {
+		if rejection := f.policy.Missing(capture, leftOut); rejection != nil {
 			return f.reject(request, rejection)
 		}
+	}
+	if len(leftOut) > 0 {
+		f.warnings.warn("headers that a session keeps are left out because with them a request exceeds the policy's limits; "+
+			"the session keeps them no longer", "headers", leftOut)
 	}
 	minted, err := f.tickets.Mint(capture)
 	if err != nil {

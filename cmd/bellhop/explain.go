@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -49,7 +50,11 @@ never printed. Exit code 0: explained; 1: the policy is invalid; 2: the command 
 	flags.StringVar(&asked.tool, "tool", "", "the tool that is called, by the backend's name for it (default: not known)")
 	flags.BoolVar(&asked.session, "session", false, "the client has an MCP session")
 	flags.StringArrayVar(
-		&asked.earlier, "earlier", nil, "'NAME: VALUE' of a header of an earlier request of the MCP session; repeat it",
+		&asked.earlier,
+		"earlier",
+		nil,
+		"'NAME: VALUE' of a header of an earlier request of the MCP session, which otherwise was the "+
+			"same; repeat it",
 	)
 	flags.StringArrayVar(
 		&asked.fanout, "fanout-header", nil,
@@ -79,6 +84,21 @@ func explain(cmd *cobra.Command, asked explainFlags) error {
 	return render(cmd.OutOrStdout(), loaded.Explain(question))
 }
 
+// earlierRequest is what the client sends now, but for the headers that --earlier says otherwise.
+func earlierRequest(earlier, client []policy.Header) []policy.Header {
+	if len(earlier) == 0 {
+		return nil
+	}
+	given := earlier
+	for _, header := range client {
+		same := func(other policy.Header) bool { return strings.EqualFold(other.Name, header.Name) }
+		if !slices.ContainsFunc(given, same) {
+			earlier = append(earlier, header)
+		}
+	}
+	return earlier
+}
+
 // question reads the flags, and reports all errors at once.
 func (asked explainFlags) question() (policy.Question, error) {
 	var errs []error
@@ -102,6 +122,7 @@ func (asked explainFlags) question() (policy.Question, error) {
 		Earlier: read("--earlier", asked.earlier),
 		Fanout:  read("--fanout-header", asked.fanout),
 	}
+	question.Earlier = earlierRequest(question.Earlier, question.Client)
 	return question, errors.Join(errs...)
 }
 
