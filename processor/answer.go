@@ -34,6 +34,7 @@ type Answer struct {
 // Pending says what the response to a request is needed for. It is bound to the policy that served the request.
 type Pending struct {
 	fanout      *fanout
+	wait        *wait
 	opening     *session.Record // not nil: the response names the session that this record begins
 	ending      string          // not empty: the session that the client asked to end
 	explanation []policy.Header // for a client that asked for it

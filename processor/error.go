@@ -190,6 +190,15 @@ func bodyTooLarge(limit int) *Error {
 	}
 }
 
+// tooManyBodies is the error of a request to a backend whose body has to be read, while too many others wait for
+// theirs.
+func tooManyBodies() *Error {
+	return &Error{
+		Status: http.StatusServiceUnavailable, code: codeInternalError, Reason: reasonTimeout,
+		Message: "too many requests wait for their bodies right now; try again",
+	}
+}
+
 // bodyTimeout is the error of a request to a backend whose body does not come.
 func bodyTimeout() *Error {
 	return &Error{

@@ -21,6 +21,7 @@ type fanout struct {
 	identities map[string][]policy.Header // discovery identities, by backend
 	metrics    *metrics
 	lastSeen   *lastSeen
+	waits      *waits
 	// discoveryPausedUntil is until when requests without a ticket get no discovery identity. A dry run gives out no
 	// tickets, so when it ends, requests of clients without a ticket may still be open.
 	discoveryPausedUntil time.Time
@@ -36,6 +37,7 @@ func (s *shared) fanout(keys ticket.Keys, rules Rules, before *fanouts) *fanout 
 		tickets:  ticket.NewIssuer(keys, p, s.Store, s.Supersession, s.now),
 		sessions: session.NewTracker(keys.Derive("session"), p, s.Sessions),
 		lastSeen: before.lastSeen(p, s.now()), discoveryPausedUntil: before.discoveryPausedUntil(p, s.now()),
+		waits: before.waits(p.Fanout(), s.families),
 	}
 }
 

@@ -142,18 +142,18 @@ func (f *fanout) reject(request parsed, rejection *policy.Rejection) (Answer, *E
 // refuseWithID refuses a client's request when its body is read, so that the error has the ID by which the client knows
 // its request. Until then nothing that is hidden may get past the filter. A body that does not say how long it is, or
 // is too long, is not worth the proxy's memory.
-func (f *fanout) refuseWithID(request parsed, why *Error) Answer {
+func (f *fanout) refuseWithID(request parsed, why *Error) (Answer, *Error) {
 	readable := request.method == http.MethodPost && jsonrpc.IsJSON(request.Headers)
 	if !readable || request.length == 0 || request.length > f.policy.BodyLimit() {
-		return Answer{Error: why}
+		return Answer{}, why
 	}
 	answer := Answer{Remove: f.policy.Hidden(request.Headers)}
 	answer.Remove = append(append(answer.Remove, policy.TicketAliases()...), policy.TicketHeader, policy.BaggageHeader)
 	if len(answer.Remove) > maxOperations {
-		return Answer{Error: why}
+		return Answer{}, why
 	}
 	answer.Reading = &Reading{fanout: f, request: request, refused: why}
-	return answer
+	return answer, nil
 }
 
 func (f *fanout) refuse(why *Error) (Answer, *Error) { return f.refuseAs(outcomeRejected, why) }

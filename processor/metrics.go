@@ -43,6 +43,8 @@ type metricFamilies struct {
 	noPrincipal       *prometheus.CounterVec
 	unknownSession    *prometheus.CounterVec
 	sessionsEnded     *prometheus.CounterVec
+	waiting           *prometheus.GaugeVec
+	notWaited         *prometheus.CounterVec
 }
 
 func newMetricFamilies(registerer prometheus.Registerer) *metricFamilies {
@@ -75,8 +77,13 @@ func newMetricFamilies(registerer prometheus.Registerer) *metricFamilies {
 			"Requests of an unknown session: it has kept nothing yet, or what it kept is lost.", "fanout"),
 		sessionsEnded: counter("bellhop_sessions_ended_total",
 			"Sessions deleted because their client or the fan-out ended them.", "fanout"),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "bellhop_streams_waiting", Help: "Streams that wait for the body of a request, or for a response.",
+		}, []string{"fanout"}),
+		notWaited: counter("bellhop_streams_not_waited_total",
+			"Streams that did not wait for a body or a response because too many did.", "fanout"),
 	}
-	registerer.MustRegister(families.seconds)
+	registerer.MustRegister(families.seconds, families.waiting)
 	return families
 }
 

@@ -90,11 +90,15 @@ func (p *Processor) Request(ctx context.Context, binding Binding, request Reques
 	}
 	parsed := parse(request, begun)
 	answer, refused := serve(ctx, binding, parsed)
+	if refused != nil && binding.Role == Ingress && request.Body == BodyOffered {
+		answer, refused = f.refuseWithID(parsed, refused)
+	}
+	if refused == nil {
+		answer, refused = f.bounded(answer)
+	}
 	switch {
 	case f.observes():
 		return f.observed(binding.Role, answer, parsed), nil
-	case refused != nil && binding.Role == Ingress && request.Body == BodyOffered:
-		return f.refuseWithID(parsed, refused), nil
 	case refused != nil:
 		return Answer{Error: refused}, nil
 	default:

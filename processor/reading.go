@@ -12,6 +12,7 @@ import (
 // that is refused. It is bound to the policy that serves the request.
 type Reading struct {
 	fanout  *fanout
+	wait    *wait
 	request parsed
 	refused *Error // not nil: at ingress, the request is refused with it whatever the body says
 	asking  asking // at egress

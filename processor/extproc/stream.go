@@ -21,6 +21,7 @@ type stream struct {
 	// At most one of the two is not nil: what the stream waits for.
 	pending *processor.Pending // the response
 	reading *processor.Reading // the request's body
+	done    func()             // says that it waits no longer
 }
 
 // reply is the one legal reply to a message: either a message of its own or, for the usual request, the answer to it.
@@ -39,7 +40,8 @@ func (s *Service) process(from grpc.ServerStream) error {
 	if err != nil {
 		return s.refuse(err)
 	}
-	one := stream{core: s.core, binding: binding}
+	one := stream{core: s.core, binding: binding, done: func() {}}
+	defer func() { one.done() }()
 	for {
 		request, err := s.receive(from, &one)
 		if err != nil {
@@ -120,7 +122,11 @@ func (s *stream) onRequest(ctx context.Context, request *message) (reply, error)
 		return reply{message: replyError(answer.Error), last: true}, nil
 	}
 	s.pending, s.reading = answer.Pending, answer.Reading
+	if s.reading != nil {
+		s.done = s.reading.Done
+	}
 	if s.pending != nil {
+		s.done = s.pending.Done
 		return reply{message: replyRequest(answer)}, nil // asking for the response, it declines the body
 	}
 	held := s.bodies.requestHeld
