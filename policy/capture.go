@@ -178,6 +178,9 @@ func (p *Policy) Capture(request []Header) (Captured, *Rejection) {
 		if source.pattern == header.Name {
 			header.Name = source.pattern // share one string among all captures
 		}
+		if most := lower(p.doc.Limits.ValueBytes, cover.maxBytes); header.Value.Len() > most { // white space is held too
+			return Captured{}, &Rejection{Header: header.Name, Reason: ReasonValue, Limit: most}
+		}
 		header.Value = header.Value.trimmed()
 		lines = append(lines, line{header, cover})
 	}

@@ -119,3 +119,16 @@ func headers(lines ...string) []policy.Header {
 	}
 	return all
 }
+
+// What surrounds a value takes memory like the value itself: HTTP/2 does not trim it.
+func TestTheRawLengthOfAValueIsLimited(t *testing.T) {
+	p := load(t, "version: 1\nforward: [x-a]\nlimits: {value_bytes: 100}\n")
+	for spaces, want := range map[int]bool{99: true, 100: false, 60000: false} {
+		taken, rejection := p.Capture([]policy.Header{{
+			Name: "x-a", Value: policy.NewValue("k" + strings.Repeat(" ", spaces)),
+		}})
+		if (rejection == nil) != want || want && taken.Capture[0].Value.Reveal() != "k" {
+			t.Errorf("%d spaces: %v", spaces, rejection)
+		}
+	}
+}

@@ -150,7 +150,7 @@ func (Value) LogValue() slog.Value { return slog.StringValue(redacted) }
 func (v Value) trimmed() Value {
 	text := v.Reveal()
 	if inner := trimOuter(text); len(inner) != len(text) {
-		return NewValue(inner)
+		return NewValue(strings.Clone(inner)) // else all of the text would live as long as what is kept of it
 	}
 	return v
 }
