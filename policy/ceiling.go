@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml/ast"
 )
@@ -17,11 +18,14 @@ type CeilingDocument struct {
 
 // Bounds are the most that policies below a ceiling may allow.
 type Bounds struct {
-	Allow     []string `json:"allow" jsonschema_description:"The names and families that policies may carry; by default all that are not restricted"` // nil: all
-	Deny      []string `json:"deny" jsonschema_description:"The names and families that no policy may carry or write, whatever allow says"`
-	Sensitive []Grant  `json:"sensitive" jsonschema_description:"The backends that may get authorization and cookie; no others may"`
-	Discovery []string `json:"discovery" jsonschema_description:"The folders from which discovery identities may be read; {fanout} stands for the policy's fanout; by default none"`
-	Limits    Limits   `json:"limits" jsonschema_description:"The highest limits that a policy may set; they also lower the defaults"` // 0: none
+	Allow     []string      `json:"allow" jsonschema_description:"The names and families that policies may carry; by default all that are not restricted"` // nil: all
+	Deny      []string      `json:"deny" jsonschema_description:"The names and families that no policy may carry or write, whatever allow says"`
+	Sensitive []Grant       `json:"sensitive" jsonschema_description:"The backends that may get authorization and cookie; no others may"`
+	Discovery []string      `json:"discovery" jsonschema_description:"The folders from which discovery identities may be read; {fanout} stands for the policy's fanout; by default none"`
+	Lifetime  time.Duration `json:"lifetime" jsonschema_description:"The longest ticket.lifetime that a policy may set; it also lowers the default"` // 0: any
+	Rotate    time.Duration `json:"rotate" jsonschema_description:"The longest ticket.rotate; it also lowers the default"`
+	Idle      time.Duration `json:"idle" jsonschema_description:"The longest session.idle; it also lowers the default"`
+	Limits    Limits        `json:"limits" jsonschema_description:"The highest limits that a policy may set; they also lower the defaults"` // 0: none
 }
 
 // Grant allows backends to get a sensitive header.
@@ -92,6 +96,9 @@ func (d *decoder) bounds(node ast.Node, path string, bounds *Bounds) {
 		{"deny", func(n ast.Node, p string) { bounds.Deny = list(d, n, p, d.lowerCased) }},
 		{"sensitive", func(n ast.Node, p string) { bounds.Sensitive = list(d, n, p, d.grant) }},
 		{"discovery", func(n ast.Node, p string) { bounds.Discovery = list(d, n, p, d.word) }},
+		{"lifetime", func(n ast.Node, p string) { d.duration(n, p, &bounds.Lifetime) }},
+		{"rotate", func(n ast.Node, p string) { d.duration(n, p, &bounds.Rotate) }},
+		{"idle", func(n ast.Node, p string) { d.duration(n, p, &bounds.Idle) }},
 		{"limits", func(n ast.Node, p string) { d.limits(n, p, &bounds.Limits) }},
 	})
 }

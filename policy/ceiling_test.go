@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -212,4 +213,29 @@ func matches(patterns []string, name string) bool {
 		}
 	}
 	return false
+}
+
+// What is carried for how long is bounded too: by default the ceiling's, and no policy may say more.
+func TestACeilingBoundsDurations(t *testing.T) {
+	ceiling := loadCeiling(t, "version: 1\nceiling: {lifetime: 10m, rotate: 1h, idle: 20m}\n")
+	loaded, findings := policy.LoadUnder(ceiling, "p.yaml", []byte("version: 1\nforward: [x-a]\n"))
+	if loaded == nil {
+		t.Fatal(findings)
+	}
+	if loaded.Lifetime() != 10*time.Minute || loaded.Rotate() != time.Hour || loaded.Session().Idle != 20*time.Minute {
+		t.Errorf("got %s, %s, %s", loaded.Lifetime(), loaded.Rotate(), loaded.Session().Idle)
+	}
+	for _, line := range []string{
+		"ticket: {lifetime: 11m}", "ticket: {rotate: 2h}", "session: {idle: 21m}", "ticket: {lifetime: 2562047h}",
+	} {
+		_, findings := policy.LoadUnder(ceiling, "p.yaml", []byte("version: 1\nforward: [x-a]\n"+line+"\n"))
+		if !strings.Contains(findings.Error(), "is above the ceiling of") {
+			t.Errorf("%s: %v", line, findings)
+		}
+	}
+	for _, line := range []string{"ticket: {lifetime: 2562047h}", "ticket: {lifetime: 9999999999h}", "ticket: {grace: 8761h}"} {
+		if _, findings := policy.Load("p.yaml", []byte("version: 1\nforward: [x-a]\n"+line+"\n")); !findings.HasErrors() {
+			t.Errorf("%s: no error", line)
+		}
+	}
 }

@@ -152,7 +152,7 @@ func (c *checker) inRange(path string, value, most int) {
 	if value < 1 || value > most {
 		c.errorAt(
 			c.at("%s", path),
-			fmt.Sprintf("write a number from 1 to %d: %s", most, bound(most)),
+			fmt.Sprintf("write a number from 1 to %d: %s", most, purpose(most)),
 			"%s: %d is out of range",
 			path,
 			value,
@@ -160,8 +160,8 @@ func (c *checker) inRange(path string, value, most int) {
 	}
 }
 
-// bound says what a highest value is for.
-func bound(most int) string {
+// purpose says what a highest value is for.
+func purpose(most int) string {
 	if most == MaxBodyBytes {
 		return "Envoy holds the whole body of a request until it is read"
 	}
@@ -211,9 +211,9 @@ func (c *checker) ticket(doc *Document) {
 			"with baggage, rotate must be at most 5m: fan-outs copy baggage into the body of calls",
 		)
 	}
-	c.atLeast("ticket.rotate", ticket.Rotate, time.Second)
-	c.atLeast("ticket.lifetime", ticket.Lifetime, time.Second)
-	c.atLeast("ticket.grace", ticket.Grace, 0)
+	c.inTime("ticket.rotate", ticket.Rotate, time.Second)
+	c.inTime("ticket.lifetime", ticket.Lifetime, time.Second)
+	c.inTime("ticket.grace", ticket.Grace, 0)
 	if ticket.Mode == TicketSealed {
 		c.sealed(doc)
 	}
@@ -279,7 +279,7 @@ func (c *checker) sealed(doc *Document) {
 
 // session checks what a session is bound to. Without a principal, anyone who learns a session's ID gets its headers.
 func (c *checker) session(doc *Document) {
-	c.atLeast("session.idle", doc.Session.Idle, time.Second)
+	c.inTime("session.idle", doc.Session.Idle, time.Second)
 	if doc.Ticket.Mode == TicketStored && doc.Ticket.Lifetime > doc.Session.Idle {
 		c.warn(
 			c.firstPlace("ticket.lifetime", "session.idle"),
@@ -328,8 +328,14 @@ func (c *checker) carriers(carriers []Carrier) {
 	}
 }
 
-func (c *checker) atLeast(path string, value, least time.Duration) {
-	if value < least {
+// maxDuration bounds every duration, so that sums of them do not overflow.
+const maxDuration = 365 * 24 * time.Hour
+
+func (c *checker) inTime(path string, value, least time.Duration) {
+	switch {
+	case value < least:
 		c.errorAt(c.at("%s", path), "write "+least.String()+" or more", "%s: %s is too short", path, value)
+	case value > maxDuration:
+		c.errorAt(c.at("%s", path), "write "+maxDuration.String()+" or less", "%s: %s is too long", path, value)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ceiling checks a ceiling document by itself.
@@ -34,6 +35,11 @@ func (c *checker) ceiling(doc CeilingDocument) {
 				c.at("ceiling.discovery[%d]", i), "write an absolute path, such as /run/secrets/"+fanoutWord,
 				"%q is not the path of a folder", folder,
 			)
+		}
+	}
+	for _, bound := range doc.Ceiling.durations(&Document{}) {
+		if _, ok := c.places["ceiling."+bound.name]; ok {
+			c.inTime("ceiling."+bound.name, bound.most, time.Second)
 		}
 	}
 	for _, limit := range doc.Ceiling.Limits.all() {
@@ -261,6 +267,39 @@ func (c *checker) lowerLimits(ceiling *Ceiling, limits *Limits) {
 		}
 	}
 	c.lowerValueLimit(ceiling.bounds.Limits, limits, ceiling.where("ceiling.limits.total_bytes"))
+}
+
+// bound is the most that a policy may set for one of its durations.
+type bound struct {
+	name, path string // in the ceiling and in a policy
+	most       time.Duration
+	value      *time.Duration // of the policy
+}
+
+func (b Bounds) durations(doc *Document) []bound {
+	return []bound{
+		{"lifetime", "ticket.lifetime", b.Lifetime, &doc.Ticket.Lifetime},
+		{"rotate", "ticket.rotate", b.Rotate, &doc.Ticket.Rotate},
+		{"idle", "session.idle", b.Idle, &doc.Session.Idle},
+	}
+}
+
+// lowerDurations lowers the default durations of a policy to those of its ceiling, and reports explicit ones above
+// them.
+func (c *checker) lowerDurations(ceiling *Ceiling, doc *Document) {
+	for _, bound := range ceiling.bounds.durations(doc) {
+		_, explicit := c.places[bound.path]
+		switch {
+		case bound.most == 0 || *bound.value <= bound.most:
+		case explicit:
+			c.errorAt(
+				c.at("%s", bound.path), "write "+bound.most.String()+" or less", "%s: %s is above the ceiling of %s (%s)",
+				bound.path, *bound.value, bound.most, ceiling.where("ceiling.%s", bound.name),
+			)
+		default:
+			*bound.value = bound.most
+		}
+	}
 }
 
 // lowerValueLimit does the same for value_bytes, which must not exceed the ceiling's total_bytes either.

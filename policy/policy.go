@@ -59,6 +59,9 @@ func LoadUnder(ceiling *Ceiling, file string, text []byte) (*Policy, Findings) {
 			checker.lowerLimits(ceiling, &doc.Limits)
 		}
 		checker.document(doc)
+		if ceiling != nil {
+			checker.lowerDurations(ceiling, doc)
+		}
 	}
 	findings := recorder.sorted()
 	if findings.HasErrors() {

@@ -27,6 +27,7 @@ const (
 	reasonSession  = "repeated_session"
 	reasonTooLarge = "body_too_large"
 	reasonTimeout  = "body_timeout"
+	reasonCeiling  = "above_ceiling"
 )
 
 // Error is an HTTP error response with a JSON-RPC body. Its texts consist of fixed words, header names and limits, so
@@ -204,5 +205,13 @@ func bodyTimeout() *Error {
 	return &Error{
 		Status: http.StatusRequestTimeout, code: codeInvalidRequest, Reason: reasonTimeout,
 		Message: "the request's body has to be read, and it does not come; send it faster",
+	}
+}
+
+// policyWithdrawn is the error of every request of a fan-out whose policy is above its ceiling.
+func policyWithdrawn() *Error {
+	return &Error{
+		Status: http.StatusServiceUnavailable, code: codeInternalError, Reason: reasonCeiling,
+		Message: "the policy for this gateway is above the ceiling that its operator has set; its owner has to change it",
 	}
 }

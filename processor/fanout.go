@@ -16,6 +16,7 @@ type fanout struct {
 	*shared
 
 	policy     *policy.Policy
+	withdrawn  bool
 	tickets    *ticket.Issuer
 	sessions   *session.Tracker
 	identities map[string][]policy.Header // discovery identities, by backend
@@ -33,7 +34,7 @@ type fanouts map[string]*fanout
 func (s *shared) fanout(keys ticket.Keys, rules Rules, before *fanouts) *fanout {
 	p := rules.Policy
 	return &fanout{
-		shared: s, policy: p, identities: rules.Identities, metrics: s.families.of(p),
+		shared: s, policy: p, withdrawn: rules.Withdrawn, identities: rules.Identities, metrics: s.families.of(p),
 		tickets:  ticket.NewIssuer(keys, p, s.Store, s.Supersession, s.now),
 		sessions: session.NewTracker(keys.Derive("session"), p, s.Sessions),
 		lastSeen: before.lastSeen(p, s.now()), discoveryPausedUntil: before.discoveryPausedUntil(p, s.now()),

@@ -27,6 +27,7 @@ const (
 	outcomeNoRoom        outcome = "no_room"            // egress: Envoy's own limits; nothing
 	outcomeBodyTooLarge  outcome = "body_too_large"     // egress: it has to be read, and is too long for that; refused
 	outcomeBodyTimeout   outcome = "body_timeout"       // egress: it has to be read, and does not come; refused
+	outcomeWithdrawn     outcome = "withdrawn"          // the policy is above its ceiling; refused
 	outcomeStoreFailed   outcome = "store_failed"
 )
 

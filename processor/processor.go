@@ -42,6 +42,8 @@ type Rules struct {
 	// Identities are the discovery identities, by backend. An empty one could not be read: requests that need it are
 	// refused.
 	Identities map[string][]policy.Header
+	// Withdrawn says that the policy may not be served: all requests of its fan-out are refused.
+	Withdrawn bool
 }
 
 // shared is the state that outlives a policy.
@@ -82,6 +84,10 @@ func (p *Processor) Request(ctx context.Context, binding Binding, request Reques
 	}
 	begun := p.shared.now()
 	defer func() { f.metrics.observe(binding.Role, p.shared.now().Sub(begun)) }()
+	if f.withdrawn {
+		f.metrics.request(binding.Role, outcomeWithdrawn)
+		return Answer{Error: policyWithdrawn()}, nil
+	}
 	ctx, cancel := p.shared.limit(ctx)
 	defer cancel()
 	serve := f.egress

@@ -22,9 +22,12 @@ type configuration struct {
 
 // document is one policy with the files that it names.
 type document struct {
-	path     string
-	policy   *policy.Policy
-	findings policy.Findings // warnings
+	path   string
+	text   []byte
+	policy *policy.Policy
+	// withdrawn says that the policy is above the ceiling: its requests are refused.
+	withdrawn bool
+	findings  policy.Findings // warnings
 	// identities are the discovery identities, by backend; an empty one could not be read, now or before.
 	identities map[string][]policy.Header
 }
@@ -67,7 +70,7 @@ func (d *document) identified(reader *files.Reader, was *document, same bool) (*
 	next.identities = map[string][]policy.Header{}
 	var loadErrors []error
 	for _, backend := range d.policy.Backends() {
-		if len(backend.Discovery) == 0 {
+		if len(backend.Discovery) == 0 || d.withdrawn {
 			continue
 		}
 		identity, err := credentials.Read(reader, backend, filepath.Dir(d.path))
@@ -84,7 +87,9 @@ func (d *document) identified(reader *files.Reader, was *document, same bool) (*
 func (r *configuration) processed() []processor.Rules {
 	var all []processor.Rules
 	for _, document := range r.documents {
-		all = append(all, processor.Rules{Policy: document.policy, Identities: document.identities})
+		all = append(all, processor.Rules{
+			Policy: document.policy, Identities: document.identities, Withdrawn: document.withdrawn,
+		})
 	}
 	return all
 }
@@ -109,9 +114,34 @@ func (r *configuration) files() []string {
 	for _, document := range r.documents {
 		files = append(
 			append(files, document.path),
-			credentials.Files(document.policy.Backends(), filepath.Dir(document.path))...)
+			document.credentials()...)
 	}
 	return files
+}
+
+// credentials lists the files of discovery identities. A policy above the ceiling may name any file, and has none.
+func (d *document) credentials() []string {
+	if d.withdrawn {
+		return nil
+	}
+	return credentials.Files(d.policy.Backends(), filepath.Dir(d.path))
+}
+
+// below returns the configuration with the documents above a ceiling withdrawn.
+func (r *configuration) below(ceiling *policy.Ceiling) *configuration {
+	if ceiling == nil {
+		return r
+	}
+	next := &configuration{keys: r.keys}
+	for _, one := range r.documents {
+		if loaded, _ := policy.LoadUnder(ceiling, one.path, one.text); loaded == nil {
+			withdrawn := *one
+			withdrawn.withdrawn, withdrawn.identities = true, nil
+			one = &withdrawn
+		}
+		next.documents = append(next.documents, one)
+	}
+	return next
 }
 
 // at returns the document of a path.
@@ -131,7 +161,7 @@ func (r *configuration) same(other *configuration) bool {
 }
 
 func (d *document) samePolicy(other *document) bool {
-	return d.policy.Digest() == other.policy.Digest()
+	return d.policy.Digest() == other.policy.Digest() && d.withdrawn == other.withdrawn
 }
 
 func (d *document) sameIdentities(other *document) bool {

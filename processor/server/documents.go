@@ -27,7 +27,8 @@ type sources struct {
 // none is left, or no key. Errors in documents are returned as [policy.Findings].
 func (s sources) load() (reading, error) {
 	first := s.next(&configuration{})
-	if len(first.configuration.keys) == 0 || len(first.configuration.documents) == 0 {
+	serves := slices.ContainsFunc(first.configuration.documents, func(d *document) bool { return !d.withdrawn })
+	if len(first.configuration.keys) == 0 || !serves {
 		return first, first.err()
 	}
 	return first, nil
@@ -252,20 +253,47 @@ func (t texts) parse(before *configuration) ([]*document, []loadError) {
 		}
 		ceiling = loaded
 	}
+	before = before.below(ceiling)
 	var documents []*document
 	var loadErrors []loadError
 	for _, file := range t.policies {
-		was, known := before.at(file.path)
+		was, _ := before.at(file.path)
 		loaded, err := file.parse(ceiling, was)
 		if err != nil {
-			loadErrors = append(loadErrors, *err)
+			loadErrors = append(loadErrors, err.withdrawing(was))
 			loaded = was
 		}
-		if err == nil || known {
+		if loaded == nil && err != nil {
+			loaded = file.above(ceiling)
+		}
+		if loaded != nil {
 			documents = append(documents, loaded)
 		}
 	}
 	return unambiguous(documents, before, loadErrors)
+}
+
+// above returns the document of a file that is sound but for the ceiling, or nil: its fan-out is known, so that its
+// requests can be refused with a reason.
+func (f file) above(ceiling *policy.Ceiling) *document {
+	if ceiling == nil || f.unread != nil {
+		return nil
+	}
+	bare := f
+	loaded, err := bare.parse(nil, nil)
+	if err != nil {
+		return nil
+	}
+	loaded.withdrawn = true
+	return loaded
+}
+
+// withdrawing is the error as that of a document that is above the ceiling, if the last good one is.
+func (f loadError) withdrawing(was *document) loadError {
+	if was != nil && was.withdrawn {
+		f.outcome = outcomeCeiling
+	}
+	return f
 }
 
 // parse makes a document of a file; was is the one before, or nil.
@@ -299,7 +327,7 @@ func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *loadErr
 			),
 		}
 	default:
-		return &document{path: f.path, policy: loaded, findings: findings}, nil
+		return &document{path: f.path, text: f.text, policy: loaded, findings: findings}, nil
 	}
 }
 

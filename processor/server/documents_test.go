@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,7 +58,10 @@ func (s *site) at(t *testing.T, fanout string) error {
 		RequestHeaders: &extprocv3.HttpHeaders{Headers: &corev3.HeaderMap{}},
 	}}) // a stream that is refused may have ended by now
 	defer func() { _ = stream.CloseSend() }()
-	_, err = stream.Recv()
+	answer, err := stream.Recv()
+	if refused := answer.GetImmediateResponse(); refused != nil && err == nil {
+		return errors.New(string(refused.GetBody()))
+	}
 	return err
 }
 
@@ -135,7 +139,7 @@ func TestAnInvalidDocumentAffectsNoOther(t *testing.T) {
 		},
 		{"a lower ceiling", func(t *testing.T, _, ceiling string) {
 			replace(t, ceiling, "version: 1\nceiling: {deny: [x-old]}\n")
-		}, "is denied by the ceiling", "search", false},
+		}, "policy withdrawn", "", false},
 		{
 			"a faulty ceiling",
 			func(t *testing.T, _, ceiling string) { replace(t, ceiling, "version: 1\n") },
@@ -166,6 +170,59 @@ func TestAnInvalidDocumentAffectsNoOther(t *testing.T) {
 			}
 			s.wantMetric(t, "bellhop_policy_reload_success", "0")
 		})
+	}
+}
+
+// A ceiling that is tightened is a revocation: what is above it is not served for one more request, whatever else is
+// wrong.
+func TestATightenedCeilingWithdrawsWhatIsAboveIt(t *testing.T) {
+	const tight = "version: 1\nceiling: {deny: [x-old]}\n"
+	below := strings.Replace(searchPolicy, "x-old", "x-fine", 1)
+	for name, change := range map[string]func(t *testing.T, folder string){
+		"the document is the same":    func(*testing.T, string) {},
+		"the document turns faulty":   func(t *testing.T, folder string) { replace(t, folder+"/search.yaml", faulty) },
+		"the document is still above": func(t *testing.T, folder string) { replace(t, folder+"/search.yaml", searchPolicy+"mode: observe\n") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, folder, ceiling := team(t)
+			replace(t, ceiling, tight)
+			change(t, folder)
+			wait(t, func() bool {
+				err := s.at(t, "search")
+				return err != nil && strings.Contains(err.Error(), "above_ceiling")
+			})
+			if !strings.Contains(s.log.String(), "policy withdrawn: it is above the ceiling") {
+				t.Errorf("the log does not say it: %s", s.log.String())
+			}
+			s.wantMetric(t, "bellhop_policy_reload_success", "0")
+			replace(t, folder+"/search.yaml", below)
+			wait(t, func() bool { return s.at(t, "search") == nil })
+			s.wantMetric(t, "bellhop_policy_reload_success", "1")
+			replace(t, folder+"/search.yaml", searchPolicy) // now the last good one stays, which is below
+			wait(t, func() bool { return strings.Contains(s.log.String(), "the last good one stays in force") })
+			if err := s.at(t, "search"); err != nil {
+				t.Errorf("the last good policy: %v", err)
+			}
+		})
+	}
+}
+
+// At the start a fan-out whose policy is above the ceiling is refused with that reason, as later.
+func TestAStartWithAPolicyAboveTheCeiling(t *testing.T) {
+	s := serve(t, searchPolicy, func(parent string) {
+		must(t, os.Mkdir(parent+"/teams", 0o750))
+		must(t, os.Rename(parent+"/policy.yaml", parent+"/teams/search.yaml"))
+		write(t, parent+"/teams", "billing.yaml", strings.Replace(billingPolicy, "x-old", "x-fine", 1))
+		write(t, parent, "mesh.yaml", "version: 1\nceiling: {deny: [x-old]}\n")
+	}, func(c *server.Config) {
+		parent := filepath.Dir(c.Policies[0])
+		c.Policies, c.Ceiling = []string{parent + "/teams"}, parent+"/mesh.yaml"
+	})
+	if err := s.at(t, "search"); err == nil || !strings.Contains(err.Error(), "above_ceiling") {
+		t.Errorf("got %v", err)
+	}
+	if err := s.at(t, "billing"); err != nil {
+		t.Errorf("the other: %v", err)
 	}
 }
 

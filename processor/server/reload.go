@@ -25,6 +25,7 @@ const (
 	outcomeUnreadable outcome = "unreadable"     // a document; its last good version stays
 	outcomeInvalid    outcome = "invalid"        // of a document; its last good version stays
 	outcomeFanout     outcome = "fanout_changed" // needs a restart; the last good version stays
+	outcomeCeiling    outcome = "above_ceiling"  // of a document; it is withdrawn, for its last good version is above too
 	outcomeKeys       outcome = "keys_failed"    // the last good keys stay
 	// A file of a discovery identity; the last good identity stays in force, and with it its policy.
 	outcomeDiscovery outcome = "discovery_failed"
@@ -201,6 +202,8 @@ func (r *reloader) announceChange(now, was *document) {
 func (r *reloader) complain(f loadError) {
 	message := "policy not reloaded; the last good one stays in force, if there is any"
 	switch f.outcome {
+	case outcomeCeiling:
+		message = "policy withdrawn: it is above the ceiling; the requests of its fan-out are refused with 503"
 	case outcomeKeys:
 		message = "keys not reloaded; the last good ones stay in force"
 	case outcomeDiscovery:

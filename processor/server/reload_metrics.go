@@ -34,7 +34,7 @@ func newReloadMetrics(registerer prometheus.Registerer, inForce func() []*policy
 		}, []string{"outcome"}),
 	}
 	for _, o := range []outcome{outcomeApplied, outcomeUnchanged, outcomeUnreadable, outcomeInvalid, outcomeFanout,
-		outcomeKeys, outcomeDiscovery} {
+		outcomeCeiling, outcomeKeys, outcomeDiscovery} {
 		m.total.WithLabelValues(string(o)) // a rate needs the 0 before the first
 	}
 	registerer.MustRegister(m.success, m.each, m.when, m.total, newPolicyInfo(inForce))
