@@ -181,7 +181,9 @@ func TestATightenedCeilingWithdrawsWhatIsAboveIt(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, folder string){
 		"the document is the same":    func(*testing.T, string) {},
 		"the document turns faulty":   func(t *testing.T, folder string) { replace(t, folder+"/search.yaml", faulty) },
-		"the document is still above": func(t *testing.T, folder string) { replace(t, folder+"/search.yaml", searchPolicy+"mode: observe\n") },
+		"the document is still above": func(t *testing.T, folder string) {
+			replace(t, folder+"/search.yaml", searchPolicy+"mode: observe\n")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, folder, ceiling := team(t)
