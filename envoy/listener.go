@@ -78,7 +78,7 @@ func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionMana
 	)
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:                 string(r),
-		HttpFilters:                append(w.Filters(Within(path+".http_filters"), r), w.router()),
+		HttpFilters:                w.chain(path+".http_filters", r),
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{MatchUpstream: true},
 		CommonHttpProtocolOptions:  &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(maxRequestHeaders)},
@@ -88,6 +88,14 @@ func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionMana
 		GenerateRequestId:          wrapperspb.Bool(false),
 		AccessLog:                  w.AccessLogs(Within(path+".access_log"), r),
 	}
+}
+
+// chain is the HTTP filters of a listener, the router last.
+func (w *bootstrapWriter) chain(list string, r Role) []*hcmv3.HttpFilter {
+	path := Within(list)
+	filters := w.Filters(path, r)
+	filters = append(filters, w.redirectFilter(path(len(filters)), r, nil))
+	return append(filters, w.router())
 }
 
 func (w *bootstrapWriter) router() *hcmv3.HttpFilter {

@@ -33,6 +33,9 @@ type Backend struct {
 	cluster string
 }
 
+// base is the path of the backend's own, without a slash at its end: it and what is below it are the backend.
+func (b Backend) base() string { return strings.TrimSuffix(b.Path, "/") }
+
 // newPlan reads the options, or returns all that is wrong with them.
 func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 	var f OptionErrors

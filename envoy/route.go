@@ -18,6 +18,11 @@ func (w *bootstrapWriter) ingressRoutes(path string) *routev3.RouteConfiguration
 		Name:   fanoutCluster,
 		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 		Action: &routev3.Route_Route{Route: route},
+		TypedPerFilterConfig: map[string]*anypb.Any{
+			Ingress.redirectFilterName(): w.Pack(w.redirectRoute(server{
+				name: "the fan-out", hint: "write --fanout URL", own: []string{w.fanout.origin()}, host: true,
+			})),
+		},
 	}}})
 }
 
@@ -76,9 +81,18 @@ func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch) *ro
 		Name:   b.Name,
 		Match:  match,
 		Action: &routev3.Route_Route{Route: route},
-		TypedPerFilterConfig: w.perRoute(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
-			Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: Metadata(BackendKey, b.Name)},
-		}}),
+		TypedPerFilterConfig: map[string]*anypb.Any{
+			Egress.FilterName(): w.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
+				Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: Metadata(BackendKey, b.Name)},
+			}}),
+			Egress.redirectFilterName(): w.Pack(w.redirectRoute(server{
+				name:   "backend " + b.Name,
+				hint:   "write --backend " + b.Name + "=URL",
+				own:    []string{b.origin()},
+				prefix: "/" + b.Name,
+				path:   b.base(),
+			})),
+		},
 	}
 }
 

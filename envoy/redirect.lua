@@ -1,0 +1,147 @@
+-- What a server says of itself in Location leads through Envoy to the same server. What leads elsewhere is refused.
+local ns = "bellhop.redirect"
+local loopback = {["localhost"] = true, ["127.0.0.1"] = true, ["[::1]"] = true}
+local default = {http = 80, https = 443}
+
+-- A host in lower case and its port. Whatever has a user, or anything odd, is none.
+local function authority(text, scheme)
+  text = text:lower()
+  local host, port = text:match("^(%[[%x:.]+%]):?(%d*)$")
+  if not host then host, port = text:match("^([%w._-]+):?(%d*)$") end
+  return host, tonumber(port) or default[scheme]
+end
+
+-- Whether a server that is reached at own calls itself so. Behind TLS, many do not know that their scheme is https.
+local function same(own, scheme, host, port)
+  if host ~= own.host and not (loopback[host] and loopback[own.host]) then return false end
+  local usual = port == default[scheme] and own.port == default[own.scheme]
+  return port == own.port or usual and (scheme == "http" or own.either)
+end
+
+-- A path as every client and server reads it. Where they could differ, nil.
+local function clean(path)
+  if path:gsub("%%%x%x", ""):find("[^%w%-._~!$&'()*+,;=:@/]") then return nil end
+  path = path:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)):match("[%w%-._~]") end)
+  local low, out = path:lower(), {}
+  if low:find("%%2f") or low:find("%%5c") or low:find("%%[01]%x") or low:find("%%7f") then return nil end
+  for segment in path:gmatch("[^/]+") do
+    if segment:find("^%.%.?;") then return nil end
+    if segment == ".." then table.remove(out) elseif segment ~= "." then out[#out + 1] = segment end
+  end
+  return "/" .. table.concat(out, "/") .. (#out > 0 and path:find("/%.?%.?$") and "/" or "")
+end
+
+-- The path at the server that a reference names; also the scheme, host and port, unless it is a relative one.
+local function resolve(text, query, request, own)
+  local scheme, rest = text:match("^(%a[%w+.-]*):(.*)$")
+  local place, path = (rest or text):match("^//([^/]*)(.*)$")
+  if place then
+    scheme = (scheme or own.scheme):lower()
+    local host, port = authority(place, scheme)
+    if not host or not default[scheme] then return nil end
+    return clean(path), scheme, host, port
+  end
+  if scheme or text == "" and query == "" then return nil end
+  local folder = request:match("^[^?]*/") or "/"
+  if text == "" then return clean(request:match("^[^?]*")) end
+  return clean(text:sub(1, 1) == "/" and text or folder .. text)
+end
+
+-- The Location at this Envoy; or nil, why not, and the URL that the server means.
+local function translate(location, fact)
+  local text, query = location:match("^([^?#]*)([^#]*)")
+  if query:gsub("%%%x%x", ""):find("[^%w%-._~!$&'()*+,;=:@/?]") then return nil, "malformed" end
+  local own = fact.own[1]
+  if not own then return nil, "unknown" end
+  local path, scheme, host, port = resolve(text, query, fact.request, own)
+  if not path then return nil, "malformed" end
+  if host then
+    local origin = scheme .. "://" .. host .. ":" .. port
+    if fact.elsewhere[origin] then return location end
+    local ours = false
+    for _, one in ipairs(fact.own) do ours = ours or same(one, scheme, host, port) end
+    if not ours then return nil, "elsewhere", origin .. path end
+  end
+  if fact.path ~= "" and path ~= fact.path and path:sub(1, #fact.path + 1) ~= fact.path .. "/" then
+    return nil, "outside", own.scheme .. "://" .. own.host .. ":" .. own.port .. path
+  end
+  return fact.prefix .. path .. query
+end
+
+-- What the route says of its server, and the request.
+local function facts(handle)
+  local context, fact = handle:filterContext(), {own = {}, elsewhere = {}}
+  for _, name in ipairs({"server", "hint", "prefix", "path"}) do fact[name] = context:get(name) or "" end
+  for _, origin in ipairs(context:get("elsewhere") or {}) do fact.elsewhere[origin] = true end
+  local met = handle:streamInfo():dynamicMetadata():get(ns) or {}
+  local scheme, name, target = (met.request or ""):match("^(%S+) (%S+) (.*)$")
+  fact.request = (target or "/"):sub(1, #fact.prefix) == fact.prefix and target:sub(#fact.prefix + 1) or "/"
+  if fact.request:sub(1, 1) ~= "/" then fact.request = "/" .. fact.request end
+  local origins = context:get("own") or {}
+  if name and context:get("host") then origins[#origins + 1] = scheme .. "://" .. name end
+  for i, origin in ipairs(origins) do
+    local scheme, place = origin:match("^(%a+)://(.*)$")
+    local host, port = authority(place, scheme)
+    if host then fact.own[#fact.own + 1] = {scheme = scheme, host = host, port = port, either = i == #origins} end
+  end
+  return fact
+end
+
+local why = {
+  elsewhere = "leads to another server",
+  outside = "leads outside of the path that this server has in the configuration",
+  malformed = "is no URL that all programs read alike",
+  unknown = "cannot be judged, because this route does not say which server it leads to",
+}
+
+-- Answers 502 in place of the server.
+local function refuse(handle, fact, status, reason, url, location)
+  local seen = (url or location:match("^[^?#]*")):gsub("[^%w%-._~!$&'()*+,;=:@/%%%[%]]", "?"):sub(1, 200)
+  local hint = url and fact.hint ~= "" and "; if it is meant, " .. fact.hint:gsub("URL", function() return seen end) or ""
+  handle:logWarn("bellhop: " .. fact.server .. " answers " .. status .. " with a Location that " .. why[reason] ..
+    ": " .. seen .. hint)
+  handle:streamInfo():dynamicMetadata():set(ns, "refused", reason)
+  local headers = handle:headers()
+  if status ~= "201" and status:sub(1, 1) ~= "3" then return end
+  for _, name in ipairs({"content-encoding", "content-language", "etag", "set-cookie"}) do headers:remove(name) end
+  headers:replace(":status", "502")
+  headers:replace("content-type", "application/json")
+  local length = handle:body(true):setBytes('{"jsonrpc":"2.0","id":"bellhop","error":{"code":-32603,"message":"' ..
+    fact.server .. ' answered ' .. status .. ' with a Location that ' .. why[reason] ..
+    '; Envoy does not pass it on, its log says where it leads","data":{"reason":"redirect_' .. reason .. '"}}}')
+  handle:headers():replace("content-length", length) -- what was read before the body is out of date
+end
+
+local function count(handle, name)
+  if handle.stats then handle:stats():counter(name):inc() end
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local line = (headers:get(":scheme") or "http") .. " " .. headers:get(":authority") .. " " .. headers:get(":path")
+  handle:streamInfo():dynamicMetadata():set(ns, "request", line)
+end
+
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local location, content = headers:get("location"), headers:get("content-location")
+  headers:remove("refresh")
+  headers:remove("alt-svc")
+  if not location and not content then return end
+  headers:remove("location")
+  headers:remove("content-location")
+  local fact = facts(handle)
+  if content then
+    local ok, there = pcall(translate, content, fact)
+    if ok and there then headers:add("content-location", there) end
+  end
+  if not location then return end
+  local ok, there, reason, url = pcall(translate, location, fact)
+  if ok and there then
+    headers:add("location", there)
+    count(handle, "translated")
+  else
+    count(handle, "refused")
+    refuse(handle, fact, headers:get(":status"), ok and reason or "malformed", url, location)
+  end
+end
