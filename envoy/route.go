@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"net/http"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
@@ -35,17 +35,25 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 		"Envoy adds it by itself; a backend would take it for the scheme that clients use.",
 	)
 	host := &routev3.VirtualHost{RequestHeadersToRemove: []string{invented}}
+	add := func(note string, routes ...*routev3.Route) {
+		if len(routes) > 0 && note != "" {
+			w.Note(fmt.Sprintf("%s.routes[%d]", path, len(host.Routes)), note)
+		}
+		host.Routes = append(host.Routes, routes...)
+	}
+	add("Some servers read /..;x/ as /../, which Envoy does not.", w.refuse(Egress, parameterDots(), refusal{
+		"path", http.StatusBadRequest, "path", "the path has a segment that some servers read as another; write it without ..;",
+	}))
+	add("Below a backend, but another one.", w.otherBackends()...)
 	for _, b := range w.backends {
 		at := fmt.Sprintf("%s.routes[%d]", path, len(host.Routes))
-		w.noteRoute(at, fmt.Sprintf("Backend %s: /%s/… becomes /…, the query stays.", b.Name, b.Name))
+		w.noteRoute(at, fmt.Sprintf(
+			"Backend %s: /%s%s and what is below it, without /%s. The query stays.", b.Name, b.Name, b.base(), b.Name,
+		))
 		w.Note(at+".typed_per_filter_config", "Gives Bellhop the backend. A client cannot set it: it is not a header.")
-		host.Routes = append(host.Routes, w.backendRoutes(b)...)
+		add("", w.backendRoutes(b)...)
 	}
-	w.Note(
-		fmt.Sprintf("%s.routes[%d]", path, len(host.Routes)),
-		"No such backend. Bellhop is not called, so no ticket is redeemed.",
-	)
-	host.Routes = append(host.Routes, w.noBackend())
+	add("No such backend. Bellhop is not called, so no ticket is redeemed.", w.noBackend())
 	return routeTable(Egress, host)
 }
 
@@ -59,24 +67,42 @@ func (w *bootstrapWriter) noteRoute(path string, what string) {
 	w.Note(path+".route.timeout", "The default would end event streams and long calls after 15 s.")
 }
 
-// backendRoutes strips the backend's name off the path. The match ends in a slash and is replaced by a slash: without
-// it /a would match /ab too, and /a/mcp would become //mcp.
-func (w *bootstrapWriter) backendRoutes(b Backend) []*routev3.Route {
-	routes := []*routev3.Route{
-		w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + b.Name + "/"}}),
-	}
-	if b.Path == "" {
-		routes = append(
-			routes,
-			w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + b.Name}}),
-		)
+// otherBackends keeps a backend from what is below it on the same server but another backend.
+func (w *bootstrapWriter) otherBackends() []*routev3.Route {
+	var routes []*routev3.Route
+	for _, b := range w.backends {
+		for _, other := range w.backends {
+			if b.contains(other) {
+				routes = append(routes, w.refuse(Egress, below("/"+b.Name+other.base()), refusal{
+					"none", http.StatusNotFound, "other_backend",
+					"this path is that of backend " + other.Name + "; ask for it at /" + other.Name + other.base(),
+				}))
+			}
+		}
 	}
 	return routes
 }
 
-func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch) *routev3.Route {
+// backendRoutes strips the backend's name off its own path and what is below it.
+func (w *bootstrapWriter) backendRoutes(b Backend) []*routev3.Route {
+	if base := b.base(); base != "" {
+		return []*routev3.Route{w.backendRoute(b, below("/"+b.Name+base), base)}
+	}
+	// The match ends in a slash and is replaced by a slash, or /a/x would become //x.
+	return []*routev3.Route{
+		w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + b.Name + "/"}}, "/"),
+		w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + b.Name}}, "/"),
+	}
+}
+
+// below matches a path and what is below it.
+func below(path string) *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: path}}
+}
+
+func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch, becomes string) *routev3.Route {
 	route := forward(b.cluster, b.Target)
-	route.PrefixRewrite = "/"
+	route.PrefixRewrite = becomes
 	return &routev3.Route{
 		Name:   b.Name,
 		Match:  match,
@@ -97,22 +123,18 @@ func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch) *ro
 }
 
 func (w *bootstrapWriter) noBackend() *routev3.Route {
-	const body = "No backend here. The path must begin with /NAME/, where NAME is one of Envoy's --backend flags.\n"
-	return &routev3.Route{
-		Name:  "none",
-		Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
-			Status: http.StatusNotFound,
-			Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
-		}},
-		TypedPerFilterConfig: w.perRoute(
-			&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}},
-		),
-	}
+	return w.refuse(Egress, anyPath(), refusal{
+		"none", http.StatusNotFound, "no_backend",
+		"no backend here; the path must be /NAME and the path of the backend's URL or one below it, where NAME and the URL " +
+			"are those of one of Envoy's --backend flags",
+	})
 }
 
-func (w *Writer) perRoute(config *extprocv3.ExtProcPerRoute) map[string]*anypb.Any {
-	return map[string]*anypb.Any{Egress.FilterName(): w.Pack(config)}
+// parameterDots matches segments that some servers read as .. although Envoy does not.
+func parameterDots() *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{
+		SafeRegex: &matcherv3.RegexMatcher{Regex: `.*/\.\.?;.*`},
+	}}
 }
 
 // forward sends requests to a server for as long as they last.
