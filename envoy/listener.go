@@ -100,8 +100,13 @@ func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionMana
 // chain is the HTTP filters of a listener, the router last.
 func (w *bootstrapWriter) chain(list string, r Role) []*hcmv3.HttpFilter {
 	path := Within(list)
-	filters := w.Filters(path, r)
-	filters = append(filters, w.redirectFilter(path(len(filters)), r, nil))
+	var filters []*hcmv3.HttpFilter
+	if r == Ingress && len(w.origins) > 0 {
+		filters = append(filters, w.corsFilter(path(0)))
+	}
+	first := len(filters)
+	filters = append(filters, w.Filters(func(i int) string { return path(first + i) }, r)...)
+	filters = append(filters, w.redirectFilter(path(len(filters)), r))
 	return append(filters, w.router())
 }
 
@@ -127,7 +132,7 @@ func (w *bootstrapWriter) listener(
 	}
 }
 
-func routeTable(r Role, host *routev3.VirtualHost) *routev3.RouteConfiguration {
-	host.Name, host.Domains = string(r), []string{"*"}
-	return &routev3.RouteConfiguration{Name: string(r), VirtualHosts: []*routev3.VirtualHost{host}}
+// routeTable takes names with any port: a listener may be published under another one.
+func routeTable(r Role, hosts ...*routev3.VirtualHost) *routev3.RouteConfiguration {
+	return &routev3.RouteConfiguration{Name: string(r), VirtualHosts: hosts, IgnorePortInHostMatching: true}
 }

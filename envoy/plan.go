@@ -24,6 +24,12 @@ type plan struct {
 	fanout    Target
 	backends  []Backend
 	trustedCA string
+
+	ingressNames []string // beside those of loopback
+	egressNames  []string
+	origins      []Target // of web pages that may use the ingress
+	elsewhere    []Target // origins to which the fan-out may send clients
+	fanoutHost   string
 }
 
 // Backend is one MCP server behind the fan-out.
@@ -57,6 +63,7 @@ func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 	made.distinctClusters(&f)
 	made.distinctServers(&f)
 	made.loops(&f, options)
+	made.doors(&f, options)
 	return made, f.Join()
 }
 
@@ -201,6 +208,25 @@ func (p *plan) distinctServers(f *OptionErrors) {
 			}
 		}
 	}
+}
+
+// doors reads who may speak to the listeners, and by which names.
+func (p *plan) doors(f *OptionErrors, options BootstrapOptions) {
+	p.ingressNames = f.names("--ingress-host", p.ingress, options.IngressHosts)
+	p.egressNames = f.names("--egress-host", p.egress, options.EgressHosts)
+	p.origins = f.readOrigins("--ingress-origin", options.IngressOrigins)
+	p.elsewhere = f.readOrigins("--ingress-redirect", options.IngressRedirect)
+	p.fanoutHost = options.FanoutHost
+	switch p.fanoutHost {
+	case HostAuto, HostKeep, HostRewrite:
+	default:
+		f.Add("--fanout-host", options.FanoutHost, "is not known", "write auto, keep or rewrite")
+	}
+}
+
+// keepsHost reports whether the fan-out gets the Host that the client sent to one of the loopback names, or to another.
+func (p *plan) keepsHost(loopback bool) bool {
+	return p.fanoutHost == HostKeep || p.fanoutHost == HostAuto && loopback && p.fanout.loopback() && !p.fanout.Secure
 }
 
 // loops finds a server that is one of Envoy's own listeners: each request would come back for ever.

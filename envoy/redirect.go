@@ -32,7 +32,7 @@ type server struct {
 }
 
 // redirectFilter keeps responses from routing requests. It stands next to the router, so it sees a response first.
-func (w *Writer) redirectFilter(path string, r Role, known *server) *hcmv3.HttpFilter {
+func (w *Writer) redirectFilter(path string, r Role) *hcmv3.HttpFilter {
 	w.Note(
 		path,
 		"Responses must not route requests: a client that follows a Location takes its headers, or the fan-out its ticket,",
@@ -45,9 +45,6 @@ func (w *Writer) redirectFilter(path string, r Role, known *server) *hcmv3.HttpF
 		},
 		StatPrefix:      "bellhop_redirect",
 		ClearRouteCache: wrapperspb.Bool(false),
-	}
-	if known != nil {
-		config.FilterContext = w.context(*known)
 	}
 	return &hcmv3.HttpFilter{
 		Name:       r.redirectFilterName(),
@@ -84,6 +81,18 @@ func (w *Writer) context(s server) *structpb.Struct {
 		w.Errs = append(w.Errs, err)
 	}
 	return made
+}
+
+// fanoutRedirects is what the redirect filter has to know of the fan-out.
+func (w *bootstrapWriter) fanoutRedirects() server {
+	known := server{
+		name: "the fan-out", hint: "write --fanout URL, or --ingress-redirect URL to let clients go there",
+		own: []string{w.fanout.origin()}, host: true,
+	}
+	for _, origin := range w.elsewhere {
+		known.elsewhere = append(known.elsewhere, origin.origin())
+	}
+	return known
 }
 
 // origin is the target's scheme, host and port, each written out.

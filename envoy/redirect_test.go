@@ -41,6 +41,12 @@ func answered(t *testing.T, method, url string, pairs ...string) answer {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		request.Header.Add(pairs[i], pairs[i+1])
 	}
+	return send(t, request)
+}
+
+// send sends a request and follows nothing.
+func send(t *testing.T, request *http.Request) answer {
+	t.Helper()
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)

@@ -12,21 +12,60 @@ import (
 )
 
 func (w *bootstrapWriter) ingressRoutes(path string) *routev3.RouteConfiguration {
+	hosts := []*routev3.VirtualHost{w.ingressHost(path+".virtual_hosts[0]", "loopback", true, loopbackNames())}
+	if len(w.ingressNames) > 0 {
+		at := fmt.Sprintf("%s.virtual_hosts[%d]", path, len(hosts))
+		hosts = append(hosts, w.ingressHost(at, "named", false, w.ingressNames))
+	}
+	other := w.otherHosts(fmt.Sprintf("%s.virtual_hosts[%d]", path, len(hosts)), Ingress)
+	return routeTable(Ingress, append(hosts, other)...)
+}
+
+// ingressHost leads clients that call the ingress by these names to the fan-out.
+func (w *bootstrapWriter) ingressHost(path, name string, loopback bool, domains []string) *routev3.VirtualHost {
+	w.Note(
+		path+".request_headers_to_remove",
+		"What browsers add. The egress refuses it, and some fan-outs pass everything on.",
+	)
+	w.Note(path+".routes[1]", "Pages of another origin than the listener's own. Bellhop is not called.")
+	w.Note(path+".routes[2]", "The path and the query pass unchanged.")
 	route := forward(fanoutCluster, w.fanout)
-	w.noteRoute(path+".virtual_hosts[0].routes[0]", "The path and the query pass unchanged.")
-	return routeTable(Ingress, &routev3.VirtualHost{Routes: []*routev3.Route{{
-		Name:   fanoutCluster,
-		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-		Action: &routev3.Route_Route{Route: route},
-		TypedPerFilterConfig: map[string]*anypb.Any{
-			Ingress.redirectFilterName(): w.Pack(w.redirectRoute(server{
-				name: "the fan-out", hint: "write --fanout URL", own: []string{w.fanout.origin()}, host: true,
-			})),
-		},
-	}}})
+	if w.keepsHost(loopback) {
+		route.HostRewriteSpecifier = nil
+		w.Note(
+			path+".routes[2].route",
+			"The fan-out gets the client's Host, which it knows as its own: its redirects and its OAuth metadata are right.",
+		)
+	} else {
+		w.Note(
+			path+".routes[2].route.host_rewrite_literal",
+			"A fan-out may refuse a Host that it does not know. With --fanout-host keep it gets the client's, and its",
+			"OAuth metadata is right.",
+		)
+	}
+	w.Note(path+".routes[2].route.timeout", "The default would end event streams and long calls after 15 s.")
+	host := &routev3.VirtualHost{
+		Name:    name,
+		Domains: domains,
+		Routes: []*routev3.Route{w.oddHost(Ingress), w.foreignPage(), {
+			Name:   fanoutCluster,
+			Match:  anyPath(),
+			Action: &routev3.Route_Route{Route: route},
+			TypedPerFilterConfig: map[string]*anypb.Any{
+				Ingress.redirectFilterName(): w.Pack(w.redirectRoute(w.fanoutRedirects())),
+			},
+		}},
+		RequestHeadersToRemove: browserMarks()[1:],
+	}
+	if len(w.origins) > 0 {
+		host.RequestHeadersToRemove = browserMarks()
+		host.TypedPerFilterConfig = map[string]*anypb.Any{corsFilterName: w.Pack(w.corsPolicy())}
+	}
+	return host
 }
 
 func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration {
+	other := w.otherHosts(path+".virtual_hosts[1]", Egress)
 	path += ".virtual_hosts[0]"
 	// Envoy sets it on every request that has none: "http", also towards an https backend, which may then redirect.
 	const invented = "x-forwarded-proto"
@@ -34,13 +73,17 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 		path+".request_headers_to_remove",
 		"Envoy adds it by itself; a backend would take it for the scheme that clients use.",
 	)
-	host := &routev3.VirtualHost{RequestHeadersToRemove: []string{invented}}
+	host := &routev3.VirtualHost{
+		Name: "own", Domains: append(loopbackNames(), w.egressNames...), RequestHeadersToRemove: []string{invented},
+	}
 	add := func(note string, routes ...*routev3.Route) {
 		if len(routes) > 0 && note != "" {
 			w.Note(fmt.Sprintf("%s.routes[%d]", path, len(host.Routes)), note)
 		}
 		host.Routes = append(host.Routes, routes...)
 	}
+	add("", w.oddHost(Egress))
+	add("Web pages. Only the fan-out has business here.", w.browsers()...)
 	add("Some servers read /..;x/ as /../, which Envoy does not.", w.refuse(Egress, parameterDots(), refusal{
 		"path", http.StatusBadRequest, "path", "the path has a segment that some servers read as another; write it without ..;",
 	}))
@@ -54,7 +97,7 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 		add("", w.backendRoutes(b)...)
 	}
 	add("No such backend. Bellhop is not called, so no ticket is redeemed.", w.noBackend())
-	return routeTable(Egress, host)
+	return routeTable(Egress, host, other)
 }
 
 // noteRoute explains a route to a server.

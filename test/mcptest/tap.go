@@ -36,6 +36,7 @@ func StartTap(target string) (*Tap, error) {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(destination)
+			r.Out.Host = r.In.Host
 			restore(r)
 		},
 		Transport:     t.transport,
