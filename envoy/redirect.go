@@ -23,7 +23,7 @@ func (r Role) redirectFilterName() string { return "bellhop." + string(r) + "_re
 // Server is what the redirect filter has to know of the server of a route.
 type server struct {
 	name      string   // in words
-	hint      string   // what to write in the configuration in place of what it says; URL stands for what it says
+	hint      string   // what to write in the configuration in place of what it says; URL, or ORIGIN, stands for what it says
 	own       []string // the origins that it calls its own
 	host      bool     // the request's own Host is one of them
 	prefix    string   // what stands before its paths at this Envoy
@@ -86,7 +86,7 @@ func (w *Writer) context(s server) *structpb.Struct {
 // fanoutRedirects is what the redirect filter has to know of the fan-out.
 func (w *bootstrapWriter) fanoutRedirects() server {
 	known := server{
-		name: "the fan-out", hint: "write --fanout URL, or --ingress-redirect URL to let clients go there",
+		name: "the fan-out", hint: "write --fanout ORIGIN, or --ingress-redirect ORIGIN to let clients go there",
 		own: []string{w.fanout.origin()}, host: true,
 	}
 	for _, origin := range w.elsewhere {

@@ -75,7 +75,8 @@ local function facts(handle)
   for _, origin in ipairs(context:get("elsewhere") or {}) do fact.elsewhere[origin] = true end
   local met = handle:streamInfo():dynamicMetadata():get(ns) or {}
   local scheme, name, target = (met.request or ""):match("^(%S+) (%S+) (.*)$")
-  fact.request = (target or "/"):sub(1, #fact.prefix) == fact.prefix and target:sub(#fact.prefix + 1) or "/"
+  target = target or "/"
+  fact.request = target:sub(1, #fact.prefix) == fact.prefix and target:sub(#fact.prefix + 1) or "/"
   if fact.request:sub(1, 1) ~= "/" then fact.request = "/" .. fact.request end
   local origins = context:get("own") or {}
   if name and context:get("host") then origins[#origins + 1] = scheme .. "://" .. name end
@@ -96,8 +97,10 @@ local why = {
 
 -- Answers 502 in place of the server.
 local function refuse(handle, fact, status, reason, url, location)
-  local seen = (url or location:match("^[^?#]*")):gsub("[^%w%-._~!$&'()*+,;=:@/%%%[%]]", "?"):sub(1, 200)
-  local hint = url and fact.hint ~= "" and "; if it is meant, " .. fact.hint:gsub("URL", function() return seen end) or ""
+  local seen = (url or location:match("^[^?#]*")):gsub("//.*@", "//*@")
+  seen = seen:gsub("[^%w%-._~!$&'()*+,;=:@/%%%[%]]", "?"):sub(1, 200)
+  local names = {URL = seen, ORIGIN = seen:match("^%a+://[^/]*")}
+  local hint = url and fact.hint ~= "" and "; if it is meant, " .. fact.hint:gsub("%u%u%u+", names) or ""
   handle:logWarn("bellhop: " .. fact.server .. " answers " .. status .. " with a Location that " .. why[reason] ..
     ": " .. seen .. hint)
   handle:streamInfo():dynamicMetadata():set(ns, "refused", reason)

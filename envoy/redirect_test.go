@@ -20,15 +20,19 @@ func redirector(t *testing.T) *httptest.Server {
 				w.Header()[name] = values
 			}
 		}
-		status := http.StatusTemporaryRedirect
-		if asked, err := strconv.Atoi(r.Header.Get("X-Answer")); err == nil {
-			status = asked
-		}
-		w.WriteHeader(status)
+		w.WriteHeader(statusOf(r))
 		_, _ = io.WriteString(w, "the server's own body, which may hold a link")
 	}))
 	t.Cleanup(server.Close)
 	return server
+}
+
+// statusOf is the status that a request asks for.
+func statusOf(r *http.Request) int {
+	if asked, err := strconv.Atoi(r.Header.Get("X-Answer")); err == nil {
+		return asked
+	}
+	return http.StatusTemporaryRedirect
 }
 
 // answered sends a request that is answered with these Locations, and follows nothing.
