@@ -106,7 +106,7 @@ func (w *bootstrapWriter) chain(list string, r Role) []*hcmv3.HttpFilter {
 	}
 	first := len(filters)
 	filters = append(filters, w.Filters(func(i int) string { return path(first + i) }, r)...)
-	filters = append(filters, w.redirectFilter(path(len(filters)), r))
+	filters = append(filters, w.RedirectFilter(path(len(filters)), r, Judge{}))
 	return append(filters, w.router())
 }
 

@@ -39,8 +39,8 @@ type Backend struct {
 	cluster string
 }
 
-// base is the path of the backend's own, without a slash at its end: it and what is below it are the backend.
-func (b Backend) base() string { return strings.TrimSuffix(b.Path, "/") }
+// Base is the path of the backend's own, without a slash at its end: it and what is below it are the backend.
+func (b Backend) Base() string { return strings.TrimSuffix(b.Path, "/") }
 
 // sameServer reports whether two backends are on one host and port.
 func (b Backend) sameServer(other Backend) bool {
@@ -49,7 +49,7 @@ func (b Backend) sameServer(other Backend) bool {
 
 // contains reports whether another backend is below this one on the same server.
 func (b Backend) contains(other Backend) bool {
-	return b.sameServer(other) && strings.HasPrefix(other.base(), b.base()+"/")
+	return b.sameServer(other) && strings.HasPrefix(other.Base(), b.Base()+"/")
 }
 
 // newPlan reads the options, or returns all that is wrong with them.
@@ -200,7 +200,7 @@ func (p *plan) distinctClusters(f *OptionErrors) {
 func (p *plan) distinctServers(f *OptionErrors) {
 	for i, b := range p.backends {
 		for _, other := range p.backends[:i] {
-			if b.sameServer(other) && b.base() == other.base() {
+			if b.sameServer(other) && b.Base() == other.Base() {
 				f.Add(
 					"--backend "+b.Name, "", "is the same server and path as backend "+other.Name,
 					"keep one of the two, or give each its own path",

@@ -3,100 +3,129 @@ package envoy
 import (
 	_ "embed"
 	"fmt"
+	"strconv"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// redirectScript is what the filter runs. An error in it must not let a Location pass: it removes the header first.
+// redirectScript is what the filter runs, behind a line that says what it knows. After an error in it Envoy passes the
+// response on as it is by then, so the script takes the Location off before anything else.
 //
 //go:embed redirect.lua
 var redirectScript string
 
-// redirectFilterName is the name of the filter that translates redirects.
-func (r Role) redirectFilterName() string { return "bellhop." + string(r) + "_redirect" }
+// RedirectFilterName is the name of the filter that translates redirects.
+func (r Role) RedirectFilterName() string { return "bellhop." + string(r) + "_redirect" }
 
 // Server is what the redirect filter has to know of the server of a route.
-type server struct {
-	name      string   // in words
-	hint      string   // what to write in the configuration in place of what it says; URL, or ORIGIN, stands for what it says
-	own       []string // the origins that it calls its own
-	host      bool     // the request's own Host is one of them
-	prefix    string   // what stands before its paths at this Envoy
-	path      string   // the path outside of which it has no route; empty: none
-	elsewhere []string // origins to which it may lead
+type Server struct {
+	Name      string   // in words; empty: by its host
+	Hint      string   // what to write in the configuration to have what it says; URL, or ORIGIN, stands for that
+	Own       []string // the origins that it calls its own
+	Host      bool     // the request's own Host is one of them
+	Prefix    string   // what stands before its paths at this Envoy
+	Path      string   // its own path, outside of which is nothing of it; empty: everything is
+	Elsewhere []string // origins to which it may lead
 }
 
-// redirectFilter keeps responses from routing requests. It stands next to the router, so it sees a response first.
-func (w *Writer) redirectFilter(path string, r Role) *hcmv3.HttpFilter {
+// Judge says what the redirect filter knows of servers whose routes say nothing.
+type Judge struct {
+	Server string // in words; empty: by its host
+	Host   bool   // the request's own Host is the server's, and its paths are at this Envoy as they are at the server
+	Guard  bool   // answer 404 outside of the path that the route says: the routes themselves do not
+}
+
+// line is the judge as the script reads it.
+func (j Judge) line() string {
+	var fields []string
+	if j.Server != "" {
+		fields = append(fields, "server = "+strconv.Quote(j.Server))
+	}
+	for _, one := range []struct {
+		name string
+		set  bool
+	}{{"host", j.Host}, {"guard", j.Guard}} {
+		if one.set {
+			fields = append(fields, one.name+" = true")
+		}
+	}
+	return "local known = {" + strings.Join(fields, ", ") + "}\n"
+}
+
+// RedirectFilter keeps responses from routing requests. It stands next to the router, so it sees a response first.
+func (w *Writer) RedirectFilter(path string, r Role, judge Judge) *hcmv3.HttpFilter {
 	w.Note(
 		path,
 		"Responses must not route requests: a client that follows a Location takes its headers, or the fan-out its ticket,",
 		"along. What a server says of itself leads through Envoy to the same server; what leads elsewhere becomes 502, with",
-		"a line in Envoy's log and a count in http."+string(r)+".lua.bellhop_redirect.refused.",
+		"a line in Envoy's log and a count in http.*.lua.bellhop_redirect.refused.",
 	)
-	config := &luav3.Lua{
-		DefaultSourceCode: &corev3.DataSource{
-			Specifier: &corev3.DataSource_InlineString{InlineString: strings.ReplaceAll(redirectScript, "\n\n", "\n")},
-		},
-		StatPrefix:      "bellhop_redirect",
-		ClearRouteCache: wrapperspb.Bool(false),
-	}
+	script := judge.line() + strings.ReplaceAll(redirectScript, "\n\n", "\n")
 	return &hcmv3.HttpFilter{
-		Name:       r.redirectFilterName(),
-		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.Pack(config)},
+		Name: r.RedirectFilterName(),
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.Pack(&luav3.Lua{
+			DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: script}},
+			StatPrefix:        "bellhop_redirect",
+			ClearRouteCache:   wrapperspb.Bool(false),
+		})},
 	}
 }
 
-// redirectRoute tells the redirect filter whose responses come by a route.
-func (w *Writer) redirectRoute(s server) *luav3.LuaPerRoute {
-	return &luav3.LuaPerRoute{FilterContext: w.context(s)}
-}
-
-func (w *Writer) context(s server) *structpb.Struct {
-	fields := map[string]any{"server": s.name}
-	for key, value := range map[string]string{"hint": s.hint, "prefix": s.prefix, "path": s.path} {
+// RedirectRoute tells the redirect filter whose responses come by a route.
+func (w *Writer) RedirectRoute(s Server) *anypb.Any {
+	fields := map[string]any{}
+	for key, value := range map[string]string{"server": s.Name, "hint": s.Hint, "prefix": s.Prefix, "path": s.Path} {
 		if value != "" {
 			fields[key] = value
 		}
 	}
-	for key, values := range map[string][]string{"own": s.own, "elsewhere": s.elsewhere} {
-		if len(values) > 0 {
-			list := make([]any, len(values))
-			for i, value := range values {
-				list[i] = value
-			}
+	for key, values := range map[string][]string{"own": s.Own, "elsewhere": s.Elsewhere} {
+		var list []any
+		for _, value := range values {
+			list = append(list, value)
+		}
+		if list != nil {
 			fields[key] = list
 		}
 	}
-	if s.host {
+	if s.Host {
 		fields["host"] = true
 	}
 	made, err := structpb.NewStruct(fields)
 	if err != nil {
 		w.Errs = append(w.Errs, err)
 	}
-	return made
+	return w.Pack(&luav3.LuaPerRoute{FilterContext: made})
 }
 
-// fanoutRedirects is what the redirect filter has to know of the fan-out.
-func (w *bootstrapWriter) fanoutRedirects() server {
-	known := server{
-		name: "the fan-out", hint: "write --fanout ORIGIN, or --ingress-redirect ORIGIN to let clients go there",
-		own: []string{w.fanout.origin()}, host: true,
+// ofFanout is what the redirect filter has to know of the fan-out.
+func (w *bootstrapWriter) ofFanout() Server {
+	known := Server{
+		Name: "the fan-out", Hint: "write --fanout ORIGIN, or --ingress-redirect ORIGIN to let clients go there",
+		Own: []string{w.fanout.Origin()}, Host: true,
 	}
 	for _, origin := range w.elsewhere {
-		known.elsewhere = append(known.elsewhere, origin.origin())
+		known.Elsewhere = append(known.Elsewhere, origin.Origin())
 	}
 	return known
 }
 
-// origin is the target's scheme, host and port, each written out.
-func (t Target) origin() string {
+// ofBackend is what the redirect filter has to know of a backend.
+func ofBackend(b Backend) Server {
+	return Server{
+		Name: "backend " + b.Name, Hint: "write --backend " + b.Name + "=URL", Own: []string{b.Origin()},
+		Prefix: "/" + b.Name, Path: b.Base(),
+	}
+}
+
+// Origin is the target's scheme, host and port, each written out.
+func (t Target) Origin() string {
 	scheme := "http"
 	if t.Secure {
 		scheme = "https"

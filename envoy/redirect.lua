@@ -31,6 +31,31 @@ local function clean(path)
   return "/" .. table.concat(out, "/") .. (#out > 0 and path:find("/%.?%.?$") and "/" or "")
 end
 
+-- What the route says of its server, else what holds for all of them.
+local function said(handle)
+  local context = handle.filterContext and handle:filterContext()
+  return function(name)
+    local value = context and context:get(name)
+    if value == nil then return known[name] end
+    return value
+  end
+end
+
+-- A path without what stands before it at this Envoy.
+local function without(prefix, path)
+  local rest = path:sub(1, #prefix) == prefix and path:sub(#prefix + 1) or "/"
+  return rest:sub(1, 1) == "/" and rest or "/" .. rest
+end
+
+local function within(folder, path)
+  return folder == "" or path == folder or path:sub(1, #folder + 1) == folder .. "/"
+end
+
+local function failure(code, reason, message)
+  return '{"jsonrpc":"2.0","id":"bellhop","error":{"code":' .. code .. ',"message":"' .. message ..
+    '","data":{"reason":"' .. reason .. '"}}}'
+end
+
 -- The path at the server that a reference names; also the scheme, host and port, unless it is a relative one.
 local function resolve(text, query, request, own)
   local scheme, rest = text:match("^(%a[%w+.-]*):(.*)$")
@@ -62,7 +87,7 @@ local function translate(location, fact)
     for _, one in ipairs(fact.own) do ours = ours or same(one, scheme, host, port) end
     if not ours then return nil, "elsewhere", origin .. path end
   end
-  if fact.path ~= "" and path ~= fact.path and path:sub(1, #fact.path + 1) ~= fact.path .. "/" then
+  if not within(fact.path, path) then
     return nil, "outside", own.scheme .. "://" .. own.host .. ":" .. own.port .. path
   end
   return fact.prefix .. path .. query
@@ -70,21 +95,19 @@ end
 
 -- What the route says of its server, and the request.
 local function facts(handle)
-  local context, fact = handle:filterContext(), {own = {}, elsewhere = {}}
-  for _, name in ipairs({"server", "hint", "prefix", "path"}) do fact[name] = context:get(name) or "" end
-  for _, origin in ipairs(context:get("elsewhere") or {}) do fact.elsewhere[origin] = true end
+  local get, fact = said(handle), {own = {}, elsewhere = {}}
+  for _, name in ipairs({"server", "hint", "prefix", "path"}) do fact[name] = get(name) or "" end
+  for _, origin in ipairs(get("elsewhere") or {}) do fact.elsewhere[origin] = true end
   local met = handle:streamInfo():dynamicMetadata():get(ns) or {}
   local scheme, name, target = (met.request or ""):match("^(%S+) (%S+) (.*)$")
-  target = target or "/"
-  fact.request = target:sub(1, #fact.prefix) == fact.prefix and target:sub(#fact.prefix + 1) or "/"
-  if fact.request:sub(1, 1) ~= "/" then fact.request = "/" .. fact.request end
-  local origins = context:get("own") or {}
-  if name and context:get("host") then origins[#origins + 1] = scheme .. "://" .. name end
-  for i, origin in ipairs(origins) do
-    local scheme, place = origin:match("^(%a+)://(.*)$")
+  fact.request = without(fact.prefix, target or "/")
+  local function add(scheme, place, either)
     local host, port = authority(place, scheme)
-    if host then fact.own[#fact.own + 1] = {scheme = scheme, host = host, port = port, either = i == #origins} end
+    if host then fact.own[#fact.own + 1] = {scheme = scheme, host = host, port = port, either = either} end
   end
+  for _, origin in ipairs(get("own") or {}) do add(origin:match("^(%a+)://(.*)$")) end
+  if name and get("host") then add(scheme, name, true) end
+  if fact.server == "" then fact.server = fact.own[1] and "the server " .. fact.own[1].host or "a server" end
   return fact
 end
 
@@ -109,9 +132,8 @@ local function refuse(handle, fact, status, reason, url, location)
   for _, name in ipairs({"content-encoding", "content-language", "etag", "set-cookie"}) do headers:remove(name) end
   headers:replace(":status", "502")
   headers:replace("content-type", "application/json")
-  local length = handle:body(true):setBytes('{"jsonrpc":"2.0","id":"bellhop","error":{"code":-32603,"message":"' ..
-    fact.server .. ' answered ' .. status .. ' with a Location that ' .. why[reason] ..
-    '; Envoy does not pass it on, its log says where it leads","data":{"reason":"redirect_' .. reason .. '"}}}')
+  local length = handle:body(true):setBytes(failure(-32603, "redirect_" .. reason, fact.server .. " answered " .. status ..
+    " with a Location that " .. why[reason] .. "; Envoy does not pass it on, its log says where it leads"))
   handle:headers():replace("content-length", length) -- what was read before the body is out of date
 end
 
@@ -123,6 +145,12 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local line = (headers:get(":scheme") or "http") .. " " .. headers:get(":authority") .. " " .. headers:get(":path")
   handle:streamInfo():dynamicMetadata():set(ns, "request", line)
+  if not known.guard then return end
+  local get = said(handle)
+  local path = clean(without(get("prefix") or "", headers:get(":path"):match("^[^?]*")))
+  if path and within(get("path") or "", path) then return end
+  handle:respond({[":status"] = "404", ["content-type"] = "application/json"}, failure(-32600, "no_backend",
+    "no backend here; the path must be that of the backend's URL or one below it"))
 end
 
 function envoy_on_response(handle)

@@ -52,7 +52,7 @@ func (w *bootstrapWriter) ingressHost(path, name string, loopback bool, domains 
 			Match:  anyPath(),
 			Action: &routev3.Route_Route{Route: route},
 			TypedPerFilterConfig: map[string]*anypb.Any{
-				Ingress.redirectFilterName(): w.Pack(w.redirectRoute(w.fanoutRedirects())),
+				Ingress.RedirectFilterName(): w.RedirectRoute(w.ofFanout()),
 			},
 		}},
 		RequestHeadersToRemove: browserMarks()[1:],
@@ -91,7 +91,7 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 	for _, b := range w.backends {
 		at := fmt.Sprintf("%s.routes[%d]", path, len(host.Routes))
 		w.noteRoute(at, fmt.Sprintf(
-			"Backend %s: /%s%s and what is below it, without /%s. The query stays.", b.Name, b.Name, b.base(), b.Name,
+			"Backend %s: /%s%s and what is below it, without /%s. The query stays.", b.Name, b.Name, b.Base(), b.Name,
 		))
 		w.Note(at+".typed_per_filter_config", "Gives Bellhop the backend. A client cannot set it: it is not a header.")
 		add("", w.backendRoutes(b)...)
@@ -116,9 +116,9 @@ func (w *bootstrapWriter) otherBackends() []*routev3.Route {
 	for _, b := range w.backends {
 		for _, other := range w.backends {
 			if b.contains(other) {
-				routes = append(routes, w.refuse(Egress, below("/"+b.Name+other.base()), refusal{
+				routes = append(routes, w.refuse(Egress, below("/"+b.Name+other.Base()), refusal{
 					"none", http.StatusNotFound, "other_backend",
-					"this path is that of backend " + other.Name + "; ask for it at /" + other.Name + other.base(),
+					"this path is that of backend " + other.Name + "; ask for it at /" + other.Name + other.Base(),
 				}))
 			}
 		}
@@ -128,7 +128,7 @@ func (w *bootstrapWriter) otherBackends() []*routev3.Route {
 
 // backendRoutes strips the backend's name off its own path and what is below it.
 func (w *bootstrapWriter) backendRoutes(b Backend) []*routev3.Route {
-	if base := b.base(); base != "" {
+	if base := b.Base(); base != "" {
 		return []*routev3.Route{w.backendRoute(b, below("/"+b.Name+base), base)}
 	}
 	// The match ends in a slash and is replaced by a slash, or /a/x would become //x.
@@ -154,13 +154,7 @@ func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch, bec
 			Egress.FilterName(): w.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
 				Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: Metadata(BackendKey, b.Name)},
 			}}),
-			Egress.redirectFilterName(): w.Pack(w.redirectRoute(server{
-				name:   "backend " + b.Name,
-				hint:   "write --backend " + b.Name + "=URL",
-				own:    []string{b.origin()},
-				prefix: "/" + b.Name,
-				path:   b.base(),
-			})),
+			Egress.RedirectFilterName(): w.RedirectRoute(ofBackend(b)),
 		},
 	}
 }
