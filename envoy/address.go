@@ -93,8 +93,8 @@ func ParseTarget(text string) (Target, *Problem) {
 	return Target{Place: where, Secure: u.Scheme == "https", Path: path}, nil
 }
 
-// oddPath finds a path that is not written as Envoy reads it, so that no request would match it.
-func (t Target) oddPath() *Problem {
+// OddPath finds a path that is not written as Envoy reads it, so that no request would match it.
+func (t Target) OddPath() *Problem {
 	encoded := regexp.MustCompile(`(?i)%([01].|2[def]|3[0-9]|4[1-9a-f]|5[0-9acf]|6[1-9a-f]|7[0-9aef])`)
 	dots := regexp.MustCompile(`/\.\.?(;[^/]*)?(/|$)`)
 	if strings.Contains(t.Path, "//") || dots.MatchString(t.Path) || encoded.MatchString(t.Path) {

@@ -130,7 +130,7 @@ func (p *plan) readBackends(f *OptionErrors, values []string) {
 		}
 		read, problem := ParseTarget(text)
 		if problem == nil {
-			problem = read.oddPath()
+			problem = read.OddPath()
 		}
 		if f.AddProblem("--backend", value, problem) || p.badName(f, value, name) {
 			continue
