@@ -64,14 +64,14 @@ func (w *Writer) RedirectFilter(path string, r Role, judge Judge) *hcmv3.HttpFil
 		path,
 		"Responses must not route requests: a client that follows a Location takes its headers, or the fan-out its ticket,",
 		"along. What a server says of itself leads through Envoy to the same server; what leads elsewhere becomes 502, with",
-		"a line in Envoy's log and a count in http.*.lua.bellhop_redirect.refused.",
+		"a line in Envoy's log and a count in http.*.lua.bellhop.redirect.refused.",
 	)
 	script := judge.line() + strings.ReplaceAll(redirectScript, "\n\n", "\n")
 	return &hcmv3.HttpFilter{
 		Name: r.RedirectFilterName(),
 		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.Pack(&luav3.Lua{
 			DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: script}},
-			StatPrefix:        "bellhop_redirect",
+			StatPrefix:        "bellhop.redirect",
 			ClearRouteCache:   wrapperspb.Bool(false),
 		})},
 	}

@@ -52,9 +52,9 @@ func TestARefusedRedirectIsLoggedAndCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]uint64{
-		"http.egress.lua.bellhop_redirect.refused": 4, "http.egress.lua.bellhop_redirect.translated": 1,
-		"http.ingress.lua.bellhop_redirect.refused": 1, "http.egress.lua.bellhop_redirect.errors": 0,
-		"http.ingress.lua.bellhop_redirect.errors": 0,
+		"http.egress.lua.bellhop.redirect.refused": 4, "http.egress.lua.bellhop.redirect.translated": 1,
+		"http.ingress.lua.bellhop.redirect.refused": 1, "http.egress.lua.bellhop.redirect.errors": 0,
+		"http.ingress.lua.bellhop.redirect.errors": 0,
 	} {
 		if stats[name] != want {
 			t.Errorf("%s is %d, want %d", name, stats[name], want)

@@ -36,6 +36,7 @@ func asPage(t *testing.T, url, host, origin string) (int, string) {
 // A web page whose name leads to a loopback port is let in neither by vMCP nor through Envoy; one of loopback is by both.
 // (The check dns-rebinding-protection of the MCP conformance suite.)
 func TestDNSRebindingIsRefusedAsByTheFanout(t *testing.T) {
+	ownListeners(t)
 	s := start(t, stack.Options{Policy: smallest}, both(t))
 	before := len(s.FanoutTap().Requests())
 	for _, url := range []string{s.VMCP().Endpoint(), s.Endpoint()} {
@@ -55,8 +56,9 @@ func TestDNSRebindingIsRefusedAsByTheFanout(t *testing.T) {
 	}
 }
 
-// Only the fan-out has business at the egress: a page that reaches its port does not get the discovery identity.
+// Invariant 11: only the fan-out has business at the egress: a page that reaches its port does not get the discovery identity.
 func TestAWebPageDoesNotReachABackend(t *testing.T) {
+	ownListeners(t)
 	backends := strictBackends(t)
 	s := start(t, stack.Options{
 		Policy: strictPolicyWithIdentity, Files: map[string]string{"discovery": "discovery\n"},

@@ -38,7 +38,7 @@ func inFront(t *testing.T, b *mcptest.Backend, answers func(w http.ResponseWrite
 	return stack.Backend{Name: "moves", URL: server.URL + "/mcp"}
 }
 
-// A backend answers a call with a redirect to another backend, where the client's key for that backend would be spent.
+// Invariant 11: a backend answers a call with a redirect to another backend, where the client's key for that backend would be spent.
 func TestARedirectDoesNotReachAnotherBackend(t *testing.T) {
 	for _, status := range []int{http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
 		victims := map[string]*mcptest.Backend{
@@ -80,6 +80,7 @@ func TestARedirectDoesNotReachAnotherBackend(t *testing.T) {
 
 // A backend that redirects /mcp to /mcp/ works as without Bellhop.
 func TestABackendThatRedirectsToItselfWorks(t *testing.T) {
+	ownListeners(t)
 	for name, location := range map[string]func(r *http.Request) string{
 		"absolute path": func(*http.Request) string { return "/mcp/" },
 		"absolute URL":  func(r *http.Request) string { return "http://" + r.Host + "/mcp/" },
