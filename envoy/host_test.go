@@ -202,7 +202,8 @@ func TestAFanoutRedirectsToTheIngressOnly(t *testing.T) {
 		})
 		for location, want := range map[string]string{
 			"/mcp":                                  "/mcp",
-			"mcp":                                   "/x/mcp",
+			"mcp":                                   "mcp",
+			"../mcp":                                "../mcp",
 			"http://" + own + "/mcp?a=b":            "/mcp?a=b",
 			"http://mcp.example.com/mcp":            "/mcp",
 			"https://mcp.example.com/mcp":           "/mcp",

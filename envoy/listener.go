@@ -106,7 +106,7 @@ func (w *bootstrapWriter) chain(list string, r Role) []*hcmv3.HttpFilter {
 	}
 	first := len(filters)
 	filters = append(filters, w.Filters(func(i int) string { return path(first + i) }, r)...)
-	filters = append(filters, w.RedirectFilter(path(len(filters)), r, Judge{}))
+	filters = append(filters, w.RedirectFilter(path(len(filters)), r, Judge{Hosts: r == Ingress}))
 	return append(filters, w.router())
 }
 

@@ -20,6 +20,11 @@ import (
 //go:embed redirect.lua
 var redirectScript string
 
+// requestScript is what the filter does with requests, where it has to know of them. It costs twice what a response does.
+//
+//go:embed redirect_request.lua
+var requestScript string
+
 // RedirectFilterName is the name of the filter that translates redirects.
 func (r Role) RedirectFilterName() string { return "bellhop." + string(r) + "_redirect" }
 
@@ -30,6 +35,7 @@ type Server struct {
 	Own       []string // the origins that it calls its own
 	Host      bool     // the request's own Host is one of them
 	Prefix    string   // what stands before its paths at this Envoy
+	Exact     bool     // the route is for the prefix alone, which stands for the path /
 	Path      string   // its own path, outside of which is nothing of it; empty: everything is
 	Elsewhere []string // origins to which it may lead
 }
@@ -39,6 +45,7 @@ type Judge struct {
 	Server string // in words; empty: by its host
 	Host   bool   // the request's own Host is the server's, and its paths are at this Envoy as they are at the server
 	Guard  bool   // answer 404 outside of the path that the route says: the routes themselves do not
+	Hosts  bool   // a route may say that the request's own Host is the server's
 }
 
 // line is the judge as the script reads it.
@@ -66,7 +73,11 @@ func (w *Writer) RedirectFilter(path string, r Role, judge Judge) *hcmv3.HttpFil
 		"along. What a server says of itself leads through Envoy to the same server; what leads elsewhere becomes 502, with",
 		"a line in Envoy's log and a count in http.*.lua.bellhop.redirect.refused.",
 	)
-	script := judge.line() + strings.ReplaceAll(redirectScript, "\n\n", "\n")
+	script := judge.line() + redirectScript
+	if judge.Host || judge.Guard || judge.Hosts {
+		script += requestScript
+	}
+	script = strings.ReplaceAll(script, "\n\n", "\n")
 	return &hcmv3.HttpFilter{
 		Name: r.RedirectFilterName(),
 		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.Pack(&luav3.Lua{
@@ -94,8 +105,10 @@ func (w *Writer) RedirectRoute(s Server) *anypb.Any {
 			fields[key] = list
 		}
 	}
-	if s.Host {
-		fields["host"] = true
+	for key, set := range map[string]bool{"host": s.Host, "exact": s.Exact} {
+		if set {
+			fields[key] = true
+		}
 	}
 	made, err := structpb.NewStruct(fields)
 	if err != nil {

@@ -56,20 +56,25 @@ local function failure(code, reason, message)
     '","data":{"reason":"' .. reason .. '"}}}'
 end
 
--- The path at the server that a reference names; also the scheme, host and port, unless it is a relative one.
-local function resolve(text, query, request, own)
-  local scheme, rest = text:match("^(%a[%w+.-]*):(.*)$")
-  local place, path = (rest or text):match("^//([^/]*)(.*)$")
-  if place then
-    scheme = (scheme or own.scheme):lower()
-    local host, port = authority(place, scheme)
-    if not host or not default[scheme] then return nil end
-    return clean(path), scheme, host, port
+-- A path from where the request was, as it is: what stands before the server's paths here changes nothing of it, unless
+-- it climbs, or the request was for the prefix itself. Where it leads outside, there is no route.
+local function relative(text, fact)
+  if text:match("^[^/]*"):find(":", 1, true) or not clean(text) then return nil end
+  for segment in text:gsub("%%2[eE]", "."):gmatch("[^/]+") do
+    if segment == ".." and fact.prefix ~= "" then return nil end
   end
-  if scheme or text == "" and query == "" then return nil end
-  local folder = request:match("^[^?]*/") or "/"
-  if text == "" then return clean(request:match("^[^?]*")) end
-  return clean(text:sub(1, 1) == "/" and text or folder .. text)
+  return (fact.exact and text ~= "" and fact.prefix .. "/" or "") .. text
+end
+
+-- The scheme, host, port and path that an absolute reference names; of //host/path the scheme is the server's.
+local function absolute(text, own)
+  local scheme, place, path = text:match("^(%a[%w+.-]*)://([^/]*)(.*)$")
+  if not scheme then
+    scheme, place, path = own.scheme, text:match("^//([^/]*)(.*)$")
+  end
+  scheme = scheme:lower()
+  local host, port = authority(place, scheme)
+  return default[scheme] and host and scheme, host, port, clean(path)
 end
 
 -- The Location at this Envoy; or nil, why not, and the URL that the server means.
@@ -78,35 +83,41 @@ local function translate(location, fact)
   if query:gsub("%%%x%x", ""):find("[^%w%-._~!$&'()*+,;=:@/?]") then return nil, "malformed" end
   local own = fact.own[1]
   if not own then return nil, "unknown" end
-  local path, scheme, host, port = resolve(text, query, fact.request, own)
-  if not path then return nil, "malformed" end
-  if host then
-    local origin = scheme .. "://" .. host .. ":" .. port
+  local path = text:sub(1, 1) == "/" and clean(text)
+  if text:find("^//") or text:find("^%a[%w+.-]*:") then
+    local scheme, host, port
+    if not text:find("^//") and not text:find("^%a[%w+.-]*://") then return nil, "malformed" end
+    scheme, host, port, path = absolute(text, own)
+    if not scheme or not path then return nil, "malformed" end
+    local origin, ours = scheme .. "://" .. host .. ":" .. port, false
     if fact.elsewhere[origin] then return location end
-    local ours = false
     for _, one in ipairs(fact.own) do ours = ours or same(one, scheme, host, port) end
     if not ours then return nil, "elsewhere", origin .. path end
+  elseif text:sub(1, 1) ~= "/" and text .. query ~= "" then
+    local there = relative(text, fact)
+    return there and there .. query, "malformed"
   end
+  if not path then return nil, "malformed" end
   if not within(fact.path, path) then
     return nil, "outside", own.scheme .. "://" .. own.host .. ":" .. own.port .. path
   end
   return fact.prefix .. path .. query
 end
 
--- What the route says of its server, and the request.
+-- What is known of the server of a response.
 local function facts(handle)
   local get, fact = said(handle), {own = {}, elsewhere = {}}
+  fact.exact = get("exact")
   for _, name in ipairs({"server", "hint", "prefix", "path"}) do fact[name] = get(name) or "" end
   for _, origin in ipairs(get("elsewhere") or {}) do fact.elsewhere[origin] = true end
-  local met = handle:streamInfo():dynamicMetadata():get(ns) or {}
-  local scheme, name, target = (met.request or ""):match("^(%S+) (%S+) (.*)$")
-  fact.request = without(fact.prefix, target or "/")
+  local met = handle:streamInfo():dynamicMetadata():get(ns)
+  met = met and met.request
   local function add(scheme, place, either)
     local host, port = authority(place, scheme)
     if host then fact.own[#fact.own + 1] = {scheme = scheme, host = host, port = port, either = either} end
   end
   for _, origin in ipairs(get("own") or {}) do add(origin:match("^(%a+)://(.*)$")) end
-  if name and get("host") then add(scheme, name, true) end
+  if get("host") and met and met.scheme then add(met.scheme, met.host, true) end
   if fact.server == "" then fact.server = fact.own[1] and "the server " .. fact.own[1].host or "a server" end
   return fact
 end
@@ -132,25 +143,14 @@ local function refuse(handle, fact, status, reason, url, location)
   for _, name in ipairs({"content-encoding", "content-language", "etag", "set-cookie"}) do headers:remove(name) end
   headers:replace(":status", "502")
   headers:replace("content-type", "application/json")
-  local length = handle:body(true):setBytes(failure(-32603, "redirect_" .. reason, fact.server .. " answered " .. status ..
-    " with a Location that " .. why[reason] .. "; Envoy does not pass it on, its log says where it leads"))
+  local message = fact.server .. " answered " .. status .. " with a Location that " .. why[reason] ..
+    "; Envoy does not pass it on, its log says where it leads"
+  local length = handle:body(true):setBytes(failure(-32603, "redirect_" .. reason, message))
   handle:headers():replace("content-length", length) -- what was read before the body is out of date
 end
 
 local function count(handle, name)
   if handle.stats then handle:stats():counter(name):inc() end
-end
-
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  local line = (headers:get(":scheme") or "http") .. " " .. headers:get(":authority") .. " " .. headers:get(":path")
-  handle:streamInfo():dynamicMetadata():set(ns, "request", line)
-  if not known.guard then return end
-  local get = said(handle)
-  local path = clean(without(get("prefix") or "", headers:get(":path"):match("^[^?]*")))
-  if path and within(get("path") or "", path) then return end
-  handle:respond({[":status"] = "404", ["content-type"] = "application/json"}, failure(-32600, "no_backend",
-    "no backend here; the path must be that of the backend's URL or one below it"))
 end
 
 function envoy_on_response(handle)

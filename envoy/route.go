@@ -144,6 +144,8 @@ func below(path string) *routev3.RouteMatch {
 }
 
 func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch, becomes string) *routev3.Route {
+	server := ofBackend(b)
+	server.Exact = match.GetPath() != ""
 	route := forward(b.cluster, b.Target)
 	route.PrefixRewrite = becomes
 	return &routev3.Route{
@@ -154,7 +156,7 @@ func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch, bec
 			Egress.FilterName(): w.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
 				Overrides: &extprocv3.ExtProcOverrides{GrpcInitialMetadata: Metadata(BackendKey, b.Name)},
 			}}),
-			Egress.RedirectFilterName(): w.RedirectRoute(ofBackend(b)),
+			Egress.RedirectFilterName(): w.RedirectRoute(server),
 		},
 	}
 }
