@@ -11,7 +11,6 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // redirectScript is what the filter runs, behind a line that says what it knows. After an error in it Envoy passes the
@@ -83,7 +82,6 @@ func (w *Writer) RedirectFilter(path string, r Role, judge Judge) *hcmv3.HttpFil
 		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.Pack(&luav3.Lua{
 			DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: script}},
 			StatPrefix:        "bellhop.redirect",
-			ClearRouteCache:   wrapperspb.Bool(false),
 		})},
 	}
 }
