@@ -37,6 +37,7 @@ type Server struct {
 	Exact     bool     // the route is for the prefix alone, which stands for the path /
 	Path      string   // its own path, outside of which is nothing of it; empty: everything is
 	Elsewhere []string // origins to which it may lead
+	Events    bool     // its event streams may be those of MCP's old transport, which name a path for requests
 }
 
 // Judge says what the redirect filter knows of servers whose routes say nothing.
@@ -103,7 +104,7 @@ func (w *Writer) RedirectRoute(s Server) *anypb.Any {
 			fields[key] = list
 		}
 	}
-	for key, set := range map[string]bool{"host": s.Host, "exact": s.Exact} {
+	for key, set := range map[string]bool{"host": s.Host, "exact": s.Exact, "events": s.Events} {
 		if set {
 			fields[key] = true
 		}

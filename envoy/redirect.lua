@@ -129,6 +129,37 @@ local why = {
   unknown = "cannot be judged, because this route does not say which server it leads to",
 }
 
+local function count(handle, name)
+  if handle.stats then handle:stats():counter(name):inc() end
+end
+
+-- In MCP's old transport an event of a stream names the path for requests. It does not come through: what is read of it
+-- is cut off before its line ends, and so is all that follows.
+local function watch(handle)
+  local headers = handle:headers()
+  if not (headers:get("content-type") or ""):lower():find("event-stream", 1, true) then return end
+  local get = said(handle)
+  if not get("events") then return end
+  headers:remove("content-encoding") -- the request allows none
+  local line, cut, server = "", false, get("server") -- what is got here is out of date within the loop
+  for chunk in handle:bodyChunks() do
+    local size = chunk:length()
+    local text = line .. (size > 0 and chunk:getBytes(0, size) or "")
+    local at = not cut and ("\n" .. text):lower():find("[\r\n]\239?\187?\191?event:%s*endpoint")
+    if cut then
+      chunk:setBytes("")
+    elseif at then
+      cut = true
+      chunk:setBytes(text:sub(#line + 1, at - 1))
+      handle:logWarn("bellhop: " .. server .. " names in an event where to send requests (HTTP with SSE, the old" ..
+        " transport): the stream is cut; use Streamable HTTP")
+      count(handle, "refused")
+    else
+      line = text:match("[^\r\n]*$"):gsub("^(\239?\187?\191?[eE][vV][eE][nN][tT]:)%s+", "%1 "):sub(1, 64)
+    end
+  end
+end
+
 -- Answers 502 in place of the server.
 local function refuse(handle, fact, status, reason, url, location)
   local seen = (url or location:match("^[^?#]*")):gsub("//.*@", "//*@")
@@ -139,7 +170,7 @@ local function refuse(handle, fact, status, reason, url, location)
     ": " .. seen .. hint)
   handle:streamInfo():dynamicMetadata():set(ns, "refused", reason)
   local headers = handle:headers()
-  if status ~= "201" and status:sub(1, 1) ~= "3" then return end
+  if status ~= "201" and status:sub(1, 1) ~= "3" then return watch(handle) end
   for _, name in ipairs({"content-encoding", "content-language", "etag", "set-cookie"}) do headers:remove(name) end
   headers:replace(":status", "502")
   headers:replace("content-type", "application/json")
@@ -149,16 +180,12 @@ local function refuse(handle, fact, status, reason, url, location)
   handle:headers():replace("content-length", length) -- what was read before the body is out of date
 end
 
-local function count(handle, name)
-  if handle.stats then handle:stats():counter(name):inc() end
-end
-
 function envoy_on_response(handle)
   local headers = handle:headers()
   local location, content = headers:get("location"), headers:get("content-location")
   headers:remove("refresh")
   headers:remove("alt-svc")
-  if not location and not content then return end
+  if not location and not content then return watch(handle) end
   headers:remove("location")
   headers:remove("content-location")
   local fact = facts(handle)
@@ -166,11 +193,12 @@ function envoy_on_response(handle)
     local ok, there = pcall(translate, content, fact)
     if ok and there then headers:add("content-location", there) end
   end
-  if not location then return end
+  if not location then return watch(handle) end
   local ok, there, reason, url = pcall(translate, location, fact)
   if ok and there then
     headers:add("location", there)
     count(handle, "translated")
+    watch(handle)
   else
     count(handle, "refused")
     refuse(handle, fact, headers:get(":status"), ok and reason or "malformed", url, location)

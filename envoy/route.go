@@ -89,6 +89,7 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 	}))
 	add("Below a backend, but another one.", w.otherBackends()...)
 	for _, b := range w.backends {
+		add("Backend "+b.Name+", for GET: no event of a stream may tell the fan-out where to send requests.", w.streams(b)...)
 		at := fmt.Sprintf("%s.routes[%d]", path, len(host.Routes))
 		w.noteRoute(at, fmt.Sprintf(
 			"Backend %s: /%s%s and what is below it, without /%s. The query stays.", b.Name, b.Name, b.Base(), b.Name,
@@ -141,6 +142,22 @@ func (w *bootstrapWriter) backendRoutes(b Backend) []*routev3.Route {
 // below matches a path and what is below it.
 func below(path string) *routev3.RouteMatch {
 	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: path}}
+}
+
+// streams is the same route for GET alone, whose answer may be a stream of MCP's old transport. It asks for plain text.
+func (w *bootstrapWriter) streams(b Backend) []*routev3.Route {
+	routes := w.backendRoutes(b)
+	for _, route := range routes {
+		route.Match.Headers = []*routev3.HeaderMatcher{{
+			Name:                 ":method",
+			HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: exactly(http.MethodGet)},
+		}}
+		route.RequestHeadersToRemove = []string{"accept-encoding"}
+		server := ofBackend(b)
+		server.Exact, server.Events = route.Match.GetPath() != "", true
+		route.TypedPerFilterConfig[Egress.RedirectFilterName()] = w.RedirectRoute(server)
+	}
+	return routes
 }
 
 func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch, becomes string) *routev3.Route {
