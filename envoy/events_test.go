@@ -22,7 +22,7 @@ func TestAnEventDoesNotRouteRequests(t *testing.T) {
 		}
 		for _, piece := range pieces {
 			_, _ = io.WriteString(w, piece)
-			w.(http.Flusher).Flush() //nolint:forcetypeassert // always is one
+			w.(http.Flusher).Flush()
 			time.Sleep(20 * time.Millisecond)
 		}
 	}))
@@ -37,7 +37,7 @@ func TestAnEventDoesNotRouteRequests(t *testing.T) {
 		pieces []string
 		passes bool
 	}{
-		"others":         {[]string{other, "event: message\n" + other, ": event: endpoint\n\n", "data: event: endpoint\n\n"}, true},
+		"others":         {[]string{other, "event: message\n" + other, ": event: endpoint\ndata: event: endpoint\n\n"}, true},
 		"at once":        {[]string{"event: endpoint\ndata: /b/mcp\n\n"}, false},
 		"no space":       {[]string{"event:endpoint\ndata: /b/mcp\n\n"}, false},
 		"CRLF":           {[]string{"event: endpoint\r\ndata: /b/mcp\r\n\r\n"}, false},

@@ -105,8 +105,9 @@ func TestRedirectsInAnExistingEnvoy(t *testing.T) {
 	config := strings.Replace(string(paste(t, text, free, own)), plain, `routes: [
           {match: {prefix: /a/}, route: {cluster: mcp-a, prefix_rewrite: /}, typed_per_filter_config: {bellhop.egress_redirect: {`+
 		perRoute+`{own: ["`+server.URL+`"], prefix: /a, path: /mcp, server: backend a}}}},
-          {match: {prefix: /, headers: [{name: ":authority", string_match: {prefix: b.example}}]}, route: {cluster: mcp-a}, typed_per_filter_config: {
-            bellhop.egress_redirect: {`+perRoute+`{host: true}}}},
+          {match: {prefix: /, headers: [{name: ":authority", string_match: {prefix: b.example}}]},
+            route: {cluster: mcp-a},
+            typed_per_filter_config: {bellhop.egress_redirect: {`+perRoute+`{host: true}}}},
           {match: {prefix: /}, route: {cluster: mcp-a}}]`, 1)
 	file := filepath.Join(t.TempDir(), "envoy.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -133,7 +134,9 @@ func TestRedirectsInAnExistingEnvoy(t *testing.T) {
 		}
 	}
 	// Nothing leaves for what is not the backend's own path, even where the route does not end with it.
-	for _, path := range []string{"/a/admin", "/a/mcpx", "/a/mcp/../admin", "/a/mcp/..%2fadmin", "/a/mcp/%2e%2e/admin", "/a/"} {
+	for _, path := range []string{
+		"/a/admin", "/a/mcpx", "/a/mcp/../admin", "/a/mcp/..%2fadmin", "/a/mcp/%2e%2e/admin", "/a/",
+	} {
 		if got := rawGet(t, free[1], path); got != http.StatusNotFound {
 			t.Errorf("%s: %d, want 404", path, got)
 		}

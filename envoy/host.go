@@ -32,7 +32,7 @@ func (f *OptionErrors) names(flag string, listener netip.AddrPort, values []stri
 		if address, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil && address.Zone() == "" {
 			name = bracketed(address)
 		} else if !ValidHost(strings.TrimPrefix(name, "*.")) {
-			f.Add(flag, value, "is not a host name", "write it like mcp.example.com or *.example.com, without scheme, port and path")
+			f.Add(flag, value, "is not a host name", "write it like mcp.example.com or *.example.com, without scheme or port")
 			continue
 		}
 		all = append(all, name)

@@ -156,7 +156,10 @@ func TestNoWebPageGetsIn(t *testing.T) {
 		}
 	})
 	t.Run("ingress takes a browser's marks off", func(t *testing.T) {
-		get(t, "http://"+options.Ingress+"/mcp", "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Dest", "empty", "Sec-Fetch-User", "?1")
+		get(
+			t, "http://"+options.Ingress+"/mcp", "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Dest", "empty", "Sec-Fetch-User",
+			"?1",
+		)
 		for name := range fanout.take().Header {
 			if strings.HasPrefix(name, "Sec-") {
 				t.Errorf("the fan-out got %s", name)
@@ -289,7 +292,9 @@ func TestAllowedWebPages(t *testing.T) {
 		})
 	}
 	t.Run("other pages", func(t *testing.T) {
-		for _, other := range []string{"https://evil.example", page + ".evil.example", "http://app.example.com", page + ":444"} {
+		for _, other := range []string{
+			"https://evil.example", page + ".evil.example", "http://app.example.com", page + ":444",
+		} {
 			for _, method := range []string{http.MethodOptions, http.MethodPost} {
 				got := answered(t, method, url, "Origin", other, "Access-Control-Request-Method", "POST")
 				if got.status != http.StatusForbidden || got.header.Get("Access-Control-Allow-Origin") != "" {

@@ -174,7 +174,7 @@ func TestErrors(t *testing.T) {
 			change: backends("a=http://localhost:1/mcp", "b=http://127.0.0.1:1/mcp"),
 			want:   []string{"--backend b: is the same server and path as backend a"},
 		},
-		"one server, two paths": {change: backends("a=https://h/", "b=https://h/mcp", "c=https://h/mcp/x", "d=https://h/mcpx")},
+		"one server, two paths": {change: backends("a=https://h/", "b=https://h/mcp", "c=https://h/mcp/x", "d=https://h/m")},
 
 		"cluster is the fan-out's": {
 			policy: declaredPolicy,

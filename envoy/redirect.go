@@ -19,7 +19,7 @@ import (
 //go:embed redirect.lua
 var redirectScript string
 
-// requestScript is what the filter does with requests, where it has to know of them. It costs twice what a response does.
+// requestScript is what the filter does with requests, where it has to know of them. It costs more than all else.
 //
 //go:embed redirect_request.lua
 var requestScript string

@@ -75,7 +75,7 @@ func TestARedirectInAnyAnswer(t *testing.T) {
 		w.WriteHeader(statusOf(r))
 		_, _ = w.Write([]byte(body))
 		if r.Header.Get("X-Endless") != "" {
-			w.(http.Flusher).Flush() //nolint:forcetypeassert // always is one
+			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		}
 	}))

@@ -85,7 +85,7 @@ func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration 
 	add("", w.oddHost(Egress))
 	add("Web pages. Only the fan-out has business here.", w.browsers()...)
 	add("Some servers read /..;x/ as /../, which Envoy does not.", w.refuse(Egress, parameterDots(), refusal{
-		"path", http.StatusBadRequest, "path", "the path has a segment that some servers read as another; write it without ..;",
+		"path", http.StatusBadRequest, "path", "some servers read a segment of the path as another; write it without ..;",
 	}))
 	add("Below a backend, but another one.", w.otherBackends()...)
 	for _, b := range w.backends {

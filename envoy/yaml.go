@@ -131,7 +131,8 @@ func array(decoder *json.Decoder) (any, error) {
 // Scalar is a text as it can be written. The library quotes what YAML 1.1 and 1.2 take for a number or a truth
 // value, as Envoy does with a backend that is called "on" or "1e3"; it overlooks ".inf".
 func Scalar(text string) any {
-	if lines := strings.TrimSuffix(text, "\n"); strings.Contains(lines, "\n") && printable(strings.ReplaceAll(lines, "\n", "")) {
+	lines := strings.TrimSuffix(text, "\n")
+	if strings.Contains(lines, "\n") && printable(strings.ReplaceAll(lines, "\n", "")) {
 		return text // a script, which people may read
 	}
 	const word = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-"

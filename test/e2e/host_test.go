@@ -33,7 +33,7 @@ func asPage(t *testing.T, url, host, origin string) (int, string) {
 	return response.StatusCode, got.String()
 }
 
-// A web page whose name leads to a loopback port is let in neither by vMCP nor through Envoy; one of loopback is by both.
+// A web page whose name leads to a loopback port is let in neither by vMCP nor through Envoy; one of loopback by both.
 // (The check dns-rebinding-protection of the MCP conformance suite.)
 func TestDNSRebindingIsRefusedAsByTheFanout(t *testing.T) {
 	ownListeners(t)
@@ -56,7 +56,7 @@ func TestDNSRebindingIsRefusedAsByTheFanout(t *testing.T) {
 	}
 }
 
-// Invariant 11: only the fan-out has business at the egress: a page that reaches its port does not get the discovery identity.
+// Invariant 11: only the fan-out has business at the egress. A page that reaches its port gets no discovery identity.
 func TestAWebPageDoesNotReachABackend(t *testing.T) {
 	ownListeners(t)
 	backends := strictBackends(t)

@@ -23,7 +23,9 @@ func inFront(t *testing.T, b *mcptest.Backend, answers func(w http.ResponseWrite
 		t.Fatal(err)
 	}
 	proxy := &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { r.Out.URL.Host, r.Out.URL.Scheme, r.Out.URL.Path = to.Host, "http", to.Path },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Host, r.Out.URL.Scheme, r.Out.URL.Path = to.Host, "http", to.Path
+		},
 		FlushInterval: -1,
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -38,7 +40,8 @@ func inFront(t *testing.T, b *mcptest.Backend, answers func(w http.ResponseWrite
 	return stack.Backend{Name: "moves", URL: server.URL + "/mcp"}
 }
 
-// Invariant 11: a backend answers a call with a redirect to another backend, where the client's key for that backend would be spent.
+// Invariant 11: a backend answers a call with a redirect to another backend, where the client's key for that backend
+// would be spent.
 func TestARedirectDoesNotReachAnotherBackend(t *testing.T) {
 	for _, status := range []int{http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
 		victims := map[string]*mcptest.Backend{
