@@ -93,6 +93,19 @@ func ParseTarget(text string) (Target, *Problem) {
 	return Target{Place: where, Secure: u.Scheme == "https", Path: path}, nil
 }
 
+// OddPath finds a path that is not written as Envoy reads it, so that no request would match it.
+func (t Target) OddPath() *Problem {
+	encoded := regexp.MustCompile(`(?i)%([01].|2[def]|3[0-9]|4[1-9a-f]|5[0-9acf]|6[1-9a-f]|7[0-9aef])`)
+	dots := regexp.MustCompile(`/\.\.?(;[^/]*)?(/|$)`)
+	if strings.Contains(t.Path, "//") || dots.MatchString(t.Path) || encoded.MatchString(t.Path) {
+		return &Problem{
+			"has a path that is not in its plain form",
+			"write it without //, dots as segments, and escapes of letters, digits, slashes or -._~",
+		}
+	}
+	return nil
+}
+
 // ParseEndpoint reads unix:///PATH, HOST:PORT or tcp://HOST:PORT.
 func ParseEndpoint(text string) (Endpoint, *Problem) {
 	// The kernel's sockaddr_un has room for 107 bytes and a final zero.

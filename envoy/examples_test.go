@@ -34,7 +34,9 @@ func examples() map[string]envoy.BootstrapOptions {
 		"sessions":  minimal(func(*envoy.BootstrapOptions) {}),
 		"baggage":   minimal(func(*envoy.BootstrapOptions) {}),
 		"replicas": minimal(func(o *envoy.BootstrapOptions) {
-			o.Egress = "0.0.0.0:8081"
+			o.Egress, o.EgressHosts = "0.0.0.0:8081", []string{"envoy.internal"}
+			o.Ingress, o.IngressHosts = "0.0.0.0:8080", []string{"mcp.example.com"}
+			o.IngressOrigins = []string{"https://app.example.com"}
 			o.Bellhop = []string{"10.0.0.11:4484", "10.0.0.12:4484"}
 			const folder = "/etc/envoy/bellhop/"
 			o.BellhopCA, o.BellhopCert, o.BellhopKey = folder+"ca.pem", folder+"cert.pem", folder+"key.pem"

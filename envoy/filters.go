@@ -3,6 +3,7 @@ package envoy
 import (
 	"fmt"
 
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/goccy/go-yaml"
 	"google.golang.org/protobuf/proto"
 
@@ -43,11 +44,13 @@ func (w *Writer) pieces() yaml.MapSlice {
 		"$."+egressList,
 		"Into http_filters of the listener through which the fan-out reaches its backends, in front of the router.",
 		"Bellhop identifies the backend by the cluster's name, which the policy lists under clusters:.",
+		"Each route has to say for the filter bellhop.egress_redirect, under typed_per_filter_config, whose it is, as in",
+		"README.md beside this program's Envoy package. Redirects on a route that does not say it are answered with 502.",
 	)
 	w.Note("$.clusters", "Into static_resources.")
 	pieces := yaml.MapSlice{
-		{Key: ingressList, Value: forest(w, w.Filters(Within("$."+ingressList), Ingress))},
-		{Key: egressList, Value: forest(w, w.Filters(Within("$."+egressList), Egress))},
+		{Key: ingressList, Value: forest(w, w.judged(ingressList, Ingress, Judge{Server: "the fan-out", Host: true}))},
+		{Key: egressList, Value: forest(w, w.judged(egressList, Egress, Judge{Guard: true}))},
 		{Key: "clusters", Value: []any{w.Tree(w.BellhopCluster("$.clusters[0]"))}},
 	}
 	const logList = "ingress_access_log"
@@ -56,6 +59,13 @@ func (w *Writer) pieces() yaml.MapSlice {
 		pieces = append(pieces, yaml.MapItem{Key: logList, Value: forest(w, logs)})
 	}
 	return append(pieces, yaml.MapItem{Key: "layered_runtime", Value: w.Tree(w.runtime("$.layered_runtime"))})
+}
+
+// judged is the filters of a role, with that for redirects at the end.
+func (w *Writer) judged(list string, r Role, judge Judge) []*hcmv3.HttpFilter {
+	at := Within("$." + list)
+	filters := w.Filters(at, r)
+	return append(filters, w.RedirectFilter(at(len(filters)), r, judge))
 }
 
 // forest is the trees of several messages.

@@ -89,6 +89,60 @@ func TestFiltersInAnExistingEnvoy(t *testing.T) {
 	}
 }
 
+// A route says in its own configuration whose it is. On one that does not, no redirect passes.
+func TestRedirectsInAnExistingEnvoy(t *testing.T) {
+	binary := envoyBinary(t)
+	_, address := serve(t, "unix")
+	server := redirector(t)
+	own := strings.TrimPrefix(server.URL, "http://")
+	text, err := envoy.Filters(load(t, servedPolicy), envoy.FilterOptions{Bellhop: []string{address}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := freeAddresses(t)
+	const plain = `routes: [{match: {prefix: /}, route: {cluster: mcp-a}}]`
+	const perRoute = `"@type": type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute, filter_context: `
+	config := strings.Replace(string(paste(t, text, free, own)), plain, `routes: [
+          {match: {prefix: /a/}, route: {cluster: mcp-a, prefix_rewrite: /}, typed_per_filter_config: {bellhop.egress_redirect: {`+
+		perRoute+`{own: ["`+server.URL+`"], prefix: /a, path: /mcp, server: backend a}}}},
+          {match: {prefix: /, headers: [{name: ":authority", string_match: {prefix: b.example}}]},
+            route: {cluster: mcp-a},
+            typed_per_filter_config: {bellhop.egress_redirect: {`+perRoute+`{host: true}}}},
+          {match: {prefix: /}, route: {cluster: mcp-a}}]`, 1)
+	file := filepath.Join(t.TempDir(), "envoy.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, binary, file, free[2])
+	for _, test := range []struct{ listener, host, path, location, want string }{
+		{free[0], "mcp.example.com", "/mcp/", "/mcp", "/mcp"},
+		{free[0], "mcp.example.com:8080", "/mcp/", "http://mcp.example.com:8080/mcp", "/mcp"},
+		{free[0], "mcp.example.com:8080", "/mcp/", server.URL + "/mcp", ""},
+		{free[1], "", "/a/mcp", "/mcp/", "/a/mcp/"},
+		{free[1], "", "/a/mcp", server.URL + "/mcp/", "/a/mcp/"},
+		{free[1], "", "/a/mcp", "/b/mcp", ""},
+		{free[1], "b.example", "/mcp", "http://b.example/mcp/", "/mcp/"},
+		{free[1], "b.example", "/mcp", "http://c.example/mcp/", ""},
+		{free[1], "", "/mcp", "/mcp/", ""},
+		{free[1], "", "/mcp", "http://" + free[1] + "/a/mcp", ""},
+	} {
+		got := hosted(t, "http://"+test.listener+test.path, test.host, "X-Location", test.location)
+		if test.want == "" {
+			wantRefusedRedirect(t, got)
+		} else if got.status != http.StatusTemporaryRedirect || got.header.Get("Location") != test.want {
+			t.Errorf("%v: %d with Location %q", test, got.status, got.header.Values("Location"))
+		}
+	}
+	// Nothing leaves for what is not the backend's own path, even where the route does not end with it.
+	for _, path := range []string{
+		"/a/admin", "/a/mcpx", "/a/mcp/../admin", "/a/mcp/..%2fadmin", "/a/mcp/%2e%2e/admin", "/a/",
+	} {
+		if got := rawGet(t, free[1], path); got != http.StatusNotFound {
+			t.Errorf("%s: %d, want 404", path, got)
+		}
+	}
+}
+
 // The access log that "envoy filters" prints for sessions is one that an Envoy of somebody's own takes, beside its
 // filters.
 func TestTheAccessLogInAnExistingEnvoy(t *testing.T) {

@@ -68,6 +68,15 @@ func freeAddresses(t *testing.T) []string {
 // start runs Envoy on the configuration that the options give; ingress, egress and admin are filled in.
 func start(t *testing.T, p *policy.Policy, options envoy.BootstrapOptions) envoy.BootstrapOptions {
 	t.Helper()
+	_, options = startEnvoy(t, p, options)
+	return options
+}
+
+// startEnvoy is start for a test that looks at Envoy itself.
+func startEnvoy(t *testing.T, p *policy.Policy, options envoy.BootstrapOptions) (
+	*envoytest.Envoy, envoy.BootstrapOptions,
+) {
+	t.Helper()
 	binary := envoyBinary(t)
 	free := freeAddresses(t)
 	options.Ingress, options.Egress, options.Admin = free[0], free[1], free[2]
@@ -79,12 +88,11 @@ func start(t *testing.T, p *policy.Policy, options envoy.BootstrapOptions) envoy
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, binary, file, options.Admin)
-	return options
+	return run(t, binary, file, options.Admin), options
 }
 
 // run runs Envoy on a file until the test ends, and wants it to say nothing.
-func run(t *testing.T, binary, file, admin string) {
+func run(t *testing.T, binary, file, admin string) *envoytest.Envoy {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -102,6 +110,7 @@ func run(t *testing.T, binary, file, admin string) {
 	if warned := running.Output(); warned != "" {
 		t.Errorf("Envoy warned at its start:\n%s", warned)
 	}
+	return running
 }
 
 // asked is one request as the processor sees it.

@@ -53,6 +53,13 @@ func (w *bootstrapWriter) egressListener(path string) *listenerv3.Listener {
 	manager := w.manager(path, Egress)
 	manager.UseRemoteAddress = wrapperspb.Bool(false)
 	manager.SkipXffAppend = true
+	manager.NormalizePath = wrapperspb.Bool(true)
+	manager.MergeSlashes = true
+	manager.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_REJECT_REQUEST
+	w.Note(
+		path+".normalize_path",
+		"A backend is a URL. Its route sees the path as the backend will: without dots, double and encoded slashes.",
+	)
 	w.Note(
 		path+".use_remote_address",
 		"Nothing is added on the way: a backend sees the fan-out's request and the headers that Bellhop sets.",
@@ -78,7 +85,7 @@ func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionMana
 	)
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:                 string(r),
-		HttpFilters:                append(w.Filters(Within(path+".http_filters"), r), w.router()),
+		HttpFilters:                w.chain(path+".http_filters", r),
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{MatchUpstream: true},
 		CommonHttpProtocolOptions:  &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(maxRequestHeaders)},
@@ -89,6 +96,19 @@ func (w *bootstrapWriter) manager(path string, r Role) *hcmv3.HttpConnectionMana
 		AccessLog:                  w.AccessLogs(Within(path+".access_log"), r),
 		Http2ProtocolOptions:       w.windows(path+".http2_protocol_options", r),
 	}
+}
+
+// chain is the HTTP filters of a listener, the router last.
+func (w *bootstrapWriter) chain(list string, r Role) []*hcmv3.HttpFilter {
+	path := Within(list)
+	var filters []*hcmv3.HttpFilter
+	if r == Ingress && len(w.origins) > 0 {
+		filters = append(filters, w.corsFilter(path(0)))
+	}
+	first := len(filters)
+	filters = append(filters, w.Filters(func(i int) string { return path(first + i) }, r)...)
+	filters = append(filters, w.RedirectFilter(path(len(filters)), r, Judge{Hosts: r == Ingress}))
+	return append(filters, w.router())
 }
 
 func (w *bootstrapWriter) router() *hcmv3.HttpFilter {
@@ -113,7 +133,7 @@ func (w *bootstrapWriter) listener(
 	}
 }
 
-func routeTable(r Role, host *routev3.VirtualHost) *routev3.RouteConfiguration {
-	host.Name, host.Domains = string(r), []string{"*"}
-	return &routev3.RouteConfiguration{Name: string(r), VirtualHosts: []*routev3.VirtualHost{host}}
+// routeTable takes names with any port: a listener may be published under another one.
+func routeTable(r Role, hosts ...*routev3.VirtualHost) *routev3.RouteConfiguration {
+	return &routev3.RouteConfiguration{Name: string(r), VirtualHosts: hosts, IgnorePortInHostMatching: true}
 }

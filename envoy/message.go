@@ -25,8 +25,9 @@ type message interface {
 // Pack checks a message and wraps it, so that it can stand where Envoy takes any message.
 func (w *Writer) Pack(m message) *anypb.Any {
 	w.check(m)
-	wrapped, err := anypb.New(m)
-	if err != nil {
+	wrapped := &anypb.Any{}
+	// By itself a map has its keys in any order, and so the bytes of one message are not always the same.
+	if err := anypb.MarshalFrom(wrapped, m, proto.MarshalOptions{Deterministic: true}); err != nil {
 		w.Errs = append(w.Errs, err)
 	}
 	return wrapped

@@ -35,17 +35,33 @@ func (o FilterOptions) flags() []Flag {
 // BootstrapOptions are the flags of "bellhop envoy bootstrap", as they are written on its command line.
 type BootstrapOptions struct {
 	FilterOptions
-	Ingress   string   // --ingress: IP:PORT on which Envoy listens for clients
-	Fanout    string   // --fanout: URL of the fan-out, without a path
-	Egress    string   // --egress: IP:PORT on which Envoy listens for the fan-out
-	Backends  []string // --backend: NAME=URL, one for each MCP server
-	Admin     string   // --envoy-admin: IP:PORT of Envoy's own admin page; empty: none
-	TrustedCA string   // --trusted-ca: the CA file, on Envoy's machine, for https; empty: DefaultTrustedCA
+	Ingress  string   // --ingress: IP:PORT on which Envoy listens for clients
+	Fanout   string   // --fanout: URL of the fan-out, without a path
+	Egress   string   // --egress: IP:PORT on which Envoy listens for the fan-out
+	Backends []string // --backend: NAME=URL, one for each MCP server
+	Admin    string   // --envoy-admin: IP:PORT of Envoy's own admin page; empty: none
+
+	IngressHosts    []string // --ingress-host: names by which clients call the ingress, beside those of loopback
+	EgressHosts     []string // --egress-host: names by which the fan-out calls the egress, beside those of loopback
+	IngressOrigins  []string // --ingress-origin: origins of web pages that may use the ingress
+	IngressRedirect []string // --ingress-redirect: origins to which the fan-out may send clients
+	FanoutHost      string   // --fanout-host: which Host the fan-out gets: HostAuto, HostKeep or HostRewrite
+	TrustedCA       string   // --trusted-ca: the CA file, on Envoy's machine, for https; empty: DefaultTrustedCA
 }
+
+// The values of --fanout-host.
+const (
+	HostAuto    = "auto"    // the client's where both the client's and the fan-out's are names of loopback
+	HostKeep    = "keep"    // the client's
+	HostRewrite = "rewrite" // that of --fanout
+)
 
 // withDefaults fills in what was left out.
 func (o BootstrapOptions) withDefaults() BootstrapOptions {
 	o.FilterOptions = o.FilterOptions.withDefaults()
+	if o.FanoutHost == "" {
+		o.FanoutHost = HostAuto
+	}
 	if o.TrustedCA == "" {
 		o.TrustedCA = DefaultTrustedCA
 	}
@@ -87,8 +103,15 @@ func (o BootstrapOptions) flags() []Flag {
 	var all Flags
 	all.Add("--policy", o.PolicyFile)
 	all.Add("--ingress", o.Ingress)
+	all.Add("--ingress-host", o.IngressHosts...)
+	all.Add("--ingress-origin", o.IngressOrigins...)
+	all.Add("--ingress-redirect", o.IngressRedirect...)
 	all.Add("--fanout", o.Fanout)
+	if o.FanoutHost != HostAuto {
+		all.Add("--fanout-host", o.FanoutHost)
+	}
 	all.Add("--egress", o.Egress)
+	all.Add("--egress-host", o.EgressHosts...)
 	all.Add("--backend", o.Backends...)
 	all.Add("--envoy-admin", o.Admin)
 	if o.TrustedCA != DefaultTrustedCA {

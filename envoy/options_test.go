@@ -160,6 +160,21 @@ func TestErrors(t *testing.T) {
 		"URL with port 0":      {change: backends("a=http://h:0/"), want: []string{"has no usable port"}},
 		"URL with no port":     {change: backends("a=http://h:/"), want: []string{"has no usable port"}},
 		"URL with a high port": {change: backends("a=http://h:65536/"), want: []string{"has no usable port"}},
+		"URL with dots":        {change: backends("a=http://h/x/../mcp"), want: []string{"is not in its plain form"}},
+		"URL with ..;":         {change: backends("a=http://h/..;x"), want: []string{"is not in its plain form"}},
+		"URL with //":          {change: backends("a=http://h//mcp"), want: []string{"is not in its plain form"}},
+		"URL with %2f":         {change: backends("a=http://h/a%2Fmcp"), want: []string{"is not in its plain form"}},
+		"URL with %2e":         {change: backends("a=http://h/%2e%2e/mcp"), want: []string{"is not in its plain form"}},
+		"URL with a space":     {change: backends("a=http://h/a%20b;c=d/mcp")},
+		"one server twice": {
+			change: backends("a=http://h/mcp", "b=http://h:80/mcp/"),
+			want:   []string{"--backend b: is the same server and path as backend a"},
+		},
+		"one server twice, by two names": {
+			change: backends("a=http://localhost:1/mcp", "b=http://127.0.0.1:1/mcp"),
+			want:   []string{"--backend b: is the same server and path as backend a"},
+		},
+		"one server, two paths": {change: backends("a=https://h/", "b=https://h/mcp", "c=https://h/mcp/x", "d=https://h/m")},
 
 		"cluster is the fan-out's": {
 			policy: declaredPolicy,
@@ -212,6 +227,41 @@ func TestErrors(t *testing.T) {
 		"Bellhop on loopback": {change: bellhop("127.0.0.1:1", "[::1]:1", "unix:///a b")},
 		"IPv6 everywhere": {
 			change: func(o *envoy.BootstrapOptions) { o.Ingress, o.Egress, o.Fanout = "[::1]:1", "[::1]:2", "http://[::1]/" },
+		},
+		"host with a port": {
+			change: func(o *envoy.BootstrapOptions) { o.IngressHosts = []string{"mcp.example.com:8080"} },
+			want:   []string{"--ingress-host mcp.example.com:8080: is not a host name"},
+		},
+		"host is a URL": {
+			change: func(o *envoy.BootstrapOptions) { o.EgressHosts = []string{"http://envoy"} },
+			want:   []string{"--egress-host http://envoy: is not a host name"},
+		},
+		"any host": {
+			change: func(o *envoy.BootstrapOptions) { o.IngressHosts = []string{"*", "*.", "a.*", ""} },
+			want: []string{
+				"--ingress-host *: is not a host name", "--ingress-host *.: ", "--ingress-host a.*: ", "--ingress-host: ",
+			},
+		},
+		"hosts": {
+			change: func(o *envoy.BootstrapOptions) {
+				o.IngressHosts = []string{"mcp", "MCP", "localhost", "::1", "[2001:db8::1]", "192.0.2.1", "*.example.com"}
+			},
+		},
+		"origin with a path": {
+			change: func(o *envoy.BootstrapOptions) { o.IngressOrigins = []string{"https://app.example.com/x"} },
+			want:   []string{"--ingress-origin https://app.example.com/x: has a path"},
+		},
+		"any origin": {
+			change: func(o *envoy.BootstrapOptions) { o.IngressOrigins = []string{"*"} },
+			want:   []string{"--ingress-origin *: has no scheme"},
+		},
+		"redirect with a path": {
+			change: func(o *envoy.BootstrapOptions) { o.IngressRedirect = []string{"https://login.example.com/x"} },
+			want:   []string{"--ingress-redirect https://login.example.com/x: has a path"},
+		},
+		"fan-out's host": {
+			change: func(o *envoy.BootstrapOptions) { o.FanoutHost = "yes" },
+			want:   []string{"--fanout-host yes: is not known"},
 		},
 		"open with identity": {
 			policy: "version: 1\nforward: [x-k]\nbackends: {a: {discovery: [{name: x-k, file: f}]}}\n",
@@ -301,7 +351,15 @@ func TestWarnings(t *testing.T) {
 		"fail open": {change: func(o *envoy.BootstrapOptions) { o.FailOpen = true }, want: []string{"--fail-open: "}},
 		"egress beyond": {
 			change: func(o *envoy.BootstrapOptions) { o.Egress = "0.0.0.0:8081" },
-			want:   []string{"--egress 0.0.0.0:8081: every process that reaches it can redeem tickets"},
+			want: []string{
+				"--egress 0.0.0.0:8081: every process that reaches it can redeem tickets",
+				"--egress 0.0.0.0:8081: it answers to localhost, 127.0.0.1 and [::1] only",
+			},
+		},
+		"beyond, with names": {
+			change: func(o *envoy.BootstrapOptions) {
+				o.Ingress, o.IngressHosts = "[::]:8080", []string{"mcp.example.com"}
+			},
 		},
 		"admin beyond": {
 			change: func(o *envoy.BootstrapOptions) { o.Admin = "0.0.0.0:9901" },

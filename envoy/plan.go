@@ -24,6 +24,12 @@ type plan struct {
 	fanout    Target
 	backends  []Backend
 	trustedCA string
+
+	ingressNames []string // beside those of loopback
+	egressNames  []string
+	origins      []Target // of web pages that may use the ingress
+	elsewhere    []Target // origins to which the fan-out may send clients
+	fanoutHost   string
 }
 
 // Backend is one MCP server behind the fan-out.
@@ -31,6 +37,19 @@ type Backend struct {
 	Target
 	Name    string
 	cluster string
+}
+
+// Base is the path of the backend's own, without a slash at its end: it and what is below it are the backend.
+func (b Backend) Base() string { return strings.TrimSuffix(b.Path, "/") }
+
+// sameServer reports whether two backends are on one host and port.
+func (b Backend) sameServer(other Backend) bool {
+	return b.Port == other.Port && (b.Place == other.Place || b.loopback() && other.loopback())
+}
+
+// contains reports whether another backend is below this one on the same server.
+func (b Backend) contains(other Backend) bool {
+	return b.sameServer(other) && strings.HasPrefix(other.Base(), b.Base()+"/")
 }
 
 // newPlan reads the options, or returns all that is wrong with them.
@@ -43,7 +62,9 @@ func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 	made.readFanout(&f, options.Fanout)
 	made.readBackends(&f, options.Backends)
 	made.distinctClusters(&f)
+	made.distinctServers(&f)
 	made.loops(&f, options)
+	made.doors(&f, options)
 	return made, f.Join()
 }
 
@@ -109,6 +130,9 @@ func (p *plan) readBackends(f *OptionErrors, values []string) {
 			continue
 		}
 		read, problem := ParseTarget(text)
+		if problem == nil {
+			problem = read.OddPath()
+		}
 		if f.AddProblem("--backend", value, problem) || p.badName(f, value, name) {
 			continue
 		}
@@ -171,6 +195,39 @@ func (p *plan) distinctClusters(f *OptionErrors) {
 		}
 		taken[b.cluster] = "backend " + b.Name
 	}
+}
+
+// distinctServers finds two names for one backend: a request for it could have the headers of either.
+func (p *plan) distinctServers(f *OptionErrors) {
+	for i, b := range p.backends {
+		for _, other := range p.backends[:i] {
+			if b.sameServer(other) && b.Base() == other.Base() {
+				f.Add(
+					"--backend "+b.Name, "", "is the same server and path as backend "+other.Name,
+					"keep one of the two, or give each its own path",
+				)
+			}
+		}
+	}
+}
+
+// doors reads who may speak to the listeners, and by which names.
+func (p *plan) doors(f *OptionErrors, options BootstrapOptions) {
+	p.ingressNames = f.names("--ingress-host", p.ingress, options.IngressHosts)
+	p.egressNames = f.names("--egress-host", p.egress, options.EgressHosts)
+	p.origins = f.readOrigins("--ingress-origin", options.IngressOrigins)
+	p.elsewhere = f.readOrigins("--ingress-redirect", options.IngressRedirect)
+	p.fanoutHost = options.FanoutHost
+	switch p.fanoutHost {
+	case HostAuto, HostKeep, HostRewrite:
+	default:
+		f.Add("--fanout-host", options.FanoutHost, "is not known", "write auto, keep or rewrite")
+	}
+}
+
+// keepsHost reports whether the fan-out gets the Host that the client sent to one of the loopback names, or to another.
+func (p *plan) keepsHost(loopback bool) bool {
+	return p.fanoutHost == HostKeep || p.fanoutHost == HostAuto && loopback && p.fanout.loopback() && !p.fanout.Secure
 }
 
 // loops finds a server that is one of Envoy's own listeners: each request would come back for ever.

@@ -10,9 +10,9 @@ import (
 func TestReadme(t *testing.T) {
 	readme := read(t, "README.md")
 	minimal, filters := read(t, configFile("minimal")), read(t, configFile("filters"))
-	blocks := regexp.MustCompile("(?s)```(yaml|sh)\n(.*?)```").FindAllStringSubmatch(readme, -1)
-	if len(blocks) != 4 {
-		t.Errorf("%d snippets found, want 4", len(blocks))
+	blocks := regexp.MustCompile("(?s)```(yaml|sh)\n(.*?) *```").FindAllStringSubmatch(readme, -1)
+	if len(blocks) != 5 {
+		t.Errorf("%d snippets found, want 5", len(blocks))
 	}
 	for _, block := range blocks {
 		text := block[2]

@@ -82,10 +82,10 @@ func TestEnvoyServes(t *testing.T) {
 			}
 		}
 	})
-	t.Run("ingress keeps path and query and rewrites the host", func(t *testing.T) {
+	t.Run("ingress keeps path, query and host", func(t *testing.T) {
 		for _, path := range []string{"/mcp?x=1&y=%20", "/", "//x", "/a%2Fb/..;/c?"} {
 			get(t, ingress+path)
-			wantRequest(t, fanout.take(), fanout.host(), path)
+			wantRequest(t, fanout.take(), options.Ingress, path)
 		}
 	})
 	t.Run("egress strips the backend's name", func(t *testing.T) {
@@ -96,10 +96,8 @@ func TestEnvoyServes(t *testing.T) {
 			{a, "/a/mcp", "/mcp"},
 			{a, "/a/mcp?x=1", "/mcp?x=1"},
 			{a, "/a/mcp?x=/a/%2F", "/mcp?x=/a/%2F"},
-			{a, "/a/a/mcp", "/a/mcp"},
-			{a, "/a/", "/"},
-			{a, "/a/b%2Fc", "/b%2Fc"},
-			{a, "/a//mcp", "//mcp"},
+			{a, "/a/mcp/a/mcp", "/mcp/a/mcp"},
+			{a, "/a/mcp/x%20y", "/mcp/x%20y"},
 			{root, "/root", "/"},
 			{root, "/root?x=1", "/?x=1"},
 			{root, "/root/", "/"},
@@ -111,9 +109,9 @@ func TestEnvoyServes(t *testing.T) {
 	})
 	t.Run("a path of no backend is 404 and reaches no backend", func(t *testing.T) {
 		bellhop.tell(set())
-		for _, path := range []string{"/", "/a", "/a?x=/", "/ab/mcp", "/A/mcp", "/rootx", "/mcp", "/%61/mcp"} {
+		for _, path := range []string{"/", "/a", "/a?x=/", "/ab/mcp", "/A/mcp", "/rootx", "/mcp", "/a/a/mcp"} {
 			got := get(t, egress+path, "x-bellhop-ticket", "t")
-			if got.status != http.StatusNotFound || !strings.Contains(got.body, "/NAME/") {
+			if got.status != http.StatusNotFound || !strings.Contains(got.body, "/NAME") {
 				t.Errorf("%s: %d %q, want 404 that names the fault", path, got.status, got.body)
 			}
 		}

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"net/http"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -14,38 +14,94 @@ import (
 )
 
 func (w *bootstrapWriter) ingressRoutes(path string) *routev3.RouteConfiguration {
+	hosts := []*routev3.VirtualHost{w.ingressHost(path+".virtual_hosts[0]", "loopback", true, loopbackNames())}
+	if len(w.ingressNames) > 0 {
+		at := fmt.Sprintf("%s.virtual_hosts[%d]", path, len(hosts))
+		hosts = append(hosts, w.ingressHost(at, "named", false, w.ingressNames))
+	}
+	other := w.otherHosts(fmt.Sprintf("%s.virtual_hosts[%d]", path, len(hosts)), Ingress)
+	return routeTable(Ingress, append(hosts, other)...)
+}
+
+// ingressHost leads clients that call the ingress by these names to the fan-out.
+func (w *bootstrapWriter) ingressHost(path, name string, loopback bool, domains []string) *routev3.VirtualHost {
+	w.Note(
+		path+".request_headers_to_remove",
+		"What browsers add. The egress refuses it, and some fan-outs pass everything on.",
+	)
+	w.Note(path+".routes[1]", "Pages of another origin than the listener's own. Bellhop is not called.")
+	w.Note(path+".routes[2]", "The path and the query pass unchanged.")
 	route := forward(fanoutCluster, w.fanout)
-	w.noteRoute(path+".virtual_hosts[0].routes[0]", "The path and the query pass unchanged.")
-	host := &routev3.VirtualHost{Routes: []*routev3.Route{{
-		Name:   fanoutCluster,
-		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-		Action: &routev3.Route_Route{Route: route},
-	}}}
-	host.RequestBodyBufferLimit = w.BodyLimit(path+".virtual_hosts[0]", Ingress)
-	return routeTable(Ingress, host)
+	if w.keepsHost(loopback) {
+		route.HostRewriteSpecifier = nil
+		w.Note(
+			path+".routes[2].route",
+			"The fan-out gets the client's Host, which it knows as its own: its redirects and its OAuth metadata are right.",
+		)
+	} else {
+		w.Note(
+			path+".routes[2].route.host_rewrite_literal",
+			"A fan-out may refuse a Host that it does not know. With --fanout-host keep it gets the client's, and its",
+			"OAuth metadata is right.",
+		)
+	}
+	w.Note(path+".routes[2].route.timeout", "The default would end event streams and long calls after 15 s.")
+	host := &routev3.VirtualHost{
+		Name:    name,
+		Domains: domains,
+		Routes: []*routev3.Route{w.oddHost(Ingress), w.foreignPage(), {
+			Name:   fanoutCluster,
+			Match:  anyPath(),
+			Action: &routev3.Route_Route{Route: route},
+			TypedPerFilterConfig: map[string]*anypb.Any{
+				Ingress.RedirectFilterName(): w.RedirectRoute(w.ofFanout()),
+			},
+		}},
+		RequestHeadersToRemove: browserMarks()[1:],
+	}
+	if len(w.origins) > 0 {
+		host.RequestHeadersToRemove = browserMarks()
+		host.TypedPerFilterConfig = map[string]*anypb.Any{corsFilterName: w.Pack(w.corsPolicy())}
+	}
+	host.RequestBodyBufferLimit = w.BodyLimit(path, Ingress)
+	return host
 }
 
 func (w *bootstrapWriter) egressRoutes(path string) *routev3.RouteConfiguration {
+	other := w.otherHosts(path+".virtual_hosts[1]", Egress)
 	path += ".virtual_hosts[0]"
 	w.Note(
 		path+".request_headers_to_remove",
 		"They say where a client is, and the Envoy at the ingress adds some of them. Bellhop removes them too; this holds",
 		"without it.",
 	)
-	host := &routev3.VirtualHost{RequestHeadersToRemove: OriginHeaders()}
-	host.RequestBodyBufferLimit = w.BodyLimit(path, Egress)
-	for _, b := range w.backends {
-		at := fmt.Sprintf("%s.routes[%d]", path, len(host.Routes))
-		w.noteRoute(at, fmt.Sprintf("Backend %s: /%s/… becomes /…, the query stays.", b.Name, b.Name))
-		w.Note(at+".typed_per_filter_config", "Gives Bellhop the backend. A client cannot set it: it is not a header.")
-		host.Routes = append(host.Routes, w.backendRoutes(b)...)
+	host := &routev3.VirtualHost{
+		Name: "own", Domains: append(loopbackNames(), w.egressNames...), RequestHeadersToRemove: OriginHeaders(),
+		RequestBodyBufferLimit: w.BodyLimit(path, Egress),
 	}
-	w.Note(
-		fmt.Sprintf("%s.routes[%d]", path, len(host.Routes)),
-		"No such backend. Bellhop is not called, so no ticket is redeemed.",
-	)
-	host.Routes = append(host.Routes, w.noBackend())
-	return routeTable(Egress, host)
+	add := func(note string, routes ...*routev3.Route) {
+		if len(routes) > 0 && note != "" {
+			w.Note(fmt.Sprintf("%s.routes[%d]", path, len(host.Routes)), note)
+		}
+		host.Routes = append(host.Routes, routes...)
+	}
+	add("", w.oddHost(Egress))
+	add("Web pages. Only the fan-out has business here.", w.browsers()...)
+	add("Some servers read /..;x/ as /../, which Envoy does not.", w.refuse(Egress, parameterDots(), refusal{
+		"path", http.StatusBadRequest, "path", "some servers read a segment of the path as another; write it without ..;",
+	}))
+	add("Below a backend, but another one.", w.otherBackends()...)
+	for _, b := range w.backends {
+		add("Backend "+b.Name+", for GET: no event of a stream may tell the fan-out where to send requests.", w.streams(b)...)
+		at := fmt.Sprintf("%s.routes[%d]", path, len(host.Routes))
+		w.noteRoute(at, fmt.Sprintf(
+			"Backend %s: /%s%s and what is below it, without /%s. The query stays.", b.Name, b.Name, b.Base(), b.Name,
+		))
+		w.Note(at+".typed_per_filter_config", "Gives Bellhop the backend. A client cannot set it: it is not a header.")
+		add("", w.backendRoutes(b)...)
+	}
+	add("No such backend. Bellhop is not called, so no ticket is redeemed.", w.noBackend())
+	return routeTable(Egress, host, other)
 }
 
 // OriginHeaders say where a client is, and no backend gets them.
@@ -66,31 +122,70 @@ func (w *bootstrapWriter) noteRoute(path string, what string) {
 	w.Note(path+".route.timeout", "The default would end event streams and long calls after 15 s.")
 }
 
-// backendRoutes strips the backend's name off the path. The match ends in a slash and is replaced by a slash: without
-// it /a would match /ab too, and /a/mcp would become //mcp.
-func (w *bootstrapWriter) backendRoutes(b Backend) []*routev3.Route {
-	routes := []*routev3.Route{
-		w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + b.Name + "/"}}),
-	}
-	if b.Path == "" {
-		routes = append(
-			routes,
-			w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + b.Name}}),
-		)
+// otherBackends keeps a backend from what is below it on the same server but another backend.
+func (w *bootstrapWriter) otherBackends() []*routev3.Route {
+	var routes []*routev3.Route
+	for _, b := range w.backends {
+		for _, other := range w.backends {
+			if b.contains(other) {
+				routes = append(routes, w.refuse(Egress, below("/"+b.Name+other.Base()), refusal{
+					"none", http.StatusNotFound, "other_backend",
+					"this path is that of backend " + other.Name + "; ask for it at /" + other.Name + other.Base(),
+				}))
+			}
+		}
 	}
 	return routes
 }
 
-func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch) *routev3.Route {
+// backendRoutes strips the backend's name off its own path and what is below it.
+func (w *bootstrapWriter) backendRoutes(b Backend) []*routev3.Route {
+	if base := b.Base(); base != "" {
+		return []*routev3.Route{w.backendRoute(b, below("/"+b.Name+base), base)}
+	}
+	// The match ends in a slash and is replaced by a slash, or /a/x would become //x.
+	return []*routev3.Route{
+		w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + b.Name + "/"}}, "/"),
+		w.backendRoute(b, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + b.Name}}, "/"),
+	}
+}
+
+// below matches a path and what is below it.
+func below(path string) *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: path}}
+}
+
+// streams is the same route for GET alone, whose answer may be a stream of MCP's old transport. It asks for plain text.
+func (w *bootstrapWriter) streams(b Backend) []*routev3.Route {
+	routes := w.backendRoutes(b)
+	for _, route := range routes {
+		route.Match.Headers = []*routev3.HeaderMatcher{{
+			Name:                 ":method",
+			HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: exactly(http.MethodGet)},
+		}}
+		route.RequestHeadersToRemove = []string{"accept-encoding"}
+		server := ofBackend(b)
+		server.Exact, server.Events = route.Match.GetPath() != "", true
+		route.TypedPerFilterConfig[Egress.RedirectFilterName()] = w.RedirectRoute(server)
+	}
+	return routes
+}
+
+func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch, becomes string) *routev3.Route {
+	server := ofBackend(b)
+	server.Exact = match.GetPath() != ""
 	route := forward(b.cluster, b.Target)
-	route.PrefixRewrite = "/"
+	route.PrefixRewrite = becomes
 	return &routev3.Route{
 		Name:   b.Name,
 		Match:  match,
 		Action: &routev3.Route_Route{Route: route},
-		TypedPerFilterConfig: w.perRoute(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
-			Overrides: w.Writer.EgressOverrides(b.Name, w.pathAt(b)),
-		}}),
+		TypedPerFilterConfig: map[string]*anypb.Any{
+			Egress.FilterName(): w.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
+				Overrides: w.Writer.EgressOverrides(b.Name, w.pathAt(b)),
+			}}),
+			Egress.RedirectFilterName(): w.RedirectRoute(server),
+		},
 	}
 }
 
@@ -103,22 +198,18 @@ func (w *bootstrapWriter) pathAt(b Backend) string {
 }
 
 func (w *bootstrapWriter) noBackend() *routev3.Route {
-	const body = "No backend here. The path must begin with /NAME/, where NAME is one of Envoy's --backend flags.\n"
-	return &routev3.Route{
-		Name:  "none",
-		Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
-			Status: http.StatusNotFound,
-			Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
-		}},
-		TypedPerFilterConfig: w.perRoute(
-			&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}},
-		),
-	}
+	return w.refuse(Egress, anyPath(), refusal{
+		"none", http.StatusNotFound, "no_backend",
+		"no backend here; the path must be /NAME and the path of the backend's URL or one below it, where NAME and the URL " +
+			"are those of one of Envoy's --backend flags",
+	})
 }
 
-func (w *Writer) perRoute(config *extprocv3.ExtProcPerRoute) map[string]*anypb.Any {
-	return map[string]*anypb.Any{Egress.FilterName(): w.Pack(config)}
+// parameterDots matches segments that some servers read as .. although Envoy does not.
+func parameterDots() *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{
+		SafeRegex: &matcherv3.RegexMatcher{Regex: `.*/\.\.?;.*`},
+	}}
 }
 
 // forward sends requests to a server for as long as they last.

@@ -56,7 +56,7 @@ func TestEnvoyAcceptsOddNames(t *testing.T) {
 	options.Backends = nil
 	for _, name := range []string{"on", "y", "No", "true", "null", "0", "12", "1e3", "0x1F", "1_000", "0o7", "017", "1.5",
 		"inf", "nan", "1-2", "2020-01-01"} {
-		options.Backends = append(options.Backends, name+"=http://127.0.0.1:9001")
+		options.Backends = append(options.Backends, name+"=http://127.0.0.1:9001/"+name)
 	}
 	options.Ingress, options.Fanout, options.Bellhop = "[::1]:8080", "https://[::1]", []string{"unix:///tmp/a: #b"}
 	options.TrustedCA = newAuthority(t).file

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"bellhop/policy"
@@ -13,7 +14,7 @@ func Warnings(p *policy.Policy, options BootstrapOptions) []string {
 	if err != nil {
 		return nil
 	}
-	return slices.Concat(plan.missing(), plan.exposed(), plan.inTheClear())
+	return slices.Concat(plan.missing(), plan.exposed(), plan.nameless(), plan.inTheClear())
 }
 
 // missing reports backends that the policy declares and Envoy's configuration lacks.
@@ -56,6 +57,25 @@ func (p *plan) exposed() []string {
 				p.admin,
 			),
 		)
+	}
+	return warnings
+}
+
+// nameless finds listeners beyond this machine that answer to the names of this machine only.
+func (p *plan) nameless() []string {
+	var warnings []string
+	for _, one := range []struct {
+		role    Role
+		address netip.AddrPort
+		names   []string
+	}{{Ingress, p.ingress, p.ingressNames}, {Egress, p.egress, p.egressNames}} {
+		if one.address.Addr().IsUnspecified() && len(one.names) == 0 {
+			warnings = append(warnings, fmt.Sprintf(
+				"--%s %s: it answers to localhost, 127.0.0.1 and [::1] only, and to any other Host with 421; add %s for "+
+					"each name by which it is called",
+				one.role, one.address, hostFlag(one.role),
+			))
+		}
 	}
 	return warnings
 }

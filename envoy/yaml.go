@@ -49,7 +49,10 @@ func render(m proto.Message, title string, comments Notes) ([]byte, error) {
 
 // Write writes a document with its comments.
 func Write(document any, comments Notes) ([]byte, error) {
-	return yaml.MarshalWithOptions(document, yaml.IndentSequence(true), yaml.WithComment(yaml.CommentMap(comments)))
+	return yaml.MarshalWithOptions(
+		document, yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true),
+		yaml.WithComment(yaml.CommentMap(comments)),
+	)
 }
 
 // Tree is a message as the values that YAML knows, in the order of Envoy's API.
@@ -128,6 +131,10 @@ func array(decoder *json.Decoder) (any, error) {
 // Scalar is a text as it can be written. The library quotes what YAML 1.1 and 1.2 take for a number or a truth
 // value, as Envoy does with a backend that is called "on" or "1e3"; it overlooks ".inf".
 func Scalar(text string) any {
+	lines := strings.TrimSuffix(text, "\n")
+	if strings.Contains(lines, "\n") && printable(strings.ReplaceAll(lines, "\n", "")) {
+		return text // a script, which people may read
+	}
 	const word = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-"
 	if strings.Trim(text, word) != "" || strings.HasPrefix(text, ".") {
 		return Quoted(text)

@@ -40,8 +40,10 @@ func everything(t *testing.T) *bootstrapWriter {
 	}
 	plan, err := newPlan(p, BootstrapOptions{
 		Ingress: "127.0.0.1:1", Egress: "0.0.0.0:2", Admin: "[::1]:3", Fanout: "https://fanout.example.com",
-		Backends:  []string{"on=https://192.0.2.1/mcp", "1e3=http://[::1]:80"},
-		TrustedCA: "yes", FilterOptions: FilterOptions{
+		Backends:     []string{"on=https://192.0.2.1/mcp", "1e3=http://[::1]:80"},
+		IngressHosts: []string{"on", "*.example.com"}, IngressOrigins: []string{"https://app.example.com"},
+		FanoutHost: HostAuto,
+		TrustedCA:  "yes", FilterOptions: FilterOptions{
 			Bellhop: []string{
 				"localhost:4",
 				"10.0.0.1:4",

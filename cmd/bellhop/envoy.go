@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"bellhop/envoy"
 	"bellhop/policy"
@@ -44,11 +45,38 @@ func newBootstrap() *cobra.Command {
 		&options.Backends, "backend", nil,
 		"NAME=URL of a backend, which the fan-out then reaches at http://EGRESS/NAME and the URL's path; repeat it",
 	)
+	addDoors(flags, &options)
 	flags.StringVar(&options.Admin, "envoy-admin", "", "IP:PORT of Envoy's own admin page (default: none)")
 	flags.StringVar(
 		&options.TrustedCA, "trusted-ca", envoy.DefaultTrustedCA, "PEM roots for https backends, on Envoy's machine",
 	)
 	return cmd
+}
+
+// addDoors adds the flags that say who may speak to the listeners.
+func addDoors(flags *pflag.FlagSet, options *envoy.BootstrapOptions) {
+	flags.StringArrayVar(
+		&options.IngressHosts, "ingress-host", nil,
+		"name by which clients call the ingress, beside localhost and its own address: mcp.example.com, *.example.com; "+
+			"repeat it",
+	)
+	flags.StringArrayVar(
+		&options.EgressHosts, "egress-host", nil,
+		"name by which the fan-out calls the egress, beside localhost and its own address; repeat it",
+	)
+	flags.StringArrayVar(
+		&options.IngressOrigins, "ingress-origin", nil,
+		"origin of web pages that may use the ingress (CORS): https://app.example.com; repeat it",
+	)
+	flags.StringArrayVar(
+		&options.IngressRedirect, "ingress-redirect", nil,
+		"origin to which the fan-out may redirect clients, such as an identity provider; repeat it",
+	)
+	flags.StringVar(
+		&options.FanoutHost, "fanout-host", envoy.HostAuto,
+		"which Host the fan-out gets: keep (the client's), rewrite (that of --fanout), or auto (the client's where both "+
+			"are names of this machine)",
+	)
 }
 
 func newFilters() *cobra.Command {

@@ -39,12 +39,36 @@ type patches struct {
 	fanout  string // part of the filters' names where fan-outs share a proxy; else empty
 }
 
-// filterName is that of the filter of a role.
-func (p *patches) filterName(r envoy.Role) string {
+// own is the name of a filter of Bellhop's, in a proxy that may have those of several fan-outs.
+func (p *patches) own(name string) string {
 	if p.fanout == "" {
-		return r.FilterName()
+		return name
 	}
-	return r.FilterName() + "." + p.fanout
+	return name + "." + p.fanout
+}
+
+// route is what the filters have to know of a virtual host.
+type route struct {
+	overrides *extprocv3.ExtProcOverrides
+	server    envoy.Server
+}
+
+func (w *writer) backendRoute(b envoy.Backend) route {
+	return route{
+		overrides: w.EgressOverrides(b.Name, b.Path),
+		server: envoy.Server{
+			Name: "backend " + b.Name, Hint: "write --backend " + b.Name + "=URL", Own: []string{b.Origin()}, Host: true,
+			Path: b.Base(),
+		},
+	}
+}
+
+// judge says what the redirect filter knows: in a mesh, each server has its own host and its own paths.
+func judge(r envoy.Role) envoy.Judge {
+	if r == envoy.Ingress {
+		return envoy.Judge{Server: "the fan-out", Host: true}
+	}
+	return envoy.Judge{Host: true, Guard: true}
 }
 
 // workloadFilter is the EnvoyFilter for the proxies of fan-outs.
@@ -57,12 +81,12 @@ func (w *writer) workloadFilter(namespace string) manifest {
 	p.addFilters(outboundSide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
 		p.enable(
-			outboundSide, envoy.Egress, domain(origin(b)), w.EgressOverrides(b.Name, b.Path),
-			"Backend "+b.Name+". The filter runs only here.",
+			outboundSide, envoy.Egress, domain(origin(b)), w.backendRoute(b),
+			"Backend "+b.Name+". The filters run only here.",
 		)
 		if !b.Secure {
 			p.enable(
-				outboundSide, envoy.Egress, unnamed(b.Place), w.EgressOverrides(b.Name, b.Path),
+				outboundSide, envoy.Egress, unnamed(b.Place), w.backendRoute(b),
 				"The same for a Service that does not say what its port speaks, whose routes Istio calls by its name.",
 			)
 		}
@@ -84,16 +108,16 @@ func (w *writer) gatewayFilters() []manifest {
 	in.addFilters(gatewaySide, envoy.Ingress, 0, true)
 	for _, host := range w.hosts {
 		in.enable(
-			gatewaySide, envoy.Ingress, domain(host), &extprocv3.ExtProcOverrides{},
-			"The fan-out, as clients know it, on every port. The filter runs only here.",
+			gatewaySide, envoy.Ingress, domain(host), route{overrides: &extprocv3.ExtProcOverrides{}},
+			"The fan-out, as clients know it, on every port. The filters run only here.",
 		)
 	}
 	out := w.newPatches()
 	out.addFilters(gatewaySide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
 		out.enable(
-			gatewaySide, envoy.Egress, domain(origin(b)), w.EgressOverrides(b.Name, b.Path),
-			"Backend "+b.Name+". The filter runs only here.",
+			gatewaySide, envoy.Egress, domain(origin(b)), w.backendRoute(b),
+			"Backend "+b.Name+". The filters run only here.",
 		)
 	}
 	out.stripTicket(gatewaySide)
@@ -177,12 +201,15 @@ func (p *patches) addCluster() {
 func (p *patches) addFilters(where side, r envoy.Role, port uint16, disabled bool) {
 	p.addAccessLogs(where, r, listenerOf(port, managerOf()))
 	listener := listenerOf(port, routerOf())
-	for i, filter := range p.Filters(func(i int) string { return p.pathOf(i) + ".patch.value" }, r) {
+	at := func(i int) string { return p.pathOf(i) + ".patch.value" }
+	filters := p.Filters(at, r)
+	filters = append(filters, p.RedirectFilter(at(len(filters)), r, judge(r)))
+	for i, filter := range filters {
 		if i == 0 {
 			p.noteFilters(r, disabled)
 		}
-		if filter.GetName() == r.FilterName() {
-			filter.Name = p.filterName(r)
+		if name := filter.GetName(); name == r.FilterName() || name == r.RedirectFilterName() {
+			filter.Name = p.own(name)
 		}
 		filter.Disabled = disabled
 		p.add("HTTP_FILTER", fields("context", string(where), "listener", listener), "INSERT_BEFORE", p.Tree(filter))
@@ -240,16 +267,15 @@ func routerOf() yaml.MapSlice {
 	return append(managerOf(), fields("subFilter", fields("name", "envoy.filters.http.router"))...)
 }
 
-// enable enables a disabled filter for one virtual host, with what it has to know of that host.
-func (p *patches) enable(
-	where side, r envoy.Role, routes yaml.MapSlice, overrides *extprocv3.ExtProcOverrides, why string,
-) {
+// enable enables the disabled filters for one virtual host, with what they have to know of it.
+func (p *patches) enable(where side, r envoy.Role, routes yaml.MapSlice, of route, why string) {
 	p.Note(p.path(), why)
 	p.noteBackend(r)
 	enabled := map[string]*anypb.Any{
-		p.filterName(r): p.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
-			Overrides: overrides,
+		p.own(r.FilterName()): p.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
+			Overrides: of.overrides,
 		}}),
+		p.own(r.RedirectFilterName()): p.RedirectRoute(of.server),
 	}
 	p.mergeHost(where, routes, &routev3.VirtualHost{
 		TypedPerFilterConfig: enabled, RequestBodyBufferLimit: p.BodyLimit(p.path()+".patch.value", r),

@@ -135,6 +135,9 @@ func (p *plan) readBackends(f *envoy.OptionErrors, values []string) {
 			continue
 		}
 		read, problem := envoy.ParseTarget(text)
+		if problem == nil {
+			problem = read.OddPath()
+		}
 		if f.AddProblem("--backend", value, problem) {
 			continue
 		}

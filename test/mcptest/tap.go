@@ -36,6 +36,9 @@ func StartTap(target string) (*Tap, error) {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(destination)
+			if r.In.Host != t.Address() { // else the target is called by its own name, as it would be without a tap
+				r.Out.Host = r.In.Host
+			}
 			restore(r)
 		},
 		Transport:     t.transport,

@@ -7,11 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3" // types of filters
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/anypb"
 	networking "istio.io/api/networking/v1alpha3"
 	security "istio.io/api/security/v1beta1"
 	"sigs.k8s.io/yaml"
@@ -87,12 +89,12 @@ func TestManifestsAreOfIstiosTypes(t *testing.T) {
 func TestIstioLosesNoFieldOfAFilter(t *testing.T) {
 	for name, test := range proxies {
 		t.Run(name, func(t *testing.T) {
-			wanted := map[string]*extprocv3.ExternalProcessor{}
+			wanted := map[string]proto.Message{}
 			for _, one := range manifests(t, test.example)["EnvoyFilter"] {
 				for _, patch := range one.(*networking.EnvoyFilter).GetConfigPatches() { //nolint:forcetypeassert // by its kind
 					if patch.GetApplyTo() == networking.EnvoyFilter_HTTP_FILTER {
 						value := patch.GetPatch().GetValue().GetFields()
-						wanted[value["name"].GetStringValue()] = processor(t, value["typed_config"])
+						wanted[value["name"].GetStringValue()] = config(t, value["typed_config"])
 					}
 				}
 			}
@@ -100,7 +102,7 @@ func TestIstioLosesNoFieldOfAFilter(t *testing.T) {
 				for _, chain := range listener.GetFilterChains() {
 					for _, filter := range pilot.Manager(chain).GetHttpFilters() {
 						if want := wanted[filter.GetName()]; want != nil {
-							got := &extprocv3.ExternalProcessor{}
+							got := want.ProtoReflect().New().Interface()
 							if err := filter.GetTypedConfig().UnmarshalTo(got); err != nil {
 								t.Fatal(err)
 							}
@@ -115,24 +117,20 @@ func TestIstioLosesNoFieldOfAFilter(t *testing.T) {
 	}
 }
 
-// processor reads what stands in a manifest.
-func processor(t *testing.T, value proto.Message) *extprocv3.ExternalProcessor {
+// config reads what stands in a manifest, by its own type.
+func config(t *testing.T, value proto.Message) proto.Message {
 	t.Helper()
 	text, err := protojson.Marshal(value)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(text, &fields); err != nil {
+	wrapped := &anypb.Any{}
+	if err := protojson.Unmarshal(text, wrapped); err != nil {
 		t.Fatal(err)
 	}
-	delete(fields, "@type")
-	if text, err = json.Marshal(fields); err != nil {
+	made, err := wrapped.UnmarshalNew()
+	if err != nil {
 		t.Fatal(err)
 	}
-	config := &extprocv3.ExternalProcessor{}
-	if err := protojson.Unmarshal(text, config); err != nil {
-		t.Fatal(err)
-	}
-	return config
+	return made
 }

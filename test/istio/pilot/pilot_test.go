@@ -126,9 +126,16 @@ func order(t *testing.T, manager *hcmv3.HttpConnectionManager) (roles []string) 
 		if !ours {
 			continue
 		}
-		role, _, _ = strings.Cut(role, ".") // at a gateway the fan-out's name follows
+		role, of, _ := strings.Cut(role, ".") // at a gateway the fan-out's name follows
+		if role, redirect := strings.CutSuffix(role, "_redirect"); redirect {
+			if !slices.Contains(roles, role) {
+				t.Errorf("it stands in front of the filter of its role: %q", names)
+			}
+			continue
+		}
 		roles = append(roles, role)
-		if i != len(names)-2 || names[i+1] != "envoy.filters.http.router" {
+		behind := strings.TrimSuffix("bellhop."+role+"_redirect."+of, ".")
+		if !slices.Equal(names[i+1:], []string{behind, "envoy.filters.http.router"}) {
 			t.Errorf("it does not stand in front of the router: %q", names)
 		}
 		config := &extprocv3.ExternalProcessor{}
