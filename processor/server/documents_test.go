@@ -179,8 +179,8 @@ func TestATightenedCeilingWithdrawsWhatIsAboveIt(t *testing.T) {
 	const tight = "version: 1\nceiling: {deny: [x-old]}\n"
 	below := strings.Replace(searchPolicy, "x-old", "x-fine", 1)
 	for name, change := range map[string]func(t *testing.T, folder string){
-		"the document is the same":    func(*testing.T, string) {},
-		"the document turns faulty":   func(t *testing.T, folder string) { replace(t, folder+"/search.yaml", faulty) },
+		"the document is the same":  func(*testing.T, string) {},
+		"the document turns faulty": func(t *testing.T, folder string) { replace(t, folder+"/search.yaml", faulty) },
 		"the document is still above": func(t *testing.T, folder string) {
 			replace(t, folder+"/search.yaml", searchPolicy+"mode: observe\n")
 		},
