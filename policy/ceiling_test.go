@@ -233,7 +233,9 @@ func TestACeilingBoundsDurations(t *testing.T) {
 			t.Errorf("%s: %v", line, findings)
 		}
 	}
-	for _, line := range []string{"ticket: {lifetime: 2562047h}", "ticket: {lifetime: 9999999999h}", "ticket: {grace: 8761h}"} {
+	for _, line := range []string{
+		"ticket: {lifetime: 2562047h}", "ticket: {lifetime: 9999999999h}", "ticket: {grace: 8761h}",
+	} {
 		if _, findings := policy.Load("p.yaml", []byte("version: 1\nforward: [x-a]\n"+line+"\n")); !findings.HasErrors() {
 			t.Errorf("%s: no error", line)
 		}

@@ -216,6 +216,17 @@ func (c *checker) clustersGranted(ceiling *Ceiling, grants []int, backend string
 	}
 }
 
+// Folders are the folders beneath which the discovery files of a fan-out's policy may lie.
+func (c *Ceiling) Folders(fanout string) []string {
+	folders := []string{}
+	for _, folder := range c.bounds.Discovery {
+		if fanout != "" || !strings.Contains(folder, fanoutWord) {
+			folders = append(folders, path.Clean(strings.ReplaceAll(folder, fanoutWord, fanout)))
+		}
+	}
+	return folders
+}
+
 // identityBelowCeiling reports a discovery identity that writes a denied header or reads a file outside the allowed
 // folders.
 func (c *checker) identityBelowCeiling(ceiling *Ceiling, at string, identity Identity, fanout, ask string) {
@@ -227,11 +238,7 @@ func (c *checker) identityBelowCeiling(ceiling *Ceiling, at string, identity Ide
 			)
 		}
 	}
-	inside := slices.ContainsFunc(ceiling.bounds.Discovery, func(folder string) bool {
-		if strings.Contains(folder, fanoutWord) && fanout == "" {
-			return false
-		}
-		folder = path.Clean(strings.ReplaceAll(folder, fanoutWord, fanout))
+	inside := slices.ContainsFunc(ceiling.Folders(fanout), func(folder string) bool {
 		return path.IsAbs(identity.File) &&
 			strings.HasPrefix(path.Clean(identity.File), strings.TrimSuffix(folder, "/")+"/")
 	})

@@ -27,6 +27,9 @@ type field struct {
 
 // root parses source into the mapping of its one document. It returns nil if there is none.
 func (d *decoder) root(source []byte, what, smallest string) ast.Node {
+	if !d.simple(source) {
+		return nil
+	}
 	// The decoder below reports duplicate keys itself, among the other errors.
 	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
 	if err != nil {

@@ -12,6 +12,7 @@ type Question struct {
 	Earlier   []Header // what an earlier request of the same MCP session sent
 	Session   bool     // the client has an MCP session; Earlier implies it
 	NoTicket  bool     // no client caused the request to the backend: Client and Earlier are ignored
+	Unread    bool     // the backend's discovery identity cannot be read
 	Operation Operation
 	Fanout    []Header // what the fan-out itself sends to the backend
 }
@@ -126,6 +127,7 @@ type explainer struct {
 	// otherPrincipal says that the session is another principal's, so that the request gets nothing from it.
 	otherPrincipal bool
 	nothingKept    bool // the earlier request was refused, or has no principal
+	unread         bool // the request needs the backend's discovery identity, which cannot be read
 	decision       Decision
 	reported       map[int]bool // verdicts that already have a row
 }
@@ -181,10 +183,14 @@ func (e *explainer) egress(status TicketStatus) {
 	if e.limited {
 		return
 	}
-	e.decision = e.policy.Decide(Call{
+	call := Call{
 		Backend: e.Backend, Ticket: status, Capture: e.capture, Identity: e.identity(), Operation: e.question.Operation,
 		Request: e.question.Fanout,
-	})
+	}
+	e.unread = e.question.Unread && len(call.Identity) > 0 && call.IsDiscovery()
+	if !e.unread {
+		e.decision = e.policy.Decide(call)
+	}
 }
 
 // identity returns the backend's discovery identity without its values, which do not matter here.
@@ -299,6 +305,8 @@ func (e *explainer) identityRows() {
 		case slices.ContainsFunc(e.decision.Verdicts, given):
 			row.As, row.Prefix, row.Outcome = identity.Name, identity.Prefix, OutcomeIdentity
 			row.Why = "discovery identity, from " + identity.File
+		case e.unread:
+			row.Why = "discovery identity: " + identity.File + " cannot be read here, so requests that need it are refused"
 		case e.NoTicket && !e.question.Operation.Known():
 			row.Why = "discovery identity: only where the request is known to be one of discovery: " +
 				e.question.Operation.why.Text()
@@ -394,6 +402,10 @@ func (e *explainer) results() {
 	}
 	if e.refusal != nil {
 		e.Refused = e.refusal.Error()
+		return
+	}
+	if e.unread {
+		e.BackendRefused = "its discovery identity cannot be read"
 		return
 	}
 	if e.decision.Rejection != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"bellhop/policy"
+	"bellhop/processor/server/credentials"
+	"bellhop/processor/server/files"
 )
 
 // explainFlags is a question as it is written on the command line.
@@ -81,7 +84,20 @@ func explain(cmd *cobra.Command, asked explainFlags) error {
 	if asked.backend == "" && !loaded.Open() {
 		return errors.New("explain needs a backend that the policy declares: --backend " + oneOfBackends(loaded))
 	}
+	question.Unread = asked.noTicket && !identityReads(loaded, question.Backend, filepath.Dir(asked.policy))
 	return render(cmd.OutOrStdout(), loaded.Explain(question))
+}
+
+// identityReads reports whether the discovery identity of a backend can be read on this machine, as it is read to
+// serve.
+func identityReads(loaded *policy.Policy, backend, folder string) bool {
+	for _, declared := range loaded.Backends() {
+		if declared.Name == backend || slices.Contains(declared.Clusters, backend) {
+			_, err := credentials.Read(files.NewReader(files.DefaultTimeout), declared, credentials.Place{Folder: folder})
+			return err == nil
+		}
+	}
+	return true
 }
 
 // earlierRequest is what the client sends now, but for the headers that --earlier says otherwise.

@@ -27,6 +27,7 @@ type document struct {
 	policy *policy.Policy
 	// withdrawn says that the policy is above the ceiling: its requests are refused.
 	withdrawn bool
+	allowed   []string        // the folders beneath which its discovery files lie; nil: any, for there is no ceiling
 	findings  policy.Findings // warnings
 	// identities are the discovery identities, by backend; an empty one could not be read, now or before.
 	identities map[string][]policy.Header
@@ -73,7 +74,7 @@ func (d *document) identified(reader *files.Reader, was *document, same bool) (*
 		if len(backend.Discovery) == 0 || d.withdrawn {
 			continue
 		}
-		identity, err := credentials.Read(reader, backend, filepath.Dir(d.path))
+		identity, err := credentials.Read(reader, backend, d.place())
 		loadErrors = append(loadErrors, err)
 		if err != nil && same {
 			identity = was.identities[backend.Name]
@@ -124,7 +125,12 @@ func (d *document) credentials() []string {
 	if d.withdrawn {
 		return nil
 	}
-	return credentials.Files(d.policy.Backends(), filepath.Dir(d.path))
+	return credentials.Files(d.policy.Backends(), d.place())
+}
+
+// place is where the files that the document names may lie.
+func (d *document) place() credentials.Place {
+	return credentials.Place{Folder: filepath.Dir(d.path), Allowed: d.allowed}
 }
 
 // below returns the configuration with the documents above a ceiling withdrawn.

@@ -327,7 +327,11 @@ func (f file) parse(ceiling *policy.Ceiling, was *document) (*document, *loadErr
 			),
 		}
 	default:
-		return &document{path: f.path, text: f.text, policy: loaded, findings: findings}, nil
+		made := &document{path: f.path, text: f.text, policy: loaded, findings: findings}
+		if ceiling != nil {
+			made.allowed = ceiling.Folders(loaded.Fanout())
+		}
+		return made, nil
 	}
 }
 

@@ -11,13 +11,21 @@ import (
 	"bellhop/processor/server/files"
 )
 
-// Read reads the discovery identity of a backend, whole or not at all. Relative paths are relative to folder. All
-// errors are reported at once; none of them shows what a file holds.
-func Read(reader *files.Reader, backend policy.Backend, folder string) ([]policy.Header, error) {
+// Place says where the files of a policy may lie.
+type Place struct {
+	Folder string // of the policy document: relative paths lie beneath it
+	// Allowed are the folders of which absolute paths lie beneath one; nil: absolute paths are anywhere, because there is
+	// no ceiling that says otherwise.
+	Allowed []string
+}
+
+// Read reads the discovery identity of a backend, whole or not at all. No link leads out of the folder beneath which a
+// file has to lie. All errors are reported at once; none of them shows what a file holds.
+func Read(reader *files.Reader, backend policy.Backend, place Place) ([]policy.Header, error) {
 	var identity []policy.Header
 	var errs []error
 	for _, one := range backend.Discovery {
-		header, err := read(reader, one, folder)
+		header, err := read(reader, one, place)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("discovery header %s of backend %s: %w", one.Name, backend.Name, err))
 			continue
@@ -31,26 +39,42 @@ func Read(reader *files.Reader, backend policy.Backend, folder string) ([]policy
 }
 
 // Files lists the files that [Read] reads.
-func Files(backends []policy.Backend, folder string) []string {
+func Files(backends []policy.Backend, place Place) []string {
 	var files []string
 	for _, backend := range backends {
 		for _, identity := range backend.Discovery {
-			files = append(files, locate(identity, folder))
+			files = append(files, place.path(identity))
 		}
 	}
 	return files
 }
 
-func locate(identity policy.Identity, folder string) string {
+func (p Place) path(identity policy.Identity) string {
 	if filepath.IsAbs(identity.File) {
 		return identity.File
 	}
-	return filepath.Join(folder, identity.File)
+	return filepath.Join(p.Folder, identity.File)
 }
 
-func read(reader *files.Reader, identity policy.Identity, folder string) (policy.Header, error) {
-	path := locate(identity, folder)
-	content, err := reader.Read(path, files.MaxCredential)
+// content reads a file beneath the folder in which it has to lie.
+func (p Place) content(reader *files.Reader, identity policy.Identity) ([]byte, error) {
+	if !filepath.IsAbs(identity.File) {
+		return reader.ReadBeneath(p.Folder, identity.File, files.MaxCredential)
+	}
+	if p.Allowed == nil {
+		return reader.Read(identity.File, files.MaxCredential)
+	}
+	for _, folder := range p.Allowed {
+		if path, err := filepath.Rel(folder, identity.File); err == nil && filepath.IsLocal(path) {
+			return reader.ReadBeneath(folder, path, files.MaxCredential)
+		}
+	}
+	return nil, fmt.Errorf("%s is beneath no folder that the ceiling allows", identity.File)
+}
+
+func read(reader *files.Reader, identity policy.Identity, place Place) (policy.Header, error) {
+	path := place.path(identity)
+	content, err := place.content(reader, identity)
 	if err != nil {
 		return policy.Header{}, fmt.Errorf("%w; make the file readable, or correct file: in the policy", err)
 	}

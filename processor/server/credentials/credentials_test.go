@@ -19,7 +19,7 @@ func TestReadTrimsTheTrailingNewlineAndPutsThePrefix(t *testing.T) {
 	got, err := credentials.Read(files.NewReader(files.DefaultTimeout), policy.Backend{
 		Name: "a", Discovery: []policy.Identity{{Name: "authorization", Prefix: "Bearer ", File: "relative"},
 			{Name: "x-b", File: absolute}},
-	}, folder)
+	}, credentials.Place{Folder: folder})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestReadTrimsTheTrailingNewlineAndPutsThePrefix(t *testing.T) {
 		t.Errorf("got %d headers", len(got))
 	}
 	if none, err := credentials.Read(files.NewReader(files.DefaultTimeout), policy.Backend{Name: "none"},
-		folder); err != nil ||
+		credentials.Place{Folder: folder}); err != nil ||
 		len(none) > 0 {
 		t.Errorf("a backend without an identity: %d headers, %v", len(none), err)
 	}
@@ -37,7 +37,7 @@ func TestFilesListsWhatReadReads(t *testing.T) {
 	got := credentials.Files([]policy.Backend{
 		{Name: "a", Discovery: []policy.Identity{{Name: "x-a", File: "relative"}, {Name: "x-b", File: "/absolute"}}},
 		{Name: "none"},
-	}, "/folder")
+	}, credentials.Place{Folder: "/folder"})
 	if want := []string{"/folder/relative", "/absolute"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -56,7 +56,8 @@ func TestReadReportsEveryErrorAndNoContent(t *testing.T) {
 	write(t, folder, "good", "canary")
 	got, err := credentials.Read(
 		files.NewReader(files.DefaultTimeout),
-		policy.Backend{Name: "a", Discovery: append(identities, policy.Identity{Name: "x-good", File: "good"})}, folder,
+		policy.Backend{Name: "a", Discovery: append(identities, policy.Identity{Name: "x-good", File: "good"})},
+		credentials.Place{Folder: folder},
 	)
 	if err == nil || len(got) > 0 {
 		t.Fatalf("%d headers of an identity that is not whole, %v", len(got), err)
@@ -79,4 +80,60 @@ func write(t *testing.T, folder, name, content string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// Team 1 sent team 2's secret, and the key file, to its own backend, by links in a folder that it may write.
+// Kubernetes' own links stay inside.
+func TestNoLinkLeadsOutOfTheFolder(t *testing.T) {
+	parent := t.TempDir()
+	for _, folder := range []string{"team1", "team2", "team1/..2026_11", "team1/inner"} {
+		if err := os.Mkdir(filepath.Join(parent, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, parent, "keys", "canary")
+	write(t, parent, "team2/secret", "canary")
+	write(t, parent, "team1/..2026_11/token", "mine")
+	for link, target := range map[string]string{
+		"team1/..data": "..2026_11", "team1/token": "..data/token",
+		"team1/absolute": filepath.Join(parent, "team2/secret"), "team1/relative": "../team2/secret",
+		"team1/keys": "../keys", "team1/inner/out": "../../keys", "team1/folder": "../team2",
+	} {
+		if err := os.Symlink(target, filepath.Join(parent, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	team := filepath.Join(parent, "team1")
+	beneath, below := credentials.Place{Folder: team}, credentials.Place{Folder: parent, Allowed: []string{team}}
+	tests := []struct {
+		file  string
+		place credentials.Place
+		want  bool
+	}{
+		{"token", beneath, true},
+		{filepath.Join(team, "token"), below, true},
+		{filepath.Join(team, "inner/../token"), below, true},
+		{filepath.Join(parent, "team2/secret"), credentials.Place{Folder: team}, true}, // no ceiling: the operator's own
+		{"absolute", beneath, false},
+		{"relative", beneath, false},
+		{"keys", beneath, false},
+		{"inner/out", beneath, false},
+		{"folder/secret", beneath, false},
+		{"../keys", beneath, false},
+		{"..", beneath, false},
+		{filepath.Join(team, "absolute"), below, false},
+		{filepath.Join(team, "relative"), below, false},
+		{filepath.Join(team, "folder/secret"), below, false},
+		{filepath.Join(parent, "team2/secret"), below, false},
+		{team + "/../keys", below, false},
+		{filepath.Join(team, "token"), credentials.Place{Folder: parent, Allowed: []string{}}, false},
+	}
+	for _, test := range tests {
+		got, err := credentials.Read(files.NewReader(files.DefaultTimeout), policy.Backend{
+			Name: "a", Discovery: []policy.Identity{{Name: "x-a", File: test.file}},
+		}, test.place)
+		if (err == nil) != test.want || len(got) > 0 != test.want {
+			t.Errorf("%s below %v: %d headers, %v", test.file, test.place, len(got), err)
+		}
+	}
 }

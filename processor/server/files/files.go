@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -45,6 +46,23 @@ func (r *Reader) Read(path string, limit int64) ([]byte, error) {
 	return within(r, path, func() ([]byte, error) { return read(path, limit) })
 }
 
+// ReadBeneath is [Reader.Read] for a file beneath a folder, which the path is relative to: no link in it leads out of
+// the folder.
+func (r *Reader) ReadBeneath(folder, path string, limit int64) ([]byte, error) {
+	return within(r, filepath.Join(folder, path), func() ([]byte, error) {
+		root, err := os.OpenRoot(folder)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = root.Close() }()
+		file, err := root.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			return nil, fmt.Errorf("%s, beneath %s: %w", path, folder, err)
+		}
+		return readAll(file, filepath.Join(folder, path), limit)
+	})
+}
+
 // Stat describes a file. Links are followed.
 func (r *Reader) Stat(path string) (fs.FileInfo, error) {
 	return within(r, path, func() (fs.FileInfo, error) { return os.Stat(path) })
@@ -67,6 +85,11 @@ func read(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readAll(file, path, limit)
+}
+
+// readAll reads a file, and closes it.
+func readAll(file *os.File, path string, limit int64) ([]byte, error) {
 	defer func() { _ = file.Close() }()
 	info, err := file.Stat()
 	if err != nil {
