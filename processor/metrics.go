@@ -44,6 +44,7 @@ type metricFamilies struct {
 	noPrincipal       *prometheus.CounterVec
 	unknownSession    *prometheus.CounterVec
 	sessionsEnded     *prometheus.CounterVec
+	foreignEnds       *prometheus.CounterVec
 	waiting           *prometheus.GaugeVec
 	notWaited         *prometheus.CounterVec
 }
@@ -78,6 +79,8 @@ func newMetricFamilies(registerer prometheus.Registerer) *metricFamilies {
 			"Requests of an unknown session: it has kept nothing yet, or what it kept is lost.", "fanout"),
 		sessionsEnded: counter("bellhop_sessions_ended_total",
 			"Sessions deleted because their client or the fan-out ended them.", "fanout"),
+		foreignEnds: counter("bellhop_session_foreign_ends_total",
+			"Ends of sessions that an access log reported and that are not of its fan-out; they stay.", "fanout"),
 		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "bellhop_streams_waiting", Help: "Streams that wait for the body of a request, or for a response.",
 		}, []string{"fanout"}),
@@ -127,6 +130,7 @@ type metrics struct {
 	noPrincipal       prometheus.Counter
 	unknownSession    prometheus.Counter
 	sessionsEnded     prometheus.Counter
+	foreignEnds       prometheus.Counter
 }
 
 func (families *metricFamilies) of(p *policy.Policy) *metrics {
@@ -142,6 +146,7 @@ func (families *metricFamilies) of(p *policy.Policy) *metrics {
 		mismatches: families.mismatches.With(label), baggageDropped: families.baggageDropped.With(label),
 		principalMismatch: families.principalMismatch.With(label), noPrincipal: families.noPrincipal.With(label),
 		unknownSession: families.unknownSession.With(label), sessionsEnded: families.sessionsEnded.With(label),
+		foreignEnds: families.foreignEnds.With(label),
 	}
 }
 

@@ -123,8 +123,8 @@ func (p *Processor) Response(ctx context.Context, pending *Pending, response Res
 	return Answer{Set: pending.explanation}
 }
 
-// SessionNotFound ends the session of that name (see [Answer.Session]): the fan-out has answered 404 to a request of
-// it. An error is a [Misconfiguration].
+// SessionNotFound ends a session of that fan-out (see [Answer.Session]), which has answered 404 to a request of it. A
+// session of another fan-out is not touched: that is counted and logged. An error is a [Misconfiguration].
 func (p *Processor) SessionNotFound(ctx context.Context, fanout, name string) error {
 	f, err := p.fanout(fanout)
 	if err != nil {
@@ -132,6 +132,11 @@ func (p *Processor) SessionNotFound(ctx context.Context, fanout, name string) er
 	}
 	ctx, cancel := p.shared.limit(ctx)
 	defer cancel()
+	if !f.sessions.Owns(name) {
+		f.metrics.foreignEnds.Inc()
+		f.warnings.warn("an access log reports a session that is not of its fan-out; the session stays", "fanout", fanout)
+		return nil
+	}
 	f.endSession(ctx, name)
 	return nil
 }

@@ -162,3 +162,35 @@ func TestASessionThatCannotBeWrittenDoesNotBegin(t *testing.T) {
 		eof(t, stream)
 	}
 }
+
+// The access log of one fan-out ends no session of another, whatever it knows of it.
+func TestAnAccessLogEndsNoSessionOfAnotherFanout(t *testing.T) {
+	other := strings.Replace(keeping, "version: 1\n", "version: 1\nfanout: other\n", 1)
+	own := strings.Replace(other, "other", "own", 1)
+	b := start(t, setup{policy: own, others: []string{other}})
+	lines := []string{":method: POST", "mcp-session-id: S1", "authorization: user-1", "x-mcp-api-key: alice"}
+	answer := b.ask(t, requestHeaders(lines...), "bellhop-role", "ingress", "bellhop-fanout", "own")
+	log := b.accessLog(t, "bellhop-role", "ingress", "bellhop-fanout", "other")
+	if err := log.Send(entry(answer.GetDynamicMetadata(), ":method: POST", 404, "via_upstream")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.CloseAndRecv(); err == nil || status.Code(err) == codes.InvalidArgument { // all is read when it ends
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.log.String(), "not of its fan-out") {
+		t.Errorf("the log does not say it: %s", b.log.String())
+	}
+	later := b.ask(t, requestHeaders(lines[:3]...), "bellhop-role", "ingress", "bellhop-fanout", "own")
+	got := apply(t, lines[:3], later)
+	for _, line := range got {
+		if minted, ok := strings.CutPrefix(line, "x-bellhop-ticket: "); ok {
+			sent := []string{"x-bellhop-ticket: " + minted}
+			reached := apply(t, sent, b.ask(
+				t, requestHeaders(sent...), "bellhop-role", "egress", "bellhop-fanout", "own", "bellhop-backend", "a",
+			))
+			if !strings.Contains(strings.Join(reached, " "), "alice") {
+				t.Errorf("the session is gone: %q", reached)
+			}
+		}
+	}
+}

@@ -36,17 +36,22 @@ func New(key []byte) *Namer {
 
 // Name names the text that fill appends to its argument. Begin it with a text of the purpose, so that names for several
 // purposes can have one key.
-func (n *Namer) Name(fill func(text []byte) []byte) string {
+func (n *Namer) Name(fill func(text []byte) []byte) string { return n.Tagged("", fill) }
+
+// Tagged is [Namer.Name] with a tag in place of its end.
+func (n *Namer) Tagged(tag string, fill func(text []byte) []byte) string {
 	s := n.states.Get().(*state) //nolint:forcetypeassert // the pool holds nothing else
 	s.text = fill(s.text[:0])
 	s.mac.Reset()
 	s.mac.Write(s.text)
-	name := Encode([sha256.Size]byte(s.mac.Sum(s.sum[:0])))
+	var name [Length]byte
+	base64.RawURLEncoding.Encode(name[:], s.mac.Sum(s.sum[:0]))
+	copy(name[Length-len(tag):], tag)
 	clear(s.text) // it may hold a credential
 	if cap(s.text) <= maxPooled {
 		n.states.Put(s)
 	}
-	return name
+	return string(name[:])
 }
 
 // Encode writes a digest as a name, with one allocation.

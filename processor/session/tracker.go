@@ -201,5 +201,10 @@ func (t *Tracker) Begin(ctx context.Context, id string, opening Record) error {
 // StoredName is the name under which the store has the session's record.
 func (s State) StoredName() string { return cmp.Or(s.previous, s.Name) }
 
+// Owns reports whether a name is that of a session of this fan-out, by any key that still names sessions.
+func (t *Tracker) Owns(name string) bool {
+	return slices.ContainsFunc(t.names, func(names Names) bool { return names.Owns(name) })
+}
+
 // End deletes the session of that name.
 func (t *Tracker) End(ctx context.Context, name string) error { return t.store.End(ctx, name) }
