@@ -39,6 +39,9 @@ const (
 	ReasonMissing Reason = "missing"
 	// ReasonLeftOut is a header with required: true that the session keeps, and with which the request exceeds a limit.
 	ReasonLeftOut Reason = "over_limit"
+	// ReasonSession is a header with required: true that sessions keep, in a request of a session that is not known: what
+	// it kept may be lost.
+	ReasonSession Reason = "unknown_session"
 	// ReasonConflict is a header with conflict: reject that the fan-out sends too, with another value.
 	ReasonConflict Reason = "conflict"
 	// ReasonOperation is a required header of a rule for tools, where it is not known what the request asks for.
@@ -87,6 +90,10 @@ func (r *Rejection) Error() string {
 		return fmt.Sprintf(
 			"header %s, which the session keeps, is left out because with it the request exceeds a limit; "+
 				"send it with the request, and fewer or shorter others", r.Header,
+		)
+	case ReasonSession:
+		return fmt.Sprintf(
+			"the session is not known, and header %s is missing; begin a new session, and send it there", r.Header,
 		)
 	case ReasonConflict:
 		return fmt.Sprintf(
@@ -390,13 +397,22 @@ func (b budget) with(limits Limits, lines []line) (budget, bool) {
 	return b, true
 }
 
+// Lack is what a capture may lack headers for.
+type Lack struct {
+	LeftOut []string // kept headers that would exceed a limit
+	// UnknownSession says that the request is one of a session that is not known, so that what it kept may be lost.
+	UnknownSession bool
+}
+
 // Missing returns a rejection if a required header is not in the capture, or is empty.
-func (p *Policy) Missing(capture Capture, leftOut []string) *Rejection {
+func (p *Policy) Missing(capture Capture, lack Lack) *Rejection {
 	for _, name := range p.required {
 		switch {
 		case capture.hasValue(name):
-		case slices.Contains(leftOut, name):
+		case slices.Contains(lack.LeftOut, name):
 			return &Rejection{Header: name, Reason: ReasonLeftOut}
+		case lack.UnknownSession && p.keeps(name):
+			return &Rejection{Header: name, Reason: ReasonSession}
 		default:
 			return &Rejection{Header: name, Reason: ReasonMissing}
 		}

@@ -152,7 +152,7 @@ func (e *explainer) ingress() {
 		return
 	}
 	e.capture, e.overLimit = e.policy.Complete(e.taken.Capture, e.kept())
-	e.refusal = e.policy.Missing(e.capture, e.overLimit)
+	e.refusal = e.policy.Missing(e.capture, Lack{LeftOut: e.overLimit, UnknownSession: e.unknownSession()})
 }
 
 // kept is what the session keeps of the earlier request for this one. A request that is refused, or has no principal,
@@ -166,7 +166,7 @@ func (e *explainer) kept() Capture {
 	case !e.policy.HasPrincipal(e.question.Client):
 		e.noPrincipal = true
 		return nil
-	case refused != nil || e.policy.Missing(earlier.Capture, nil) != nil || !e.policy.HasPrincipal(e.question.Earlier):
+	case refused != nil || e.policy.Missing(earlier.Capture, Lack{UnknownSession: true}) != nil || !e.policy.HasPrincipal(e.question.Earlier):
 		e.nothingKept = true
 		return nil
 	case !e.policy.SamePrincipal(e.question.Earlier, e.question.Client):
@@ -175,6 +175,19 @@ func (e *explainer) kept() Capture {
 	default:
 		return kept
 	}
+}
+
+// unknownSession reports whether the client's session is not known: no earlier request of it was accepted, or that one
+// left nothing.
+func (e *explainer) unknownSession() bool {
+	if !e.question.Session || !e.policy.KeepsSessions() || !e.policy.HasPrincipal(e.question.Client) {
+		return false
+	}
+	earlier, refused := e.policy.Capture(e.question.Earlier)
+	accepted := refused == nil && len(e.question.Earlier) > 0 &&
+		e.policy.Missing(earlier.Capture, Lack{UnknownSession: true}) == nil
+	keeps := len(e.policy.Kept(earlier.Capture)) > 0 && e.policy.HasPrincipal(e.question.Earlier)
+	return !accepted || e.policy.Sealed() && !keeps
 }
 
 // egress applies the policy to the request to the backend. It runs also where a required header is missing and there

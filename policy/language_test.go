@@ -177,20 +177,20 @@ func TestRequired(t *testing.T) {
 		"version: 1\nbackends: {a: {}, b: {}}\nforward: [{name: x-a, to: [a], required: true}, {name: x-t, to: [a], "+
 			"required: true, tools: [pay_*]}]\n",
 	)
-	if got := p.Missing(nil, nil); got == nil || got.Header != "x-a" {
+	if got := p.Missing(nil, policy.Lack{}); got == nil || got.Header != "x-a" {
 		t.Errorf("missing: %v", got)
 	}
-	if got := p.Missing(headers("x-a: "), nil); got == nil || got.Header != "x-a" {
+	if got := p.Missing(headers("x-a: "), policy.Lack{}); got == nil || got.Header != "x-a" {
 		t.Errorf("empty: %v", got)
 	}
-	if got := p.Missing(headers("x-a: ", "x-a: 1"), nil); got != nil {
+	if got := p.Missing(headers("x-a: ", "x-a: 1"), policy.Lack{}); got != nil {
 		t.Errorf("one line is empty, and one is not: %v", got)
 	}
 	empty := p.Decide(policy.Call{Backend: "a", Ticket: policy.StatusRedeemed, Capture: headers("x-a: ")})
 	if empty.Rejection == nil || empty.Rejection.Header != "x-a" || len(empty.Set) > 0 {
 		t.Errorf("empty, at the backend: %v, %d set", empty.Rejection, len(empty.Set))
 	}
-	if got := p.Missing(headers("x-a: 1"), nil); got != nil {
+	if got := p.Missing(headers("x-a: 1"), policy.Lack{}); got != nil {
 		t.Errorf("what a rule for tools requires is not known at ingress: %v", got)
 	}
 	for tool, want := range map[string]string{"pay_now": "x-t", "look": ""} {

@@ -95,6 +95,8 @@ func rejected(rejection *policy.Rejection) *Error {
 		if rejection.Why == policy.UnreadableHidden { // the operator's to mend, not the client's
 			status = http.StatusInternalServerError
 		}
+	case policy.ReasonSession: // to which clients begin a new one (MCP 2025-11-25, Streamable HTTP, session management)
+		status = http.StatusNotFound
 	case policy.ReasonNoRoom:
 		status = http.StatusRequestHeaderFieldsTooLarge
 	default:

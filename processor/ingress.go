@@ -27,7 +27,9 @@ func (f *fanout) ingress(ctx context.Context, _ Binding, request parsed) (Answer
 	}
 	capture, leftOut := f.policy.Complete(captured.Capture, state.Kept())
 	if request.method != http.MethodOptions {
-		if rejection := f.policy.Missing(capture, leftOut); rejection != nil {
+		unknown := state.Name != "" && !state.Found && state.CanKeep
+		lack := policy.Lack{LeftOut: leftOut, UnknownSession: unknown}
+		if rejection := f.policy.Missing(capture, lack); rejection != nil {
 			return f.reject(request, rejection)
 		}
 	}

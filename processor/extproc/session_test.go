@@ -395,3 +395,36 @@ func TestARotatedTicketIsSupersededWithItsContent(t *testing.T) {
 		}
 	}
 }
+
+// A kept header that is lost, as in a restart, must not end a session in errors for ever: to 404 a client begins anew.
+func TestAnUnknownSessionBeginsAnew(t *testing.T) {
+	b := start(
+		t,
+		setup{
+			policy: "version: 1\nforward: [{name: x-mcp-api-key, keep: session, required: true}, {name: x-now, required: true}]\n",
+		},
+	)
+	ask := func(lines ...string) (int32, string) {
+		answer := b.ask(t, requestHeaders(append(lines, "authorization: user-1")...), "bellhop-role", "ingress")
+		refused := answer.GetImmediateResponse()
+		return int32(refused.GetStatus().GetCode()), string(refused.GetBody())
+	}
+	for name, test := range map[string]struct {
+		lines  []string
+		status int32
+		reason string
+	}{
+		"unknown":               {[]string{":method: POST", "mcp-session-id: S1", "x-now: 1"}, 404, "unknown_session"},
+		"unknown, and it ends":  {[]string{":method: DELETE", "mcp-session-id: S1", "x-now: 1"}, 404, "unknown_session"},
+		"no session":            {[]string{":method: POST", "x-now: 1"}, 400, "missing"},
+		"nothing that is kept":  {[]string{":method: POST", "mcp-session-id: S1", "x-mcp-api-key: k"}, 400, "missing"},
+		"the header is with it": {[]string{":method: POST", "mcp-session-id: S2", "x-now: 1", "x-mcp-api-key: k"}, 0, ""},
+	} {
+		if status, body := ask(test.lines...); status != test.status || !strings.Contains(body, test.reason) {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+	}
+	if status, body := ask(":method: POST", "mcp-session-id: S2", "x-now: 1"); status != 0 {
+		t.Errorf("a known one: %d %s", status, body)
+	}
+}

@@ -35,7 +35,9 @@ func (n Names) Session(id string) string {
 }
 
 // Owns reports whether a name is that of a session of this fan-out.
-func (n Names) Owns(name string) bool { return len(name) == mac.Length && strings.HasSuffix(name, n.tag) }
+func (n Names) Owns(name string) bool {
+	return len(name) == mac.Length && strings.HasSuffix(name, n.tag)
+}
 
 // Principal names the sender of a request: the values of the headers that the policy binds sessions to.
 func (n Names) Principal(request []policy.Header, bind []string) string {
