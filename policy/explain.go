@@ -166,7 +166,8 @@ func (e *explainer) kept() Capture {
 	case !e.policy.HasPrincipal(e.question.Client):
 		e.noPrincipal = true
 		return nil
-	case refused != nil || e.policy.Missing(earlier.Capture, Lack{UnknownSession: true}) != nil || !e.policy.HasPrincipal(e.question.Earlier):
+	case refused != nil || !e.policy.HasPrincipal(e.question.Earlier) ||
+		e.policy.Missing(earlier.Capture, Lack{UnknownSession: true}) != nil:
 		e.nothingKept = true
 		return nil
 	case !e.policy.SamePrincipal(e.question.Earlier, e.question.Client):

@@ -91,6 +91,26 @@ func newMetricFamilies(registerer prometheus.Registerer) *metricFamilies {
 	return families
 }
 
+// forget deletes the series of fan-outs that are no longer served: they would be reported, and take memory, for ever.
+func (families *metricFamilies) forget(before *fanouts, now fanouts) {
+	if before == nil {
+		return
+	}
+	for name := range *before {
+		if _, served := now[name]; served {
+			continue
+		}
+		label := prometheus.Labels{"fanout": name}
+		for _, family := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
+			families.requests, families.headers, families.seconds, families.mismatches, families.baggageDropped,
+			families.principalMismatch, families.noPrincipal, families.unknownSession, families.sessionsEnded,
+			families.foreignEnds, families.waiting, families.notWaited,
+		} {
+			family.DeletePartialMatch(label)
+		}
+	}
+}
+
 // counters are those of one family and one fan-out, by their other labels, of which there are up to three. Each is
 // looked up in the family once, because that costs three times what a map does.
 type counters struct {

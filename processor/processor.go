@@ -74,6 +74,7 @@ func (p *Processor) Apply(keys ticket.Keys, all ...Rules) {
 		next[rules.Policy.Fanout()] = p.shared.fanout(keys, rules, before)
 	}
 	p.current.Store(&next)
+	p.shared.families.forget(before, next)
 }
 
 // Request answers the headers of one request. An error is a [Misconfiguration]: the filter's requests must fail.
@@ -161,10 +162,14 @@ func (p *Processor) HeadersNotShown(binding Binding) (Answer, error) {
 	return Answer{Error: headersNotShown()}, nil
 }
 
-// Serves returns a [Misconfiguration] if no policy is for that fan-out.
-func (p *Processor) Serves(fanout string) error {
-	_, err := p.fanout(fanout)
-	return err
+// Serves returns the name of the fan-out that a filter names, which may name none if there is only one. An error is a
+// [Misconfiguration]: no policy is for it.
+func (p *Processor) Serves(fanout string) (name string, err error) {
+	f, err := p.fanout(fanout)
+	if err != nil {
+		return "", err
+	}
+	return f.policy.Fanout(), nil
 }
 
 // Misconfiguration is an error in a filter's configuration, for which its requests must fail.

@@ -94,6 +94,14 @@ Unless GOGC is set, the garbage collector runs at 400 percent. Unless GOMEMLIMIT
 	flags.StringVar(&config.TLS.Cert, "tls-cert", "", "PEM certificate for --listen beyond loopback")
 	flags.StringVar(&config.TLS.Key, "tls-key", "", "PEM private key of --tls-cert")
 	flags.StringVar(&config.TLS.ClientCA, "tls-client-ca", "", "PEM roots that sign the proxies' certificates")
+	flags.StringArrayVar(
+		&config.TLSAllow,
+		"tls-allow",
+		nil,
+		"PATTERN=FANOUT: proxies whose certificate has a URI or DNS name of the pattern may "+
+			"name that fan-out; repeat it (needed beyond loopback with several fan-outs)",
+	)
+	flags.StringVar(&config.TLSAllowFile, "tls-allow-file", "", "a file with a PATTERN=FANOUT on each line")
 	flags.DurationVar(
 		&config.DrainDelay, "drain-delay", defaultDrainDelay, "how long to keep serving as NOT_SERVING before a stop",
 	)

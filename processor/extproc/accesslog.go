@@ -31,7 +31,7 @@ func sessionMetadata(name string) *structpb.Struct {
 // Streamable HTTP, session management). Envoy logs that after the response, so a long call needs Bellhop only at its
 // beginning, and the request costs one message.
 func (s *Service) StreamAccessLogs(stream accesslogservicev3.AccessLogService_StreamAccessLogsServer) error {
-	binding, err := bindingOf(stream.Context())
+	binding, err := s.admit(stream.Context())
 	if err != nil {
 		return s.refuse(err)
 	}
@@ -40,7 +40,7 @@ func (s *Service) StreamAccessLogs(stream accesslogservicev3.AccessLogService_St
 		if err != nil {
 			return ended(err)
 		}
-		if err := s.core.Serves(binding.Fanout); err != nil {
+		if _, err := s.core.Serves(binding.Fanout); err != nil {
 			return s.refuse(err)
 		}
 		for _, entry := range message.GetHttpLogs().GetLogEntry() {

@@ -495,3 +495,34 @@ bellhop_requests_total{fanout="",outcome="redirected",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="superseded",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="unknown_ticket",role="egress"} 1`)
 }
+
+// What is no longer served is no longer reported.
+func TestTheSeriesOfARemovedFanoutGo(t *testing.T) {
+	const own, other = "version: 1\nfanout: own\nforward: [x-a]\n", "version: 1\nfanout: other\nforward: [x-a]\n"
+	b := start(t, setup{policy: own, others: []string{other}})
+	for _, fanout := range []string{"own", "other"} {
+		b.ask(t, requestHeaders("x-a: 1"), "bellhop-role", "ingress", "bellhop-fanout", fanout)
+	}
+	b.apply(t, own)
+	families, err := b.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := 0
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				if label.GetName() != "fanout" {
+					continue
+				}
+				left++
+				if label.GetValue() == "other" {
+					t.Errorf("%s is left: %v", family.GetName(), metric)
+				}
+			}
+		}
+	}
+	if left == 0 {
+		t.Error("nothing is reported at all")
+	}
+}

@@ -26,11 +26,14 @@ type Service struct {
 	core        *processor.Processor
 	draining    chan struct{} // closed by Drain
 	bodyTimeout time.Duration
+	allowed     Allowed
 }
 
 // Settings are what can be set of a [Service].
 type Settings struct {
 	BodyTimeout time.Duration // how long a request waits for its body, where that has to be read; 0: 30 s
+	// Allowed says which fan-outs the filters of a certificate may name; nil: all.
+	Allowed Allowed
 }
 
 // New makes a service that drives core.
@@ -38,7 +41,12 @@ func New(core *processor.Processor, settings Settings) *Service {
 	if settings.BodyTimeout == 0 {
 		settings.BodyTimeout = 30 * time.Second
 	}
-	return &Service{core: core, draining: make(chan struct{}), bodyTimeout: settings.BodyTimeout}
+	return &Service{
+		core:        core,
+		draining:    make(chan struct{}),
+		bodyTimeout: settings.BodyTimeout,
+		allowed:     settings.Allowed,
+	}
 }
 
 // maxMessage bounds one message in bytes: a whole body, or the headers of a request, with what stands around them. With

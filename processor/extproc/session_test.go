@@ -401,7 +401,8 @@ func TestAnUnknownSessionBeginsAnew(t *testing.T) {
 	b := start(
 		t,
 		setup{
-			policy: "version: 1\nforward: [{name: x-mcp-api-key, keep: session, required: true}, {name: x-now, required: true}]\n",
+			policy: "version: 1\nforward: [{name: x-mcp-api-key, keep: session, required: true}, " +
+				"{name: x-now, required: true}]\n",
 		},
 	)
 	ask := func(lines ...string) (int32, string) {

@@ -36,7 +36,7 @@ type reply struct {
 // nil: after the request's headers are answered, an error would fail a request that Envoy has already sent on.
 func (s *Service) process(from grpc.ServerStream) error {
 	ctx := from.Context()
-	binding, err := bindingOf(ctx)
+	binding, err := s.admit(ctx)
 	if err != nil {
 		return s.refuse(err)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -45,6 +46,29 @@ func listen(address string, secure bool) (net.Listener, error) {
 		return nil, fmt.Errorf("--listen %s: %w; choose another port, or stop what holds this one", address, err)
 	}
 	return listener, nil
+}
+
+// beyondLoopback reports whether an address can be reached from other machines.
+func beyondLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(strings.TrimPrefix(address, "tcp://"))
+	return !strings.HasPrefix(address, "unix://") && err == nil && !loopback(host)
+}
+
+// warnOfOpenFolder warns of a socket that any user of the machine could replace by one of its own, to which Envoy would
+// then send the clients' headers.
+func warnOfOpenFolder(log *slog.Logger, address string) {
+	path, ok := strings.CutPrefix(address, "unix://")
+	if !ok {
+		return
+	}
+	folder := filepath.Dir(path)
+	const writableByOthers = 0o002
+	if info, err := os.Stat(folder); err == nil && info.Mode().Perm()&writableByOthers != 0 {
+		log.Warn(
+			"every user of this machine can write into the socket's folder, and put a socket of its own there", "folder", folder,
+			"mode", info.Mode().Perm().String(), "hint", "chmod o-w "+folder+", or choose another --listen",
+		)
+	}
 }
 
 func listenUnix(path string) (net.Listener, error) {

@@ -91,6 +91,8 @@ type Config struct {
 	OnStoreError string
 	KeyFile      string        // keys of tickets; empty for a random key that lives as long as the process
 	TLS          TLS           // of Listen
+	TLSAllow     []string      // PATTERN=FANOUT: which fan-outs the filters of a certificate may name; none: all
+	TLSAllowFile string        // a file of such lines
 	DrainDelay   time.Duration // how long to keep serving as NOT_SERVING: at least one health check interval of Envoy
 	BodyTimeout  time.Duration // how long a request may take to send its body, where that has to be read; 0: 30 s
 	Settle       time.Duration // how long changed files are left alone before they are read again; 0: 100 ms
@@ -136,6 +138,13 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	allowances, err := readAllowances(config.TLSAllow, config.TLSAllowFile, from.files)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkAllowances(allowances, from.single()); err != nil {
+		return nil, err
+	}
 	if s.storage, err = openStorage(config, configuration.keys, log); err != nil {
 		return nil, err
 	}
@@ -158,7 +167,9 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 		s.close()
 		return nil, err
 	}
-	s.service = extproc.New(s.processor, extproc.Settings{BodyTimeout: s.config.BodyTimeout})
+	s.service = extproc.New(s.processor, extproc.Settings{
+		BodyTimeout: s.config.BodyTimeout, Allowed: allowed(allowances),
+	})
 	s.buildGRPC(grpc.Creds(creds)) // last, for it starts goroutines
 	return s, nil
 }
@@ -187,6 +198,22 @@ func (s *Server) check() error {
 		return fmt.Errorf("--on-store-error %s: write reject or continue", s.config.OnStoreError)
 	case s.config.StoreBytes < minStoreBytes:
 		return fmt.Errorf("--store-bytes %d: too little; write %d or more", s.config.StoreBytes, minStoreBytes)
+	default:
+		return nil
+	}
+}
+
+// checkAllowances demands that certificates are bound to fan-outs where there are several: else each proxy whose
+// certificate opens Bellhop could name another team's.
+func (s *Server) checkAllowances(allowances []allowance, single bool) error {
+	switch {
+	case len(allowances) > 0 && !s.config.TLS.given():
+		return errors.New("--tls-allow: needs mutual TLS; add --tls-cert, --tls-key and --tls-client-ca")
+	case len(allowances) == 0 && beyondLoopback(s.config.Listen) && !single:
+		return errors.New(
+			"several fan-outs are served beyond this machine, and any certificate could name any of them: add --tls-allow " +
+				"PATTERN=FANOUT for each, such as --tls-allow 'spiffe://cluster.local/ns/search/sa/*=search', or --tls-allow-file",
+		)
 	default:
 		return nil
 	}
@@ -257,6 +284,7 @@ func (s *Server) open() error {
 		return err
 	}
 	s.streams = streams
+	warnOfOpenFolder(s.log, s.config.Listen)
 	if s.config.Admin == "" {
 		return nil
 	}

@@ -21,7 +21,8 @@ const tagLength = 8
 // NewNames returns the names for the sessions of one fan-out.
 func NewNames(key []byte, fanout string) Names {
 	n := Names{names: mac.New(key), fanout: fanout}
-	n.tag = n.names.Name(func(text []byte) []byte { return mac.AppendText(mac.AppendText(text, "tag"), fanout) })[:tagLength]
+	name := n.names.Name(func(text []byte) []byte { return mac.AppendText(mac.AppendText(text, "tag"), fanout) })
+	n.tag = name[:tagLength]
 	return n
 }
 

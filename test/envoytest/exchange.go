@@ -61,7 +61,7 @@ func Do(ctx context.Context, client extprocv3.ExternalProcessorClient, x Exchang
 func turn(
 	stream extprocv3.ExternalProcessor_ProcessClient, message *extprocv3.ProcessingRequest,
 ) (*extprocv3.ProcessingResponse, error) {
-	if err := stream.Send(message); err != nil {
+	if err := stream.Send(message); err != nil && !errors.Is(err, io.EOF) { // of a stream that has ended Recv says why
 		return nil, err
 	}
 	return stream.Recv()
