@@ -50,6 +50,10 @@ const (
 	ReasonBatch Reason = "mixed_batch"
 	// ReasonTicket is a required header of a request whose ticket cannot be redeemed.
 	ReasonTicket Reason = "unknown_ticket"
+	// ReasonOtherKey is a required header of a request whose ticket a key made that Bellhop does not have.
+	ReasonOtherKey Reason = "other_key"
+	// ReasonMalformed is a required header of a request whose ticket is none of Bellhop's.
+	ReasonMalformed Reason = "malformed_ticket"
 	// ReasonSuperseded is a required header of a request whose ticket a newer one has replaced.
 	ReasonSuperseded Reason = "superseded"
 	// ReasonRedirected is a required header of a request that follows a backend's redirect.
@@ -114,7 +118,11 @@ func (r *Rejection) undelivered() string {
 	case ReasonBatch:
 		why = "it is for certain tools only, and this batch asks for other things too; send each call by itself"
 	case ReasonTicket:
-		why = "the gateway sent a ticket that cannot be redeemed; send the request again"
+		why = "the gateway sent a ticket that has expired or is not stored any more; send the request again"
+	case ReasonOtherKey:
+		why = "the gateway sent a ticket that was made with a key which Bellhop does not have; send the request again"
+	case ReasonMalformed:
+		why = "the gateway sent a ticket that is forged, or was changed on the way"
 	case ReasonSuperseded:
 		why = "the gateway sent an old ticket: the client has since sent other headers; send the request again, " +
 			"in a new session if it fails again"

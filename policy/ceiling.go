@@ -23,6 +23,7 @@ type Bounds struct {
 	Sensitive []Grant       `json:"sensitive" jsonschema_description:"The backends that may get authorization and cookie; no others may"`
 	Discovery []string      `json:"discovery" jsonschema_description:"The folders from which discovery identities may be read; {fanout} stands for the policy's fanout; by default none"`
 	Lifetime  time.Duration `json:"lifetime" jsonschema_description:"The longest ticket.lifetime that a policy may set; it also lowers the default"` // 0: any
+	MaxAge    time.Duration `json:"max_age" jsonschema_description:"The longest ticket.max_age; it also lowers the default"`
 	Rotate    time.Duration `json:"rotate" jsonschema_description:"The longest ticket.rotate; it also lowers the default"`
 	Idle      time.Duration `json:"idle" jsonschema_description:"The longest session.idle; it also lowers the default"`
 	Limits    Limits        `json:"limits" jsonschema_description:"The highest limits that a policy may set; they also lower the defaults"` // 0: none
@@ -97,6 +98,7 @@ func (d *decoder) bounds(node ast.Node, path string, bounds *Bounds) {
 		{"sensitive", func(n ast.Node, p string) { bounds.Sensitive = list(d, n, p, d.grant) }},
 		{"discovery", func(n ast.Node, p string) { bounds.Discovery = list(d, n, p, d.word) }},
 		{"lifetime", func(n ast.Node, p string) { d.duration(n, p, &bounds.Lifetime) }},
+		{"max_age", func(n ast.Node, p string) { d.duration(n, p, &bounds.MaxAge) }},
 		{"rotate", func(n ast.Node, p string) { d.duration(n, p, &bounds.Rotate) }},
 		{"idle", func(n ast.Node, p string) { d.duration(n, p, &bounds.Idle) }},
 		{"limits", func(n ast.Node, p string) { d.limits(n, p, &bounds.Limits) }},

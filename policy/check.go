@@ -213,6 +213,7 @@ func (c *checker) ticket(doc *Document) {
 	}
 	c.inTime("ticket.rotate", ticket.Rotate, time.Second)
 	c.inTime("ticket.lifetime", ticket.Lifetime, time.Second)
+	c.inTime("ticket.max_age", ticket.MaxAge, time.Second)
 	c.inTime("ticket.grace", ticket.Grace, 0)
 	if ticket.Mode == TicketSealed {
 		c.sealed(doc)

@@ -286,6 +286,7 @@ type bound struct {
 func (b Bounds) durations(doc *Document) []bound {
 	return []bound{
 		{"lifetime", "ticket.lifetime", b.Lifetime, &doc.Ticket.Lifetime},
+		{"max_age", "ticket.max_age", b.MaxAge, &doc.Ticket.MaxAge},
 		{"rotate", "ticket.rotate", b.Rotate, &doc.Ticket.Rotate},
 		{"idle", "session.idle", b.Idle, &doc.Session.Idle},
 	}

@@ -18,6 +18,11 @@ const (
 	// StatusRedirected is a request that a proxy repeats to follow a backend's redirect. The headers that it may still
 	// have were set for the first backend.
 	StatusRedirected
+	// StatusOtherKey is a ticket that a key made which Bellhop does not have: another Bellhop's, or one that was taken
+	// out.
+	StatusOtherKey
+	// StatusMalformed is a text that no key of Bellhop's has made as it is: forged, or changed on the way.
+	StatusMalformed
 	// StatusNoRoom is a redeemed ticket whose headers do not fit into the request.
 	StatusNoRoom
 )
@@ -55,6 +60,10 @@ const (
 	OutcomeConflict Outcome = "conflict_kept"
 	// OutcomeUnknown is a header of a rule for the backend, in a request whose ticket cannot be redeemed.
 	OutcomeUnknown Outcome = "unknown_ticket"
+	// OutcomeOtherKey is the same for a ticket of a key that Bellhop does not have.
+	OutcomeOtherKey Outcome = "other_key"
+	// OutcomeMalformed is the same for a text that is no ticket of Bellhop's.
+	OutcomeMalformed Outcome = "malformed_ticket"
 	// OutcomeSuperseded is the same for a ticket that has been superseded.
 	OutcomeSuperseded Outcome = "superseded"
 	// OutcomeRedirected is the same for a request that follows a backend's redirect.
@@ -103,6 +112,10 @@ func (p *Policy) Decide(call Call) Decision {
 	case StatusRedirected:
 		decision.Remove = p.written(decision.Remove, call.Request)
 		decision.deny(r, call, OutcomeRedirected, ReasonRedirected)
+	case StatusOtherKey:
+		decision.deny(r, call, OutcomeOtherKey, ReasonOtherKey)
+	case StatusMalformed:
+		decision.deny(r, call, OutcomeMalformed, ReasonMalformed)
 	case StatusNoRoom:
 		decision.deny(r, call, OutcomeNoRoom, ReasonNoRoom)
 	default:

@@ -76,6 +76,7 @@ func (d *decoder) document(node ast.Node) *Document {
 			Mode:     TicketStored,
 			Carriers: []Carrier{CarrierHeader},
 			Lifetime: defaultLifetime,
+			MaxAge:   defaultMaxAge,
 			Grace:    defaultGrace,
 		},
 		Session: Session{Bind: []string{"authorization"}, Idle: defaultIdle},
@@ -177,6 +178,7 @@ func (d *decoder) ticket(node ast.Node, path string, ticket *Ticket) {
 		{"mode", func(n ast.Node, p string) { oneOf(d, n, p, &ticket.Mode, TicketStored, TicketSealed) }},
 		{"carriers", func(n ast.Node, p string) { ticket.Carriers = list(d, n, p, d.carrier) }},
 		{"lifetime", func(n ast.Node, p string) { d.duration(n, p, &ticket.Lifetime) }},
+		{"max_age", func(n ast.Node, p string) { d.duration(n, p, &ticket.MaxAge) }},
 		{"rotate", func(n ast.Node, p string) { d.duration(n, p, &ticket.Rotate) }},
 		{"grace", func(n ast.Node, p string) { d.duration(n, p, &ticket.Grace) }},
 	})

@@ -129,6 +129,7 @@ type Ticket struct {
 	Mode     TicketMode    `json:"mode" jsonschema:"enum=stored,enum=sealed,default=stored" jsonschema_description:"stored: a ticket refers to headers that Bellhop stores. sealed: a ticket contains the headers, encrypted"`
 	Carriers []Carrier     `json:"carriers" jsonschema:"minItems=1,uniqueItems=true,enum=header,enum=baggage,default=header" jsonschema_description:"How tickets cross the fan-out, in the order in which egress reads them"`
 	Lifetime time.Duration `json:"lifetime" jsonschema:"default=30m" jsonschema_description:"How long an unused ticket can be redeemed"`
+	MaxAge   time.Duration `json:"max_age" jsonschema:"default=24h" jsonschema_description:"How long a stored ticket can be redeemed after its client last sent these headers, however often it is used"`
 	Rotate   time.Duration `json:"rotate" jsonschema:"default=24h" jsonschema_description:"The same headers get a new ticket this often; with baggage at most (and by default) 5m"`
 	Grace    time.Duration `json:"grace" jsonschema:"default=30s" jsonschema_description:"How long a ticket can be used after every session that had it was issued another"`
 }
@@ -141,6 +142,7 @@ type Session struct {
 
 const (
 	defaultLifetime = 30 * time.Minute
+	defaultMaxAge   = 24 * time.Hour
 	defaultRotate   = 24 * time.Hour
 	defaultGrace    = 30 * time.Second
 	defaultIdle     = 30 * time.Minute

@@ -179,6 +179,9 @@ func (p *Policy) Uses(carrier Carrier) bool { return p.doc.Ticket.uses(carrier) 
 // Sealed reports whether tickets hold the headers themselves.
 func (p *Policy) Sealed() bool { return p.doc.Ticket.Mode == TicketSealed }
 
+// MaxAge returns how long a stored ticket can be redeemed after its client last sent its headers, however often it is.
+func (p *Policy) MaxAge() time.Duration { return p.doc.Ticket.MaxAge }
+
 // Lifetime is how long an unused ticket can be redeemed.
 func (p *Policy) Lifetime() time.Duration { return p.doc.Ticket.Lifetime }
 

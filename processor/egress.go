@@ -167,6 +167,10 @@ func egressOutcome(status policy.TicketStatus, declared bool, decision policy.De
 		return outcomeUndeclared
 	case status == policy.StatusUnknown:
 		return outcomeUnknownTicket
+	case status == policy.StatusOtherKey:
+		return outcomeOtherKey
+	case status == policy.StatusMalformed:
+		return outcomeMalformed
 	case status == policy.StatusSuperseded:
 		return outcomeSuperseded
 	case status == policy.StatusRedirected:
@@ -187,6 +191,10 @@ func rejectedOutcome(reason policy.Reason) outcome {
 	switch reason {
 	case policy.ReasonSuperseded:
 		return outcomeSuperseded
+	case policy.ReasonOtherKey:
+		return outcomeOtherKey
+	case policy.ReasonMalformed:
+		return outcomeMalformed
 	case policy.ReasonTicket:
 		return outcomeUnknownTicket
 	case policy.ReasonRedirected:

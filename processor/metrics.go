@@ -21,6 +21,8 @@ const (
 	outcomeNoIdentity    outcome = "no_identity"        // egress: the same, and its file cannot be read; refused
 	outcomeNoTicket      outcome = "no_ticket"          // egress: no client caused it; nothing
 	outcomeUnknownTicket outcome = "unknown_ticket"     // egress: expired, forged, or lost in a restart; nothing
+	outcomeOtherKey      outcome = "other_key"          // egress: made with a key that Bellhop does not have; nothing
+	outcomeMalformed     outcome = "malformed_ticket"   // egress: forged, or changed on the way; nothing
 	outcomeSuperseded    outcome = "superseded"         // egress: every session that had the ticket has another; nothing
 	outcomeRedirected    outcome = "redirected"         // egress: a backend has sent the request on to another; nothing
 	outcomeUndeclared    outcome = "undeclared_backend" // egress: outside the policy's world; nothing

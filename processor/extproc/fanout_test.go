@@ -44,7 +44,7 @@ func TestATicketIsInvalidAtAnotherFanout(t *testing.T) {
 		t.Error("the same headers have the same ticket at two fan-outs")
 	}
 	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="billing",outcome="captured",role="ingress"} 1
-bellhop_requests_total{fanout="billing",outcome="unknown_ticket",role="egress"} 1
+bellhop_requests_total{fanout="billing",outcome="malformed_ticket",role="egress"} 1
 bellhop_requests_total{fanout="search",outcome="captured",role="ingress"} 1
 bellhop_requests_total{fanout="search",outcome="forwarded",role="egress"} 1`)
 }

@@ -317,7 +317,7 @@ func manyLines(n int) []string {
 // brokenStore fails, as a store behind a network can.
 type brokenStore struct{ put bool }
 
-func (s brokenStore) Put(context.Context, string, policy.Capture, time.Duration) error {
+func (s brokenStore) Put(context.Context, string, policy.Capture, ticket.Life) error {
 	if s.put {
 		return errors.New("store is away")
 	}
@@ -328,13 +328,19 @@ func (brokenStore) Get(context.Context, string) (policy.Capture, bool, error) {
 	return policy.Capture{{Name: "x-mcp-api-key", Value: policy.NewValue("stale")}}, true, errors.New("store is away")
 }
 
+// unstored is a ticket that these keys made, of a capture that no store has.
+func unstored(keys ticket.Keys) string {
+	return ticket.NewMinter(keys[0], "", 24*time.Hour).Mint(nil, time.Now())
+}
+
 // Invariant 10: in doubt an error, never a wrong header.
 func TestAStoreThatFailsFailsTheRequest(t *testing.T) {
-	for role, message := range map[string]*extprocv3.ProcessingRequest{
-		"ingress": requestHeaders("x-mcp-api-key: k"),
-		"egress":  requestHeaders("x-bellhop-ticket: " + strings.Repeat("A", ticket.Length)),
+	for role, message := range map[string]func(minted string) *extprocv3.ProcessingRequest{
+		"ingress": func(string) *extprocv3.ProcessingRequest { return requestHeaders("x-mcp-api-key: k") },
+		"egress":  func(minted string) *extprocv3.ProcessingRequest { return requestHeaders("x-bellhop-ticket: " + minted) },
 	} {
 		b := start(t, setup{policy: smallest, store: brokenStore{put: true}})
+		message := message(unstored(b.keys))
 		got := b.ask(t, message, "bellhop-role", role).GetImmediateResponse()
 		if got.GetStatus().GetCode() != 503 || strings.Contains(string(got.GetBody()), "away") {
 			t.Errorf("%s: got %v", role, got)
@@ -345,8 +351,8 @@ func TestAStoreThatFailsFailsTheRequest(t *testing.T) {
 // With --on-store-error continue a request continues without unknown headers, never with other ones, and not
 // where a header is required.
 func TestARequestGoesOnWithoutAStore(t *testing.T) {
-	unknown := "x-bellhop-ticket: " + strings.Repeat("A", ticket.Length)
 	b := start(t, setup{policy: smallest, store: brokenStore{put: true}, sessions: brokenSessions{}, failOpen: true})
+	unknown := "x-bellhop-ticket: " + unstored(b.keys)
 	request, minted := b.ingress(t, "x-mcp-api-key: k", "mcp-session-id: S")
 	if minted == "" || slices.Contains(request, "x-mcp-api-key: k") {
 		t.Errorf("the fan-out gets %q", request)
@@ -409,15 +415,15 @@ bellhop_requests_total{fanout="",outcome="discovery",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="empty",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="empty",role="ingress"} 1
 bellhop_requests_total{fanout="",outcome="forwarded",role="egress"} 1
+bellhop_requests_total{fanout="",outcome="malformed_ticket",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="no_ticket",role="egress"} 1
-bellhop_requests_total{fanout="",outcome="undeclared_backend",role="egress"} 1
-bellhop_requests_total{fanout="",outcome="unknown_ticket",role="egress"} 1`)
+bellhop_requests_total{fanout="",outcome="undeclared_backend",role="egress"} 1`)
 	b.metric(
 		t,
 		"bellhop_headers_total",
 		`bellhop_headers_total{backend="",fanout="",header="x-mcp-api-key",outcome="captured"} 1
 bellhop_headers_total{backend="billing",fanout="",header="x-mcp-api-key",outcome="forwarded"} 1
-bellhop_headers_total{backend="billing",fanout="",header="x-mcp-api-key",outcome="unknown_ticket"} 1
+bellhop_headers_total{backend="billing",fanout="",header="x-mcp-api-key",outcome="malformed_ticket"} 1
 bellhop_headers_total{backend="github",fanout="",header="authorization",outcome="discovery"} 1
 bellhop_headers_total{backend="github",fanout="",header="x-github-token",outcome="absent"} 1
 bellhop_headers_total{backend="github",fanout="",header="x-mcp-api-key",outcome="not_allowed"} 1
@@ -481,7 +487,8 @@ func TestAReasonOfItsOwn(t *testing.T) {
 	_, old := b.ingress(t, append(session, "x-mcp-api-key: old")...)
 	b.ingress(t, append(session, "x-mcp-api-key: new")...)
 	for reason, line := range map[string]string{
-		"superseded": "x-bellhop-ticket: " + old, "unknown_ticket": "x-bellhop-ticket: forged",
+		"superseded": "x-bellhop-ticket: " + old, "unknown_ticket": "x-bellhop-ticket: " + unstored(b.keys),
+		"malformed_ticket": "x-bellhop-ticket: forged", "other_key": "x-bellhop-ticket: " + unstored(ticket.RandomKeys()),
 		"redirected": "x-envoy-original-url: http://a/mcp",
 	} {
 		answer := b.ask(t, envoytest.Bodiless(requestHeaders(line)), "bellhop-role", "egress")
@@ -491,6 +498,8 @@ func TestAReasonOfItsOwn(t *testing.T) {
 		}
 	}
 	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="captured",role="ingress"} 2
+bellhop_requests_total{fanout="",outcome="malformed_ticket",role="egress"} 1
+bellhop_requests_total{fanout="",outcome="other_key",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="redirected",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="superseded",role="egress"} 1
 bellhop_requests_total{fanout="",outcome="unknown_ticket",role="egress"} 1`)

@@ -40,18 +40,25 @@ func (n *Namer) Name(fill func(text []byte) []byte) string { return n.Tagged("",
 
 // Tagged is [Namer.Name] with a tag in place of its end.
 func (n *Namer) Tagged(tag string, fill func(text []byte) []byte) string {
+	var name [Length]byte
+	n.Into(name[:], fill)
+	copy(name[Length-len(tag):], tag)
+	return string(name[:])
+}
+
+// Into fills name, of at most [Length] bytes, with the beginning of a name: six bits for each byte.
+func (n *Namer) Into(name []byte, fill func(text []byte) []byte) {
 	s := n.states.Get().(*state) //nolint:forcetypeassert // the pool holds nothing else
 	s.text = fill(s.text[:0])
 	s.mac.Reset()
 	s.mac.Write(s.text)
-	var name [Length]byte
-	base64.RawURLEncoding.Encode(name[:], s.mac.Sum(s.sum[:0]))
-	copy(name[Length-len(tag):], tag)
+	var whole [Length]byte
+	base64.RawURLEncoding.Encode(whole[:], s.mac.Sum(s.sum[:0]))
+	copy(name, whole[:])
 	clear(s.text) // it may hold a credential
 	if cap(s.text) <= maxPooled {
 		n.states.Put(s)
 	}
-	return string(name[:])
 }
 
 // Encode writes a digest as a name, with one allocation.

@@ -83,7 +83,9 @@ func TestCertificatesAreBoundWhereThereAreSeveralFanouts(t *testing.T) {
 		want   string
 	}{
 		"none is bound": {func(*server.Config) {}, "add --tls-allow PATTERN=FANOUT"},
-		"no pattern":    {func(c *server.Config) { c.TLSAllow = []string{"search"} }, "--tls-allow search: write PATTERN=FANOUT"},
+		"no pattern": {
+			func(c *server.Config) { c.TLSAllow = []string{"search"} }, "--tls-allow search: write PATTERN=FANOUT",
+		},
 		"a bad pattern": {func(c *server.Config) { c.TLSAllow = []string{"spiffe://[=search"} }, "the pattern is not one"},
 		"a bad fan-out": {
 			func(c *server.Config) { c.TLSAllow = []string{"a.example=a b"} }, "cannot be the name of a fan-out",

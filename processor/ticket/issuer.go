@@ -3,6 +3,7 @@ package ticket
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"bellhop/policy"
@@ -14,7 +15,7 @@ type Issuer struct {
 	store        Store
 	supersession Supersession
 	carriers     []policy.Carrier
-	minter       *Minter
+	minters      []*Minter // the newest first
 	sealer       *Sealer
 	scope        string // in front of every name in the store
 	maxSealed    int    // bytes
@@ -26,8 +27,10 @@ func NewIssuer(keys Keys, p *policy.Policy, store Store, supersession Supersessi
 	issuer := &Issuer{
 		policy: p, store: store, supersession: supersession, carriers: p.Carriers(), now: now,
 		maxSealed: MaxSealedInHeader,
-		minter:    NewMinter(keys[0], p.Fanout(), p.Rotate()),
 		sealer:    NewSealer(keys, p.Fanout(), p.Rotate(), p.Lifetime()),
+	}
+	for _, key := range keys {
+		issuer.minters = append(issuer.minters, NewMinter(key, p.Fanout(), p.Rotate()))
 	}
 	if p.Uses(policy.CarrierBaggage) {
 		issuer.maxSealed = MaxSealedInBaggage
@@ -59,7 +62,7 @@ func (e *TooLongError) Error() string {
 func (i *Issuer) Mint(capture policy.Capture) (Ticket, error) {
 	if !i.policy.Sealed() {
 		return Ticket{
-			Text: i.minter.Mint(capture, i.now()), Content: i.content(capture), capture: capture,
+			Text: i.minters[0].Mint(capture, i.now()), Content: i.content(capture), capture: capture,
 		}, nil
 	}
 	text, err := i.sealer.Seal(capture, i.now())
@@ -74,7 +77,8 @@ func (i *Issuer) Save(ctx context.Context, t Ticket) error {
 	if t.Content == "" {
 		return nil
 	}
-	return i.store.Put(ctx, i.scope+t.Text, t.capture, i.policy.Lifetime())
+	life := Life{Idle: i.policy.Lifetime(), MaxAge: i.policy.MaxAge()}
+	return i.store.Put(ctx, i.scope+nameOf(t.Text), t.capture, life)
 }
 
 // Issued records that a client was issued the ticket, so it is not superseded for a while.
@@ -111,9 +115,16 @@ func (i *Issuer) open(ctx context.Context, text string) (policy.TicketStatus, po
 		}
 	}
 	if !WellFormed(text) {
-		return policy.StatusUnknown, nil, nil
+		return policy.StatusMalformed, nil, nil
 	}
-	capture, ok, err := i.store.Get(ctx, i.scope+text)
+	made := slices.IndexFunc(i.minters, func(m *Minter) bool { return m.Made(text) })
+	switch {
+	case made < 0:
+		return policy.StatusOtherKey, nil, nil
+	case !i.minters[made].Verify(text):
+		return policy.StatusMalformed, nil, nil
+	}
+	capture, ok, err := i.store.Get(ctx, i.scope+nameOf(text))
 	if err != nil || !ok {
 		return policy.StatusUnknown, nil, err
 	}

@@ -27,7 +27,7 @@ func TestAServerThatComesBackEmptyIsRefilled(t *testing.T) {
 	if got := value(other, "T"); got != "error" {
 		t.Errorf("an unknown value is an error: %s", got)
 	}
-	if err := one.Put(limit(t), "new", storetest.Capture("n"), time.Hour); err == nil {
+	if err := one.Put(limit(t), "new", storetest.Capture("n"), ticket.Life{Idle: time.Hour}); err == nil {
 		t.Error("a new capture cannot be written")
 	}
 	if got := value(one, "new"); got != "n" {

@@ -25,7 +25,7 @@ func BenchmarkKnown(b *testing.B) {
 			capture := storetest.Capture("v")
 			b.ReportAllocs()
 			for b.Loop() {
-				_ = s.Put(context.Background(), "T", capture, time.Hour)
+				_ = s.Put(context.Background(), "T", capture, ticket.Life{Idle: time.Hour})
 				_, _, _ = s.Get(context.Background(), "T")
 			}
 		})

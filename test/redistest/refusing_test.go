@@ -45,14 +45,14 @@ func TestAFullServerIsRetried(t *testing.T) {
 	there := open(t, redis.Options{Address: server.Address(), Keys: keys})
 	put(t, here, "before", "b")
 	say(t, server, "CONFIG", "SET", "maxmemory", "1")
-	if err := here.Put(limit(t), "T", storetest.Capture("v"), time.Hour); err == nil {
+	if err := here.Put(limit(t), "T", storetest.Capture("v"), ticket.Life{Idle: time.Hour}); err == nil {
 		t.Error("it was written without room")
 	}
 	if got := value(here, "T"); got != "v" { // as with --on-store-error continue
 		t.Errorf("this Bellhop knows it: %s", got)
 	}
 	time.Sleep(100 * time.Millisecond)
-	if err := here.Put(limit(t), "T", storetest.Capture("v"), time.Hour); err == nil {
+	if err := here.Put(limit(t), "T", storetest.Capture("v"), ticket.Life{Idle: time.Hour}); err == nil {
 		t.Error("it was taken for written")
 	}
 	if here.Ready() == nil {
@@ -76,7 +76,7 @@ func TestAReadOnlyReplicaIsNotUsed(t *testing.T) {
 	s := open(t, redis.Options{Address: server.Address(), Keys: ticket.RandomKeys()})
 	put(t, s, "T", "v")
 	say(t, server, "REPLICAOF", "127.0.0.1", strconv.Itoa(other.Port))
-	if err := s.Put(limit(t), "U", storetest.Capture("u"), time.Hour); err == nil {
+	if err := s.Put(limit(t), "U", storetest.Capture("u"), ticket.Life{Idle: time.Hour}); err == nil {
 		t.Error("something was written to a replica")
 	}
 	for range 3 {
@@ -125,13 +125,15 @@ func TestKnownClientsDoNotWait(t *testing.T) {
 			const lifetime = time.Second
 			known := func() {
 				t.Helper()
-				quickly(t, "Put", func() error { return s.Put(context.Background(), "T", storetest.Capture("v"), lifetime) })
+				quickly(t, "Put", func() error {
+					return s.Put(context.Background(), "T", storetest.Capture("v"), ticket.Life{Idle: lifetime})
+				})
 				quickly(t, "Get", func() error { _, _, err := s.Get(context.Background(), "T"); return err })
 				quickly(t, "Find", func() error { _, _, err := s.Lookup(context.Background(), "S", "P"); return err })
 				quickly(t, "Superseded", func() error { _, err := s.Superseded(context.Background(), "T", 0); return err })
 				quickly(t, "Minted", func() error { s.Issued(context.Background(), "T"); return nil })
 			}
-			if err := s.Put(limit(t), "T", storetest.Capture("v"), lifetime); err != nil {
+			if err := s.Put(limit(t), "T", storetest.Capture("v"), ticket.Life{Idle: lifetime}); err != nil {
 				t.Fatal(err)
 			}
 			replace(t, s, "S", session.Record{Principal: "P", Kept: storetest.Capture("v"), Content: "T", Lifetime: time.Hour})
@@ -153,7 +155,8 @@ func TestKnownClientsDoNotWait(t *testing.T) {
 				t.Error("a server that is too slow for a request is as good as away")
 			}
 			begun := time.Now()
-			if s.Put(limit(t), "new", storetest.Capture("n"), lifetime) == nil || time.Since(begun) > 50*time.Millisecond {
+			if s.Put(limit(t), "new", storetest.Capture("n"), ticket.Life{Idle: lifetime}) == nil ||
+				time.Since(begun) > 50*time.Millisecond {
 				t.Errorf("what is new waited %s", time.Since(begun))
 			}
 		})

@@ -127,7 +127,7 @@ func superseded(s *redis.Store, name string, grace time.Duration) bool {
 
 func put(t testing.TB, s *redis.Store, name, value string) {
 	t.Helper()
-	if err := s.Put(context.Background(), name, storetest.Capture(value), time.Hour); err != nil {
+	if err := s.Put(context.Background(), name, storetest.Capture(value), ticket.Life{Idle: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -188,8 +188,8 @@ func (p pair) Close() {
 // crossed writes at one Bellhop and reads at another.
 type crossed struct{ in, out *redis.Store }
 
-func (c crossed) Put(ctx context.Context, name string, capture policy.Capture, lifetime time.Duration) error {
-	return c.in.Put(ctx, name, capture, lifetime)
+func (c crossed) Put(ctx context.Context, name string, capture policy.Capture, life ticket.Life) error {
+	return c.in.Put(ctx, name, capture, life)
 }
 
 func (c crossed) Get(ctx context.Context, name string) (policy.Capture, bool, error) {

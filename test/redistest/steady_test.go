@@ -139,7 +139,7 @@ func TestACaptureIsWrittenOnceAHalfLifetime(t *testing.T) {
 		all = append(all, open(t, redis.Options{Address: server.Address(), Keys: keys}))
 	}
 	const lifetime = 4 * time.Second
-	if err := all[0].Put(limit(t), "T", storetest.Capture("v"), lifetime); err != nil {
+	if err := all[0].Put(limit(t), "T", storetest.Capture("v"), ticket.Life{Idle: lifetime}); err != nil {
 		t.Fatal(err)
 	}
 	use := func(until time.Duration) {

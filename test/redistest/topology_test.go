@@ -119,7 +119,9 @@ func TestSentinelsFindTheServer(t *testing.T) {
 	wait(t, func() bool { return superseded(there, "A", 0) })
 	time.Sleep(2 * time.Second) // Sentinel has seen the replica
 	server.Kill()
-	waitLong(t, func() bool { return here.Put(limit(t), "U", storetest.Capture("u"), time.Hour) == nil })
+	waitLong(t, func() bool {
+		return here.Put(limit(t), "U", storetest.Capture("u"), ticket.Life{Idle: time.Hour}) == nil
+	})
 	waitLong(t, func() bool { return value(there, "U") == "u" })
 	if got := value(there, "T"); got != "v" {
 		t.Errorf("what the replica had: %s", got)

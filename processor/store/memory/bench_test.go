@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bellhop/processor/store/memory"
+	"bellhop/processor/ticket"
 )
 
 // fill puts and redeems captures of one header with 40 bytes, as clients with one key each do.
@@ -19,7 +20,8 @@ func fill(b *testing.B, captures int) (*memory.Store, []string) {
 	tickets := make([]string, captures)
 	for i := range tickets {
 		tickets[i] = fmt.Sprintf("%043d", i)
-		if err := s.Put(context.Background(), tickets[i], capture(fmt.Sprintf("%040d", i)), time.Hour); err != nil {
+		life := ticket.Life{Idle: time.Hour}
+		if err := s.Put(context.Background(), tickets[i], capture(fmt.Sprintf("%040d", i)), life); err != nil {
 			b.Fatal(err)
 		}
 		_, _, _ = s.Get(context.Background(), tickets[i])
@@ -30,9 +32,9 @@ func fill(b *testing.B, captures int) (*memory.Store, []string) {
 // use does what one call does to the store: a Put of a known capture at ingress, a Get at egress.
 func use(b *testing.B, s *memory.Store, tickets []string, i int) {
 	b.Helper()
-	ticket := tickets[i*7919%len(tickets)]
-	_ = s.Put(context.Background(), ticket, nil, time.Hour)
-	if _, ok, _ := s.Get(context.Background(), ticket); !ok {
+	name := tickets[i*7919%len(tickets)]
+	_ = s.Put(context.Background(), name, nil, ticket.Life{Idle: time.Hour})
+	if _, ok, _ := s.Get(context.Background(), name); !ok {
 		b.Fatal("a capture is lost")
 	}
 }
@@ -63,7 +65,7 @@ func TestAKnownCaptureCostsNoAllocation(t *testing.T) {
 	put(t, s, "T", "v", time.Hour)
 	known := capture("v")
 	if got := testing.AllocsPerRun(100, func() {
-		_ = s.Put(context.Background(), "T", known, time.Hour)
+		_ = s.Put(context.Background(), "T", known, ticket.Life{Idle: time.Hour})
 		_, _, _ = s.Get(context.Background(), "T")
 	}); got > 0 {
 		t.Errorf("%v allocations, want none", got)

@@ -15,6 +15,7 @@ import (
 	"bellhop/policy"
 	"bellhop/processor/store"
 	"bellhop/processor/store/memory"
+	"bellhop/processor/ticket"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,9 +43,9 @@ func get(t *testing.T, s *memory.Store, ticket string) (string, bool) {
 	return found[0].Value.Reveal(), true
 }
 
-func put(t *testing.T, s *memory.Store, ticket, value string, lifetime time.Duration) {
+func put(t *testing.T, s *memory.Store, name, value string, lifetime time.Duration) {
 	t.Helper()
-	if err := s.Put(context.Background(), ticket, capture(value), lifetime); err != nil {
+	if err := s.Put(context.Background(), name, capture(value), ticket.Life{Idle: lifetime}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -100,7 +101,7 @@ func TestMemoryReturnsWhatWasPut(t *testing.T) {
 	if _, ok := get(t, s, "U"); ok {
 		t.Error("an unknown ticket was found")
 	}
-	if err := s.Put(context.Background(), "E", nil, time.Minute); err != nil {
+	if err := s.Put(context.Background(), "E", nil, ticket.Life{Idle: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := get(t, s, "E"); !ok {
@@ -226,10 +227,10 @@ func TestMemoryIsSafeForConcurrentUse(t *testing.T) {
 	for worker := range 8 {
 		group.Go(func() {
 			for i := range 2000 {
-				ticket := strconv.Itoa((worker + i) % 50)
-				_ = s.Put(context.Background(), ticket, capture(ticket), time.Minute)
-				if found, ok, _ := s.Get(context.Background(), ticket); ok && found[0].Value.Reveal() != ticket {
-					t.Errorf("ticket %s gives another's capture", ticket)
+				name := strconv.Itoa((worker + i) % 50)
+				_ = s.Put(context.Background(), name, capture(name), ticket.Life{Idle: time.Minute})
+				if found, ok, _ := s.Get(context.Background(), name); ok && found[0].Value.Reveal() != name {
+					t.Errorf("ticket %s gives another's capture", name)
 				}
 			}
 		})

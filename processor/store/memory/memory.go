@@ -11,18 +11,31 @@ import (
 	"bellhop/processor/session"
 	"bellhop/processor/store"
 	"bellhop/processor/store/cache"
+	"bellhop/processor/ticket"
 )
 
 // Store implements [store.Backend] in memory. Of more entries than fit, those that were not used for longest are
 // evicted. Safe for concurrent use.
 type Store struct {
-	captures *cache.Cache[policy.Capture]
+	captures *cache.Cache[kept]
 	sessions *cache.Cache[session.Record]
 	holders  *cache.Cache[*holders]
 
 	updates sync.Mutex // one update of a session at a time: they are rare, because only changes cause one
 	closed  atomic.Bool
 	now     func() time.Time
+}
+
+// kept is a capture, and when a client last sent it.
+type kept struct {
+	capture policy.Capture
+	life    ticket.Life
+	put     time.Time
+}
+
+func weighCapture(key string, k kept) uint32 {
+	const times = 40 // beside the capture
+	return store.Weigh(key, k.capture) + times
 }
 
 // The share of each kind of entry in the store's limit, in sixteenths. The shares are fixed, so that no kind can evict
@@ -38,7 +51,7 @@ const (
 func New(limit uint64) *Store {
 	s := &Store{now: time.Now}
 	share := func(of uint64) uint64 { return limit / wholeShare * of }
-	s.captures = cache.New(share(captureShare), store.Weigh, nil)
+	s.captures = cache.New(share(captureShare), weighCapture, nil)
 	s.sessions = cache.New(share(sessionShare), weighSession, s.onEvict)
 	s.holders = cache.New(share(supersessionShare), weighHolders, nil)
 	return s
@@ -50,25 +63,35 @@ func weighSession(key string, r session.Record) uint32 {
 	return store.Weigh(key, r.Kept) + texts + uint32(len(r.Principal)+len(r.Content)) //nolint:gosec // digests
 }
 
-// Put keeps the capture of a ticket until it has not been used for lifetime. A ticket that is known already costs no
-// write.
-func (s *Store) Put(_ context.Context, ticket string, capture policy.Capture, lifetime time.Duration) error {
+// Put keeps a capture for a life. One that is known already costs no write.
+func (s *Store) Put(_ context.Context, name string, capture policy.Capture, life ticket.Life) error {
 	if s.closed.Load() {
 		return store.ErrClosed
 	}
-	if !s.captures.Touch(ticket, lifetime) {
-		s.captures.Set(ticket, store.Clone(capture), lifetime)
+	known, ok := s.captures.Peek(name)
+	switch {
+	case !ok || known.life != life:
+		s.captures.Set(name, kept{capture: store.Clone(capture), life: life, put: s.now()}, life.Idle)
+	case life.Renews(known.put, s.now()):
+		known.put = s.now()
+		s.captures.Set(name, known, life.Idle)
+	default:
+		s.captures.Touch(name, life.Idle)
 	}
 	return nil
 }
 
-// Get returns the capture of a ticket, and whether there is one. Its lifetime begins again.
-func (s *Store) Get(_ context.Context, ticket string) (policy.Capture, bool, error) {
+// Get returns a capture, and whether there is one. Its idle time begins again.
+func (s *Store) Get(_ context.Context, name string) (policy.Capture, bool, error) {
 	if s.closed.Load() {
 		return nil, false, store.ErrClosed
 	}
-	found, ok := s.captures.Get(ticket)
-	return found, ok, nil
+	found, ok := s.captures.Get(name)
+	if ok && found.life.Ended(found.put, s.now()) {
+		s.captures.Delete(name)
+		return nil, false, nil
+	}
+	return found.capture, ok, nil
 }
 
 // Lookup returns the record of a session. Only its own principal extends its life.

@@ -8,12 +8,14 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/store"
+	"bellhop/processor/ticket"
 )
 
 // cachedCapture is a capture in the near cache.
 type cachedCapture struct {
 	capture    policy.Capture
-	lifetime   time.Duration
+	life       ticket.Life
+	put        time.Time // when a client last sent it, at any Bellhop, to an eighth of the greatest age
 	written    time.Time // when it was last written, by any Bellhop
 	generation uint64    // of the connection over which this process wrote or read it; 0: none
 	tried      time.Time // when this process last tried to write it
@@ -26,7 +28,7 @@ func weighCapture(key string, n cachedCapture) uint32 { return store.Weigh(key, 
 // a lifetime has passed since the last time.
 func ttl(lifetime time.Duration) time.Duration { return lifetime + lifetime/2 + 100*time.Millisecond }
 
-func (s *Store) due(n cachedCapture) bool { return s.now().Sub(n.written) > n.lifetime/2 }
+func (s *Store) due(n cachedCapture) bool { return s.now().Sub(n.written) > n.life.Idle/2 }
 
 // backOff is how long a capture that could not be written waits for the next attempt.
 const backOff = time.Second
@@ -35,21 +37,24 @@ func (s *Store) inBackoff(n cachedCapture) bool {
 	return n.triedBy == s.conn.generation.Load() && s.now().Sub(n.tried) < backOff
 }
 
-// Put keeps the capture of a ticket until it has not been used for lifetime, at any Bellhop. It writes a capture that
+// Put keeps a capture for a life, at any Bellhop. It writes a capture that
 // is new to this process, or that was written over an earlier connection; and, in the background, one that was last
 // written half a lifetime ago. An error means that only this process has the capture.
-func (s *Store) Put(ctx context.Context, name string, capture policy.Capture, lifetime time.Duration) error {
+func (s *Store) Put(ctx context.Context, name string, capture policy.Capture, life ticket.Life) error {
 	if s.closed.Load() {
 		return errClosed
 	}
 	n, ok := s.cached.Peek(name) // a Put is not a use
-	s.cached.Touch(name, lifetime)
-	if !ok || n.lifetime != lifetime {
-		n.capture, n.lifetime, n.written = store.Clone(capture), lifetime, time.Time{}
-		s.cached.Set(name, n, lifetime)
+	s.cached.Touch(name, life.Idle)
+	if !ok || n.life != life {
+		n.capture, n.life, n.written, n.put = store.Clone(capture), life, time.Time{}, s.now()
+		s.cached.Set(name, n, life.Idle)
 	}
-	known := n.generation > 0
-	if known && (n.generation == s.conn.generation.Load() || s.inBackoff(n)) {
+	known, renews := n.generation > 0, n.life.Renews(n.put, s.now())
+	if renews {
+		n.put = s.now()
+	}
+	if known && !renews && (n.generation == s.conn.generation.Load() || s.inBackoff(n)) {
 		s.extendTTL(name, n)
 		return nil
 	}
@@ -60,7 +65,7 @@ func (s *Store) Put(ctx context.Context, name string, capture policy.Capture, li
 		s.wrote(name, n, s.now(), generation)
 	case known: // it was written once, and stays cached here
 		n.tried, n.triedBy = s.now(), generation
-		s.cached.Set(name, n, n.lifetime)
+		s.cached.Set(name, n, n.life.Idle)
 		return nil
 	}
 	return err
@@ -68,7 +73,7 @@ func (s *Store) Put(ctx context.Context, name string, capture policy.Capture, li
 
 func (s *Store) wrote(name string, n cachedCapture, written time.Time, generation uint64) {
 	n.written, n.generation = written, generation
-	s.cached.Set(name, n, n.lifetime)
+	s.cached.Set(name, n, n.life.Idle)
 }
 
 // writeCommand writes a capture.
@@ -78,14 +83,14 @@ func (s *Store) writeCommand(name string, n cachedCapture) command {
 		if err != nil {
 			return err
 		}
-		return client.Do(ctx, client.B().Set().Key(key).Value(sealed).Px(ttl(n.lifetime)).Build()).Error()
+		return client.Do(ctx, client.B().Set().Key(key).Value(sealed).Px(ttl(n.life.Idle)).Build()).Error()
 	}
 }
 
 func (s *Store) sealed(name string, n cachedCapture) (key, sealed string, err error) {
 	v := s.newest()
 	key = v.key(captures, name)
-	text, err := encodeCapture(n.capture, n.lifetime)
+	text, err := encodeCapture(n)
 	return key, valkey.BinaryString(v.seal(key, text)), err
 }
 
@@ -111,20 +116,20 @@ func (s *Store) extendTTL(name string, n cachedCapture) {
 			return err
 		}
 		left, err := client.Do(ctx, client.B().Eval().Script(extendScript).Numkeys(1).Key(key).
-			Arg(sealed, milliseconds(ttl(n.lifetime)), milliseconds(ttl(n.lifetime)-n.lifetime/2)).Build()).AsInt64()
+			Arg(sealed, milliseconds(ttl(n.life.Idle)), milliseconds(ttl(n.life.Idle)-n.life.Idle/2)).Build()).AsInt64()
 		if err == nil {
 			s.wrote(name, n, s.writtenAt(n, left).written, generation)
 		}
 		return err
 	})
 	if begun {
-		s.cached.Set(name, n, n.lifetime)
+		s.cached.Set(name, n, n.life.Idle)
 	}
 }
 
 // writtenAt computes when a capture was written, from its remaining TTL in milliseconds.
 func (s *Store) writtenAt(n cachedCapture, left int64) cachedCapture {
-	n.written = s.now().Add(time.Duration(left)*time.Millisecond - ttl(n.lifetime))
+	n.written = s.now().Add(time.Duration(left)*time.Millisecond - ttl(n.life.Idle))
 	return n
 }
 
@@ -133,15 +138,15 @@ func (s *Store) Get(ctx context.Context, name string) (policy.Capture, bool, err
 	if s.closed.Load() {
 		return nil, false, errClosed
 	}
-	if n, ok := s.cached.Get(name); ok {
+	if n, ok := s.cached.Get(name); ok && !n.life.Ended(n.put, s.now()) { // else another Bellhop may have renewed it
 		s.extendTTL(name, n)
 		return n.capture, true, nil
 	}
 	n, ok, err := s.fetch(ctx, name)
-	if err != nil || !ok {
+	if err != nil || !ok || n.life.Ended(n.put, s.now()) {
 		return nil, false, err
 	}
-	s.cached.Set(name, n, n.lifetime)
+	s.cached.Set(name, n, n.life.Idle)
 	_, _ = s.cached.Get(name) // it is in use
 	return n.capture, true, nil
 }
@@ -182,6 +187,5 @@ func (s *Store) read(key, sealed string) (n cachedCapture, err error) {
 	if err != nil {
 		return cachedCapture{}, err
 	}
-	n.capture, n.lifetime, err = decodeCapture(text)
-	return n, err
+	return decodeCapture(text)
 }

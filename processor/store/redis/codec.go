@@ -6,6 +6,7 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor/session"
+	"bellhop/processor/ticket"
 )
 
 // line is a header as it is written, before it is encrypted. A value need not be UTF-8, so it is bytes.
@@ -17,6 +18,8 @@ type line struct {
 type captureText struct {
 	Lines    []line        `json:"l"`
 	Lifetime time.Duration `json:"t"`
+	MaxAge   time.Duration `json:"m"`
+	Put      int64         `json:"p"` // Unix time in ms
 }
 
 type recordText struct {
@@ -43,14 +46,17 @@ func captureOf(lines []line) policy.Capture {
 	return capture
 }
 
-func encodeCapture(capture policy.Capture, lifetime time.Duration) ([]byte, error) {
-	return json.Marshal(captureText{linesOf(capture), lifetime})
+func encodeCapture(n cachedCapture) ([]byte, error) {
+	return json.Marshal(captureText{linesOf(n.capture), n.life.Idle, n.life.MaxAge, n.put.UnixMilli()})
 }
 
-func decodeCapture(text []byte) (policy.Capture, time.Duration, error) {
+func decodeCapture(text []byte) (cachedCapture, error) {
 	var read captureText
 	err := json.Unmarshal(text, &read)
-	return captureOf(read.Lines), read.Lifetime, err
+	return cachedCapture{
+		capture: captureOf(read.Lines), life: ticket.Life{Idle: read.Lifetime, MaxAge: read.MaxAge},
+		put: time.UnixMilli(read.Put),
+	}, err
 }
 
 func encodeRecord(r session.Record, idle time.Duration) ([]byte, error) {

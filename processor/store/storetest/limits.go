@@ -9,6 +9,7 @@ import (
 
 	"bellhop/processor/session"
 	"bellhop/processor/store"
+	"bellhop/processor/ticket"
 )
 
 // soon is the most that a call takes whose caller waits no longer.
@@ -37,7 +38,7 @@ func ended(t *testing.T, s store.Backend) {
 			t.Error("A is valid again")
 		}
 		s.Issued(ctx, "B")
-		if s.Put(ctx, "U", Capture("u"), time.Minute) == nil {
+		if s.Put(ctx, "U", Capture("u"), ticket.Life{Idle: time.Minute}) == nil {
 			want(t, s, "U", Capture("u"))
 		}
 		if s.Update(
@@ -103,7 +104,7 @@ func closed(t *testing.T, s store.Backend) {
 	s.Issued(ctx, "T")
 	for call, err := range map[string]error{
 		"Put": s.Put(ctx, "T", Capture("v"),
-			time.Minute), "Get": getErr, "Find": findErr, "Superseded": supersededErr, "End": s.End(ctx, "S"),
+			ticket.Life{Idle: time.Minute}), "Get": getErr, "Find": findErr, "Superseded": supersededErr, "End": s.End(ctx, "S"),
 		"Update": s.Update(ctx, "S", time.Minute, func(r session.Record) (session.Record, bool) { return r, true }),
 	} {
 		if err == nil {

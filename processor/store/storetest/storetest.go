@@ -11,6 +11,7 @@ import (
 	"bellhop/policy"
 	"bellhop/processor/session"
 	"bellhop/processor/store"
+	"bellhop/processor/ticket"
 )
 
 // Run runs the contract on stores that open makes, each one new.
@@ -19,6 +20,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Backend) {
 		"captures":             captures,
 		"captures expire":      capturesExpire,
 		"concurrent captures":  concurrentCaptures,
+		"captures have an age": capturesAge,
 		"sessions":             sessions,
 		"sessions expire":      sessionsExpire,
 		"a principal's alone":  principals,
@@ -52,9 +54,9 @@ func limit(t *testing.T) context.Context {
 	return ctx
 }
 
-func put(t *testing.T, s store.Backend, ticket string, capture policy.Capture, lifetime time.Duration) {
+func put(t *testing.T, s store.Backend, name string, capture policy.Capture, lifetime time.Duration) {
 	t.Helper()
-	if err := s.Put(limit(t), ticket, capture, lifetime); err != nil {
+	if err := s.Put(limit(t), name, capture, ticket.Life{Idle: lifetime}); err != nil {
 		t.Error(err)
 	}
 }
@@ -93,6 +95,26 @@ func captures(t *testing.T, s store.Backend) {
 	}
 	put(t, s, "full", full, time.Hour) // another lifetime is no other capture
 	want(t, s, "full", full)
+}
+
+// capturesAge checks that a capture ends its greatest age after it was last put, however often it is got.
+func capturesAge(t *testing.T, s store.Backend) {
+	life := ticket.Life{Idle: time.Minute, MaxAge: time.Second}
+	keep := func(name string) {
+		if err := s.Put(limit(t), name, Capture(name), life); err != nil {
+			t.Error(err)
+		}
+	}
+	keep("got")
+	keep("put")
+	for begun := time.Now(); time.Since(begun) < 1500*time.Millisecond; time.Sleep(50 * time.Millisecond) {
+		_, _, _ = s.Get(limit(t), "got")
+		keep("put")
+	}
+	want(t, s, "got", nil)
+	want(t, s, "put", Capture("put"))
+	keep("got")
+	want(t, s, "got", Capture("got"))
 }
 
 func capturesExpire(t *testing.T, s store.Backend) {
