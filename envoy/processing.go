@@ -52,8 +52,8 @@ func NewProcessing(f *OptionErrors, options FilterOptions, policies ...*policy.P
 func (p *Processing) allow(one *policy.Policy) {
 	p.atIngress = union(p.atIngress, one.IngressFootprint())
 	p.atEgress = union(p.atEgress, one.EgressFootprint())
-	p.sessions = p.sessions || one.KeepsSessions()
-	p.responses = p.responses || one.KeepsSessions() || one.Explains()
+	p.sessions = p.sessions || one.TracksSessions()
+	p.responses = p.responses || one.TracksSessions() || one.Explains()
 	p.policies = append(p.policies, one)
 	p.readsAtEgress = p.readsAtEgress || one.ReadsBodies()
 }

@@ -291,6 +291,10 @@ func (p *Policy) keepsLine(l line) bool { return l.set != 0 && p.sources.kept.ha
 // KeepsSessions reports whether any rule keeps a header for a session.
 func (p *Policy) KeepsSessions() bool { return p.sources.kept != 0 }
 
+// TracksSessions reports whether anything depends on MCP sessions: kept headers, or which stored tickets are
+// superseded.
+func (p *Policy) TracksSessions() bool { return p.KeepsSessions() || !p.Sealed() }
+
 // HasToolRules reports whether any rule is for certain tools only.
 func (p *Policy) HasToolRules() bool {
 	return slices.ContainsFunc(p.doc.Forward, func(r Rule) bool { return len(r.Tools) > 0 })

@@ -271,8 +271,10 @@ func (p *Policy) IngressFootprint() Footprint {
 	carriers := []string{TicketHeader, BaggageHeader}
 	reads := append(slices.Clone(carriers), MethodHeader, SessionHeader, ":method", connectionHeader)
 	reads = append(reads, LengthHeader, TypeHeader, EncodingHeader) // the body of a refused request has its ID
-	if p.KeepsSessions() {
+	if p.TracksSessions() {
 		reads = append(reads, ":status") // of the response that begins or ends a session
+	}
+	if p.KeepsSessions() {
 		reads = append(reads, p.doc.Session.Bind...)
 	}
 	for _, source := range p.sources.list {

@@ -35,9 +35,10 @@ type Answer struct {
 type Pending struct {
 	fanout      *fanout
 	wait        *wait
-	opening     *session.Record // not nil: the response names the session that this record begins
-	ending      string          // not empty: the session that the client asked to end
-	explanation []policy.Header // for a client that asked for it
+	opening     *session.Record       // not nil: the response names the session that this record begins
+	superseding *session.Supersession // not nil: a session whose principal has changed
+	ending      string                // not empty: the session that the client asked to end
+	explanation []policy.Header       // for a client that asked for it
 }
 
 // replaces reports whether a line of that name does not survive the answer.

@@ -53,7 +53,7 @@ func (f *fanout) ingress(ctx context.Context, _ Binding, request parsed) (Answer
 	f.metrics.captured(captured, capture, leftOut)
 	f.lastSeen.captured(f.policy, captured.Capture, request.at)
 	answer.Pending = f.pending(request, state, change)
-	if f.policy.KeepsSessions() && state.CanKeep {
+	if f.policy.TracksSessions() && (state.CanKeep || !f.policy.KeepsSessions()) {
 		answer.Session = state.Name
 	}
 	if f.explains(request.Headers) {
@@ -120,6 +120,9 @@ func (f *fanout) save(
 		saved = f.tickets.Save(ctx, minted)
 	}
 	f.tickets.Issued(ctx, minted)
+	if request.modern {
+		f.tickets.Owned(ctx, minted)
+	}
 	if request.method == http.MethodDelete {
 		return saved
 	}

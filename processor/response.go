@@ -13,10 +13,13 @@ import (
 // names the session, and that to a DELETE confirms its end. An access log reports that the fan-out no
 // longer knows a session, so that an open call never depends on Bellhop: see [Processor.SessionNotFound].
 func (f *fanout) pending(request parsed, state session.State, change session.Change) *Pending {
-	if !f.policy.KeepsSessions() {
+	if !f.policy.TracksSessions() {
 		return nil
 	}
-	if request.mayBeginSession() {
+	if state.Denied == session.PrincipalMismatch && change.Content != "" {
+		return &Pending{fanout: f, superseding: f.sessions.Superseding(state, change)}
+	}
+	if f.policy.KeepsSessions() && request.mayBeginSession() {
 		if opening := f.sessions.Opening(state, change); opening != nil {
 			return &Pending{fanout: f, opening: opening}
 		}
@@ -36,6 +39,11 @@ func (f *fanout) onResponse(ctx context.Context, pending *Pending, response Resp
 	}
 	if pending.ending != "" {
 		f.endSession(ctx, pending.ending)
+	}
+	if pending.superseding != nil {
+		if err := f.sessions.Supersede(ctx, *pending.superseding); err != nil {
+			f.warnings.warn("sessions cannot be written; a superseded ticket may be redeemed for longer", "error", err)
+		}
 	}
 	switch {
 	case pending.opening == nil || id == "":

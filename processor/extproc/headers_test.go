@@ -382,7 +382,8 @@ bellhop_requests_total{fanout="",outcome="store_failed",role="egress"} 1`)
 // brokenSupersession fails for every ticket.
 type brokenSupersession struct{}
 
-func (brokenSupersession) Issued(context.Context, string) {}
+func (brokenSupersession) Issued(context.Context, string)               {}
+func (brokenSupersession) Owned(context.Context, string, time.Duration) {}
 func (brokenSupersession) Superseded(context.Context, string, time.Duration) (bool, error) {
 	return false, errors.New("store is away")
 }

@@ -35,6 +35,7 @@ type State struct {
 	Denied    Denial // why the session's record was withheld
 	record    Record
 	foreign   bool   // the record is another principal's
+	denied    string // the stored name of the session whose record was withheld
 	previous  string // the name by an older key under which the record was found; empty: the newest
 	principal string
 }
@@ -83,7 +84,7 @@ func (t *Tracker) Lookup(ctx context.Context, request Request) (State, error) {
 	case err != nil:
 		return State{}, err
 	case found.foreign:
-		return State{Denied: denial(state)}, nil
+		return State{Denied: denial(state), denied: found.StoredName()}, nil
 	default:
 		return found, nil
 	}
@@ -200,6 +201,25 @@ func (t *Tracker) Begin(ctx context.Context, id string, opening Record) error {
 
 // StoredName is the name under which the store has the session's record.
 func (s State) StoredName() string { return cmp.Or(s.previous, s.Name) }
+
+// Supersession is that of the content that a session was last issued, by a request of another principal.
+type Supersession struct{ name, content string }
+
+// Superseding returns the supersession that the response to a request confirms: if the fan-out accepts another
+// principal in a session, as after a renewed access token, what the session was issued before is superseded. What it
+// keeps stays its own principal's.
+func (t *Tracker) Superseding(state State, change Change) *Supersession {
+	return &Supersession{name: state.denied, content: change.Content}
+}
+
+// Supersede records that a session was issued another content.
+func (t *Tracker) Supersede(ctx context.Context, s Supersession) error {
+	return t.store.Update(ctx, s.name, t.policy.Session().Idle, func(now Record) (Record, bool) {
+		known, changes := now.Content != "", now.Content != s.content
+		now.Content = s.content
+		return now, known && changes
+	})
+}
 
 // Owns reports whether a name is that of a session of this fan-out, by any key that still names sessions.
 func (t *Tracker) Owns(name string) bool {

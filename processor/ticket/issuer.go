@@ -88,6 +88,13 @@ func (i *Issuer) Issued(ctx context.Context, t Ticket) {
 	}
 }
 
+// Owned records that the ticket is that of a request without a session, whose owner no session can speak for.
+func (i *Issuer) Owned(ctx context.Context, t Ticket) {
+	if t.Content != "" {
+		i.supersession.Owned(ctx, t.Content, i.policy.Lifetime())
+	}
+}
+
 // Redeemed is the result of redeeming a request's ticket.
 type Redeemed struct {
 	Status   policy.TicketStatus

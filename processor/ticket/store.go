@@ -38,6 +38,9 @@ type Supersession interface {
 	// Issued records that a client was given a ticket of the content: it can be used for a while, even if it was
 	// superseded.
 	Issued(ctx context.Context, content string)
+	// Owned records that a request without a session was given a ticket of the content: whatever sessions do, it is not
+	// superseded for a life.
+	Owned(ctx context.Context, content string, life time.Duration)
 	// Superseded reports whether a session has replaced the content, and no session has had it for longer than grace. An
 	// error means that the store cannot answer.
 	Superseded(ctx context.Context, content string, grace time.Duration) (bool, error)

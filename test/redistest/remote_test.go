@@ -196,6 +196,10 @@ func (c crossed) Get(ctx context.Context, name string) (policy.Capture, bool, er
 	return c.out.Get(ctx, name)
 }
 func (c crossed) Issued(ctx context.Context, name string) { c.in.Issued(ctx, name) }
+
+func (c crossed) Owned(ctx context.Context, name string, life time.Duration) {
+	c.in.Owned(ctx, name, life)
+}
 func (c crossed) Superseded(ctx context.Context, name string, grace time.Duration) (bool, error) {
 	return c.out.Superseded(ctx, name, grace)
 }

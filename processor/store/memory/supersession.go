@@ -19,6 +19,7 @@ type holders struct {
 	replaced   bool      // a session has been issued another
 	superseded time.Time // zero: a session has it, or none has replaced it
 	issued     time.Time // when a client was last issued it
+	owned      time.Time // until when a request without a session owns it
 }
 
 // holdersBytes is what an entry occupies besides its name, in bytes.
@@ -39,6 +40,22 @@ func (s *Store) Issued(_ context.Context, content string) {
 	}
 }
 
+// Owned records that a request without a session was given a ticket of the content.
+func (s *Store) Owned(_ context.Context, content string, life time.Duration) {
+	if s.closed.Load() {
+		return
+	}
+	h, ok := s.holders.Get(content)
+	if !ok {
+		s.updates.Lock()
+		h = s.holdersOf(session.Record{Content: content, Lifetime: life})
+		s.updates.Unlock()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.owned = s.now().Add(life)
+}
+
 // Superseded reports whether a session has replaced the content, and no session has had it for longer than grace.
 func (s *Store) Superseded(_ context.Context, content string, grace time.Duration) (bool, error) {
 	if s.closed.Load() {
@@ -54,7 +71,8 @@ func (s *Store) Superseded(_ context.Context, content string, grace time.Duratio
 	if h.issued.After(last) {
 		last = h.issued
 	}
-	return h.sessions == 0 && !h.superseded.IsZero() && s.now().Sub(last) > grace, nil
+	now := s.now()
+	return h.sessions == 0 && !h.superseded.IsZero() && now.Sub(last) > grace && now.After(h.owned), nil
 }
 
 // acquire records that a session was issued its content.

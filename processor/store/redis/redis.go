@@ -35,6 +35,7 @@ type Store struct {
 	sessions     *tracked[cachedSession]
 	supersededAt *tracked[time.Time]     // since when content is superseded; zero: it is not
 	lastIssued   *cache.Cache[time.Time] // when clients were issued content that is superseded, or may be
+	lastOwned    *cache.Cache[time.Time] // when it was last written that a request without a session owns a content
 	transitions  chan transition
 	refresher    *refresher
 	now          func() time.Time
@@ -72,7 +73,8 @@ func Open(options Options) (*Store, error) {
 	s.cached = cache.New(options.Bytes/2, weighCapture, nil)
 	s.sessions = s.newTrackedSessions(options.Bytes / 8)
 	s.supersededAt = s.newTrackedSupersession(options.Bytes / 16 * 5)
-	s.lastIssued = cache.New(options.Bytes/16, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) }, nil)
+	s.lastIssued = cache.New(options.Bytes/32, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) }, nil)
+	s.lastOwned = cache.New(options.Bytes/32, func(key string, _ time.Time) uint32 { return store.Weigh(key, nil) }, nil)
 	s.conn.open(s.changed)
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -100,7 +102,7 @@ func (s *Store) Usage() []store.Usage {
 	return []store.Usage{
 		usage(store.Captures, s.cached.Usage()),
 		usage(store.Sessions, s.sessions.values.Usage()),
-		usage(store.Supersession, s.supersededAt.values.Usage(), s.lastIssued.Usage()),
+		usage(store.Supersession, s.supersededAt.values.Usage(), s.lastIssued.Usage(), s.lastOwned.Usage()),
 	}
 }
 
@@ -137,6 +139,7 @@ func (s *Store) Close() {
 	s.sessions.values.Clear()
 	s.supersededAt.values.Clear()
 	s.lastIssued.Clear()
+	s.lastOwned.Clear()
 }
 
 // later runs a command in the background, unless too many are running. Close waits for them.

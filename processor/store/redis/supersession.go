@@ -7,6 +7,7 @@ import (
 
 	"github.com/valkey-io/valkey-go"
 
+	"bellhop/processor/session"
 	"bellhop/processor/store"
 )
 
@@ -83,6 +84,21 @@ func (s *Store) Issued(ctx context.Context, content string) {
 		}
 		return firstError(client.DoMulti(ctx, commands...))
 	})
+}
+
+// aloneID is the holder of a ticket that stands for requests without a session.
+const aloneID = "alone"
+
+// Owned records that a request without a session was given a ticket of the content. It writes once in half a life.
+func (s *Store) Owned(_ context.Context, content string, life time.Duration) {
+	if s.closed.Load() {
+		return
+	}
+	if last, ok := s.lastOwned.Get(content); ok && s.now().Sub(last) < life/2 {
+		return
+	}
+	s.lastOwned.Set(content, s.now(), life)
+	s.enqueue(transition{id: aloneID, idle: life, has: session.Record{Content: content, Lifetime: life}, at: s.now()})
 }
 
 // Superseded reports whether a session has replaced the ticket, and no session, at any Bellhop, has had it for longer
