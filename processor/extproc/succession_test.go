@@ -23,7 +23,8 @@ func TestAnEndedSessionHoldsNoTicket(t *testing.T) {
 		},
 		"404": func(t *testing.T, b *bench) {
 			t.Helper()
-			answer := b.ask(t, requestHeaders(":method: POST", "mcp-session-id: S1", "x-mcp-api-key: old"), "bellhop-role", "ingress")
+			lines := []string{":method: POST", "mcp-session-id: S1", "x-mcp-api-key: old"}
+			answer := b.ask(t, requestHeaders(lines...), "bellhop-role", "ingress")
 			log := b.accessLog(t, "bellhop-role", "ingress")
 			if err := log.Send(entry(answer.GetDynamicMetadata(), ":method: POST", 404, "via_upstream")); err != nil {
 				t.Fatal(err)
