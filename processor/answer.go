@@ -36,6 +36,7 @@ type Pending struct {
 	fanout      *fanout
 	wait        *wait
 	opening     *session.Record       // not nil: the response names the session that this record begins
+	claim       *claim                // not nil: what the request saves in its session
 	superseding *session.Supersession // not nil: a session whose principal has changed
 	ending      string                // not empty: the session that the client asked to end
 	explanation []policy.Header       // for a client that asked for it

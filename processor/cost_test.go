@@ -65,6 +65,9 @@ func steadyState(t testing.TB) map[string]func() {
 		Headers: headers(":method: POST", "x-mcp-api-key: 0123456789012345678901234567890123456789",
 			"mcp-session-id: 6f1b1f0e-3a53-4b1d-9d6e-1c0e1b1f0e3a", "authorization: Bearer 0123456789"),
 	}
+	if first := do(t, keptCore, processor.Ingress, session); first.Pending != nil { // the fan-out accepts it
+		keptCore.Response(context.Background(), first.Pending, processor.Response{Headers: headers(":status: 200")})
+	}
 	return map[string]func(){
 		"egress":  func() { do(t, plainCore, processor.Egress, backend) },
 		"ingress": func() { do(t, plainCore, processor.Ingress, client) },

@@ -126,6 +126,9 @@ func (f *fanout) save(
 	if request.method == http.MethodDelete {
 		return saved
 	}
+	if f.sessions.Claims(state, change) {
+		change.Own = nil // saved once the fan-out has accepted the request: see onResponse
+	}
 	err := f.sessions.Save(ctx, state, change)
 	if errors.Is(err, session.ErrSupersession) {
 		f.warnings.warn("sessions cannot be written; a superseded ticket may be redeemed for longer", "error", err)

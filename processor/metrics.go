@@ -47,6 +47,7 @@ type metricFamilies struct {
 	unknownSession    *prometheus.CounterVec
 	sessionsEnded     *prometheus.CounterVec
 	foreignEnds       *prometheus.CounterVec
+	notAccepted       *prometheus.CounterVec
 	waiting           *prometheus.GaugeVec
 	notWaited         *prometheus.CounterVec
 }
@@ -81,6 +82,11 @@ func newMetricFamilies(registerer prometheus.Registerer) *metricFamilies {
 			"Requests of an unknown session: it has kept nothing yet, or what it kept is lost.", "fanout"),
 		sessionsEnded: counter("bellhop_sessions_ended_total",
 			"Sessions deleted because their client or the fan-out ended them.", "fanout"),
+		notAccepted: counter(
+			"bellhop_session_not_accepted_total",
+			"Requests that would have changed a session for others and that the fan-out refused; they changed nothing.",
+			"fanout",
+		),
 		foreignEnds: counter("bellhop_session_foreign_ends_total",
 			"Ends of sessions that an access log reported and that are not of its fan-out; they stay.", "fanout"),
 		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -106,7 +112,7 @@ func (families *metricFamilies) forget(before *fanouts, now fanouts) {
 		for _, family := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
 			families.requests, families.headers, families.seconds, families.mismatches, families.baggageDropped,
 			families.principalMismatch, families.noPrincipal, families.unknownSession, families.sessionsEnded,
-			families.foreignEnds, families.waiting, families.notWaited,
+			families.foreignEnds, families.notAccepted, families.waiting, families.notWaited,
 		} {
 			family.DeletePartialMatch(label)
 		}
@@ -153,6 +159,7 @@ type metrics struct {
 	unknownSession    prometheus.Counter
 	sessionsEnded     prometheus.Counter
 	foreignEnds       prometheus.Counter
+	notAccepted       prometheus.Counter
 }
 
 func (families *metricFamilies) of(p *policy.Policy) *metrics {
@@ -169,6 +176,7 @@ func (families *metricFamilies) of(p *policy.Policy) *metrics {
 		principalMismatch: families.principalMismatch.With(label), noPrincipal: families.noPrincipal.With(label),
 		unknownSession: families.unknownSession.With(label), sessionsEnded: families.sessionsEnded.With(label),
 		foreignEnds: families.foreignEnds.With(label),
+		notAccepted: families.notAccepted.With(label),
 	}
 }
 

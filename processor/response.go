@@ -24,10 +24,19 @@ func (f *fanout) pending(request parsed, state session.State, change session.Cha
 			return &Pending{fanout: f, opening: opening}
 		}
 	}
+	if request.method != http.MethodDelete && f.sessions.Claims(state, change) {
+		return &Pending{fanout: f, claim: &claim{state, change}}
+	}
 	if state.Found && request.method == http.MethodDelete {
 		return &Pending{fanout: f, ending: state.StoredName()} // it was not saved again
 	}
 	return nil
+}
+
+// claim is what a request saves in a session that nobody has claimed yet.
+type claim struct {
+	state  session.State
+	change session.Change
 }
 
 // onResponse begins or ends a session. A session that cannot be written must not begin: its later requests would lack
@@ -35,7 +44,15 @@ func (f *fanout) pending(request parsed, state session.State, change session.Cha
 func (f *fanout) onResponse(ctx context.Context, pending *Pending, response Response) *Error {
 	status, id, several := readResponse(response)
 	if status < http.StatusOK || status >= http.StatusMultipleChoices {
+		if pending.opening != nil || pending.claim != nil || pending.superseding != nil {
+			f.metrics.notAccepted.Inc()
+		}
 		return nil
+	}
+	if pending.claim != nil {
+		if err := f.sessions.Save(ctx, pending.claim.state, pending.claim.change); err != nil {
+			f.warnings.warn("a session cannot be written; its later requests lack the headers that it should keep", "error", err)
+		}
 	}
 	if pending.ending != "" {
 		f.endSession(ctx, pending.ending)

@@ -203,7 +203,7 @@ func TestTheResponseIsRequestedOnlyIfNeeded(t *testing.T) {
 		{"initialize without the header", keeping, []string{":method: POST"}, false},
 		{"initialize, known by its method", keeping, append([]string{"mcp-method: tools/call"}, start1...), false},
 		{"modern", keeping, append([]string{"mcp-method: initialize"}, start1...), false},
-		{"a request of a session with the header", keeping, append([]string{"mcp-session-id: S"}, start1...), false},
+		{"a request that would claim a session", keeping, append([]string{"mcp-session-id: S"}, start1...), true},
 		{"GET", keeping, []string{":method: GET", "x-mcp-api-key: alice"}, false},
 		{"nothing is kept", smallest, start1, false},
 	}

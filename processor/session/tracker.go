@@ -138,6 +138,12 @@ type Change struct {
 	Content string         // of the ticket that it was issued; empty: not tracked
 }
 
+// Claims reports whether a request would make a session its principal's. Only the fan-out knows whose a session is, so
+// that waits until it has accepted the request: else a stranger could claim a session that keeps nothing yet.
+func (t *Tracker) Claims(state State, change Change) bool {
+	return state.CanKeep && state.Name != "" && state.record.Principal == "" && len(t.policy.Kept(change.Own)) > 0
+}
+
 // Save saves the change that a request makes to its session. It writes nothing if nothing changes or there is nothing
 // to keep.
 func (t *Tracker) Save(ctx context.Context, state State, change Change) error {

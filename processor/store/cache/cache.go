@@ -106,6 +106,17 @@ func (c *Cache[V]) Touch(key string, idle time.Duration) bool {
 	return true
 }
 
+// Renew begins the idle time of an entry again, which stays in its segment.
+func (c *Cache[V]) Renew(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if at, found := c.live(key, now); at != 0 {
+		c.segmentOf(found).remove(at)
+		c.renew(at, found, now)
+	}
+}
+
 // Set keeps a value until it has not been used for idle. A new entry is on probation; a known one stays in its segment.
 func (c *Cache[V]) Set(key string, value V, idle time.Duration) {
 	c.mu.Lock()

@@ -94,14 +94,19 @@ func (s *Store) Get(_ context.Context, name string) (policy.Capture, bool, error
 	return found.capture, ok, nil
 }
 
-// Lookup returns the record of a session. Only its own principal extends its life.
+// Lookup returns the record of a session. Only its own principal extends its life. A session that the fan-out has not
+// accepted stays on probation, however often it is looked up: a flood of made-up ones evicts none that is in use.
 func (s *Store) Lookup(_ context.Context, name, principal string) (session.Record, bool, error) {
 	if s.closed.Load() {
 		return session.Record{}, false, store.ErrClosed
 	}
 	found, ok := s.sessions.Peek(name)
-	if ok && found.Principal == principal {
+	switch {
+	case !ok || found.Principal != principal:
+	case found.Content == "" || s.accepted(found.Content):
 		_, _ = s.sessions.Get(name)
+	default:
+		s.sessions.Renew(name)
 	}
 	return found, ok, nil
 }

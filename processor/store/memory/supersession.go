@@ -20,6 +20,7 @@ type holders struct {
 	superseded time.Time // zero: a session has it, or none has replaced it
 	issued     time.Time // when a client was last issued it
 	owned      time.Time // until when a request without a session owns it
+	redeemed   bool      // a ticket of it was redeemed: the fan-out has accepted a request with it
 }
 
 // holdersBytes is what an entry occupies besides its name, in bytes.
@@ -33,7 +34,8 @@ func (h *holders) ttl() time.Duration { return max(2*h.lifetime, time.Second) }
 
 // Issued records that a client was issued a ticket of the content, so it is not superseded for a while.
 func (s *Store) Issued(_ context.Context, content string) {
-	if h, ok := s.holders.Get(content); ok {
+	if h, ok := s.holders.Peek(content); ok {
+		s.holders.Renew(content)
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.issued = s.now()
@@ -45,7 +47,7 @@ func (s *Store) Owned(_ context.Context, content string, life time.Duration) {
 	if s.closed.Load() {
 		return
 	}
-	h, ok := s.holders.Get(content)
+	h, ok := s.holders.Peek(content)
 	if !ok {
 		s.updates.Lock()
 		h = s.holdersOf(session.Record{Content: content, Lifetime: life})
@@ -67,12 +69,24 @@ func (s *Store) Superseded(_ context.Context, content string, grace time.Duratio
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.redeemed = true
 	last := h.superseded
 	if h.issued.After(last) {
 		last = h.issued
 	}
 	now := s.now()
 	return h.sessions == 0 && !h.superseded.IsZero() && now.Sub(last) > grace && now.After(h.owned), nil
+}
+
+// accepted reports whether a ticket of a content was redeemed.
+func (s *Store) accepted(content string) bool {
+	h, ok := s.holders.Peek(content)
+	if !ok {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.redeemed
 }
 
 // acquire records that a session was issued its content.
@@ -93,7 +107,7 @@ func (s *Store) release(r session.Record, replaced bool) {
 	if r.Content == "" {
 		return
 	}
-	h, ok := s.holders.Get(r.Content)
+	h, ok := s.holders.Peek(r.Content)
 	if !ok && !replaced {
 		return
 	}
@@ -111,7 +125,8 @@ func (s *Store) release(r session.Record, replaced bool) {
 
 // holdersOf finds the holders of a record's content, or makes them. Two callers at once are kept apart by s.updates.
 func (s *Store) holdersOf(r session.Record) *holders {
-	if h, ok := s.holders.Get(r.Content); ok {
+	if h, ok := s.holders.Peek(r.Content); ok {
+		s.holders.Renew(r.Content)
 		return h
 	}
 	h := &holders{lifetime: r.Lifetime}
