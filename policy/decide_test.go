@@ -223,6 +223,7 @@ func TestFootprints(t *testing.T) {
 			"content-length",
 			"content-type",
 			"content-encoding",
+			":status",
 			"x-tenant-id",
 			"x-mcp-api-key",
 			"x-github-token",
