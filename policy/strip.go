@@ -58,10 +58,14 @@ func (c *checker) strip(names []string) {
 // StripPattern returns the name or family under which the policy strips a header, or "" if it does not list it.
 func (p *Policy) StripPattern(name string) string { return firstCover(p.doc.Strip, name) }
 
+// firstCover returns the first pattern that covers a name in either spelling, or "".
 func firstCover(patterns []string, name string) string {
-	spelled := hyphenated(name)
+	spelled := name
+	if strings.IndexByte(name, '_') >= 0 {
+		spelled = hyphenated(name)
+	}
 	for _, pattern := range patterns {
-		if covers(pattern, name) || covers(hyphenated(pattern), spelled) {
+		if covers(pattern, name) || covers(pattern, spelled) {
 			return pattern
 		}
 	}

@@ -5,6 +5,9 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
+	"io"
+	"sync/atomic"
 	"time"
 
 	"bellhop/policy"
@@ -14,16 +17,15 @@ import (
 // Length is the length of every stored ticket in bytes.
 const Length = mac.Length
 
-// The parts of a stored ticket, in bytes of six bits each. The name is that of the content; what follows makes another
-// text of it in each epoch and under each key. Nobody can make either without the key: together they are 204 bits of
-// MAC.
+// The parts of a stored ticket, in bytes of six bits each. The name, a MAC of 168 bits, is that of the content. The
+// mark and the key make another text of it in each epoch and under each key; a mark is that of an epoch, under the key.
 const (
 	nameLength  = 28
 	epochLength = 4
-	tagLength   = 6
+	markLength  = 6
 	keyLength   = 5
 	epochEnd    = nameLength + epochLength
-	tagEnd      = epochEnd + tagLength
+	markEnd     = epochEnd + markLength
 )
 
 // epochs is how many epochs are told apart.
@@ -32,7 +34,7 @@ const epochs = 1 << 24
 // The domains separate these MACs from any other use of the same key.
 const (
 	nameDomain = "bellhop ticket 2"
-	tagDomain  = "bellhop ticket 2 epoch"
+	markDomain = "bellhop ticket 2 epoch"
 	keyDomain  = "ticket id"
 )
 
@@ -42,6 +44,13 @@ type Minter struct {
 	id     string // says which key made a ticket
 	fanout string
 	rotate time.Duration
+	marks  [2]atomic.Pointer[mark] // of recent epochs, even and odd
+}
+
+// mark is the part of a ticket that says its epoch, and that the key knows it.
+type mark struct {
+	epoch [epochLength]byte
+	tag   [markLength]byte
 }
 
 // NewMinter mints tickets for one fan-out with a key. The same headers get a new ticket every rotate.
@@ -49,6 +58,9 @@ func NewMinter(key Key, fanout string, rotate time.Duration) *Minter {
 	id := base64.RawURLEncoding.EncodeToString(key.Derive(keyDomain))[:keyLength]
 	return &Minter{names: mac.New([]byte(*key.secret)), id: id, fanout: fanout, rotate: rotate}
 }
+
+// Format implements [fmt.Formatter] for every verb, without the key.
+func (*Minter) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, "[MINTER]") }
 
 // Mint returns the ticket of a capture at a time. An empty capture has a ticket too: it says that this client sent
 // nothing, which is not the same as no client at all.
@@ -63,28 +75,35 @@ func (m *Minter) Mint(capture policy.Capture, now time.Time) string {
 	var raw [4]byte
 	binary.BigEndian.PutUint32(raw[:], epoch)
 	base64.RawURLEncoding.Encode(text[nameLength:epochEnd], raw[1:]) // 24 bits
-	m.tag(text[epochEnd:tagEnd], text[:epochEnd])
-	copy(text[tagEnd:], m.id)
+	marked := m.mark([epochLength]byte(text[nameLength:epochEnd]))
+	copy(text[epochEnd:], marked.tag[:])
+	copy(text[markEnd:], m.id)
 	return string(text[:])
 }
 
-// tag authenticates the name and the epoch of a ticket.
-func (m *Minter) tag(tag, of []byte) {
-	m.names.Into(tag, func(text []byte) []byte {
-		text = mac.AppendText(text, tagDomain)
+// mark returns that of an epoch. Tickets of the present one, and of the one before, cost no MAC of their own.
+func (m *Minter) mark(epoch [epochLength]byte) *mark {
+	slot := &m.marks[int(epoch[epochLength-1])%len(m.marks)]
+	if known := slot.Load(); known != nil && known.epoch == epoch {
+		return known
+	}
+	made := &mark{epoch: epoch}
+	m.names.Into(made.tag[:], func(text []byte) []byte {
+		text = mac.AppendText(text, markDomain)
 		text = mac.AppendText(text, m.fanout)
-		return append(text, of...)
+		return append(text, epoch[:]...)
 	})
+	slot.Store(made)
+	return made
 }
 
 // Made reports whether the key of this minter made a ticket, or claims to.
-func (m *Minter) Made(text string) bool { return WellFormed(text) && text[tagEnd:] == m.id }
+func (m *Minter) Made(text string) bool { return WellFormed(text) && text[markEnd:] == m.id }
 
-// Verify reports whether a ticket that this minter made is unchanged.
+// Verify reports whether a ticket that this minter made has the mark of its epoch.
 func (m *Minter) Verify(text string) bool {
-	var tag [tagLength]byte
-	m.tag(tag[:], []byte(text[:epochEnd]))
-	return subtle.ConstantTimeCompare(tag[:], []byte(text[epochEnd:tagEnd])) == 1
+	marked := m.mark([epochLength]byte([]byte(text[nameLength:epochEnd])))
+	return subtle.ConstantTimeCompare(marked.tag[:], []byte(text[epochEnd:markEnd])) == 1
 }
 
 // nameOf is the name of a ticket's content, under which it is stored.

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+
+	"bellhop/test/envoytest"
 )
 
 const (
@@ -48,6 +50,9 @@ func runLoad(ctx context.Context, args []string) error {
 	}
 	one, err := c.request(ctx, *name)
 	if err != nil {
+		return err
+	}
+	if err := c.accept(ctx, one); err != nil {
 		return err
 	}
 	if err := c.repeat(ctx, *calls/4, one); err != nil {
@@ -111,6 +116,18 @@ func (c client) fill(ctx context.Context, clients int) error {
 		_, err = c.do(ctx, call{"egress", message("egress", []string{"x-bellhop-ticket: " + minted}), "x-mcp-api-key"})
 		return err
 	})
+}
+
+// accept makes one call of which the fan-out's response is shown, if it is asked for: a session is its principal's once
+// the fan-out has accepted a request of it.
+func (c client) accept(ctx context.Context, one call) error {
+	if !c.checked {
+		return nil // a server that does nothing
+	}
+	_, err := envoytest.Do(ctx, c.rpc, envoytest.Exchange{
+		Metadata: []string{"bellhop-role", one.role}, Request: one.message, Response: []string{":status: 200"},
+	})
+	return err
 }
 
 func (c client) repeat(ctx context.Context, calls int, one call) error {
