@@ -33,10 +33,11 @@ type fanouts map[string]*fanout
 
 func (s *shared) fanout(keys ticket.Keys, rules Rules, before *fanouts) *fanout {
 	p := rules.Policy
+	stores := s.stores(p.Fanout())
 	return &fanout{
 		shared: s, policy: p, withdrawn: rules.Withdrawn, identities: rules.Identities, metrics: s.families.of(p),
-		tickets:  ticket.NewIssuer(keys, p, s.Store, s.Supersession, s.now),
-		sessions: session.NewTracker(keys.Derive("session"), p, s.Sessions),
+		tickets:  ticket.NewIssuer(keys, p, stores.Store, stores.Supersession, s.now),
+		sessions: session.NewTracker(keys.Derive("session"), p, stores.Sessions),
 		lastSeen: before.lastSeen(p, s.now()), discoveryPausedUntil: before.discoveryPausedUntil(p, s.now()),
 		waits: before.waits(p.Fanout(), s.families),
 	}

@@ -18,6 +18,8 @@ type Settings struct {
 	Store        ticket.Store
 	Sessions     session.Store
 	Supersession ticket.Supersession
+	// Share returns the stores of a fan-out, where each has its own. Optional; nil: all use the same.
+	Share func(fanout string) Stores
 	// StoreTimeout limits how long one message may wait for the store. Optional; 0: a store that never
 	// makes a caller wait.
 	StoreTimeout time.Duration
@@ -28,6 +30,13 @@ type Settings struct {
 	Single  bool
 	Metrics prometheus.Registerer
 	Log     *slog.Logger
+}
+
+// Stores are what a fan-out keeps its state in.
+type Stores struct {
+	Store        ticket.Store
+	Sessions     session.Store
+	Supersession ticket.Supersession
 }
 
 // Processor serves the requests of all fan-outs. It keeps state only in its store.
@@ -185,6 +194,14 @@ func (m *Misconfiguration) Error() string { return m.Message }
 func (p *Processor) Refused(why *Misconfiguration) {
 	p.shared.families.refused.WithLabelValues(why.Reason).Inc()
 	p.shared.warnings.warn("stream refused, so Envoy fails the request", "reason", why.Message)
+}
+
+// stores are those of a fan-out.
+func (s *shared) stores(fanout string) Stores {
+	if s.Share != nil {
+		return s.Share(fanout)
+	}
+	return Stores{Store: s.Store, Sessions: s.Sessions, Supersession: s.Supersession}
 }
 
 // limit limits how long one message waits for the store.

@@ -109,6 +109,15 @@ func (r *configuration) policies() []*policy.Policy {
 	return all
 }
 
+// fanouts are the names of the fan-outs.
+func (r *configuration) fanouts() []string {
+	var names []string
+	for _, document := range r.documents {
+		names = append(names, document.policy.Fanout())
+	}
+	return names
+}
+
 // files lists all files from which the configuration was read.
 func (r *configuration) files() []string {
 	var files []string

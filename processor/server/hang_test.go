@@ -16,8 +16,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
-
-	"bellhop/processor/store"
 )
 
 // A reload that hangs, as on a network mount that is down, must not keep Bellhop from stopping.
@@ -70,8 +68,8 @@ func TestAStoreThatHangsDoesNotKeepTheServerFromStopping(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		hangs := &hangingStore{Backend: s.storage.Backend, release: make(chan struct{})}
-		s.storage.Backend = hangs
+		release := make(chan struct{})
+		s.storage.close = func() { <-release }
 		ctx, cancel := context.WithCancel(context.Background())
 		force, end := context.WithCancel(context.Background())
 		cancel()
@@ -89,20 +87,8 @@ func TestAStoreThatHangsDoesNotKeepTheServerFromStopping(t *testing.T) {
 			t.Error("it does not stop")
 		}
 		end()
-		close(hangs.release)
+		close(release)
 	}
-}
-
-// hangingStore closes only when it is released.
-type hangingStore struct {
-	store.Backend
-
-	release chan struct{}
-}
-
-func (s *hangingStore) Close() {
-	<-s.release
-	s.Backend.Close()
 }
 
 // panicking is a service that fails in the worst way.

@@ -13,7 +13,6 @@ import (
 
 	"bellhop/policy"
 	"bellhop/processor"
-	"bellhop/processor/ticket"
 )
 
 // outcome is the outcome of one reload. Its text is stable: dashboards and alerts rely on it.
@@ -39,7 +38,7 @@ const (
 type reloader struct {
 	sources   sources
 	processor *processor.Processor
-	rekey     func(ticket.Keys) // of the store
+	storage   *storage
 	metrics   *reloadMetrics
 	log       *slog.Logger
 
@@ -53,11 +52,11 @@ func newReloader(
 	sources sources,
 	first reading,
 	service *processor.Processor,
-	rekey func(ticket.Keys),
+	storage *storage,
 	registerer prometheus.Registerer,
 	log *slog.Logger,
 ) *reloader {
-	r := &reloader{sources: sources, processor: service, rekey: rekey, log: log}
+	r := &reloader{sources: sources, processor: service, storage: storage, log: log}
 	r.inForce.Store(first.configuration)
 	r.metrics = newReloadMetrics(registerer, r.policies)
 	r.metrics.record(first)
@@ -126,8 +125,9 @@ func (r *reloader) settle(a attempt, log bool) {
 	r.last = a
 	was := r.inForce.Load()
 	if a.configuration != was {
-		r.rekey(a.configuration.keys)
+		r.storage.rekey(a.configuration.keys)
 		r.processor.Apply(a.configuration.keys, a.configuration.processed()...)
+		r.storage.keep(a.configuration.fanouts())
 		r.inForce.Store(a.configuration)
 		r.announce(a.configuration, was)
 	}

@@ -156,10 +156,10 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(s.storage.collectors...)
 	s.processor = processor.New(processor.Settings{
-		Store: s.storage, Sessions: s.storage, Supersession: s.storage, StoreTimeout: s.storage.timeout,
+		Share: s.storage.share, StoreTimeout: s.storage.timeout,
 		FailOpen: config.OnStoreError == continueWithout, Single: from.single(), Metrics: registry, Log: log,
 	}, configuration.keys, configuration.processed()...)
-	s.reloader = newReloader(from, first, s.processor, s.storage.rekey, registry, log)
+	s.reloader = newReloader(from, first, s.processor, s.storage, registry, log)
 	configuration.warn(log)
 	s.warnOfKeys(configuration)
 	s.admin = admin.New(registry, s.ready.Load, s.storage.ready)
@@ -418,7 +418,7 @@ func (s *Server) close() (closed <-chan struct{}) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.storage.Close()
+		s.storage.close()
 	}()
 	return done
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bellhop/processor"
 	"bellhop/processor/store"
 	"bellhop/processor/store/memory"
 	"bellhop/processor/store/redis"
@@ -16,12 +17,19 @@ import (
 
 // storage is the store that a configuration asks for, with what the process does with it.
 type storage struct {
-	store.Backend
-
+	of         func(fanout string) store.Backend // the store of a fan-out
+	keep       func(fanouts []string)            // forgets those of all others
+	close      func()
 	timeout    time.Duration     // what one message may wait for the store; 0: it never waits
 	ready      func() error      // why the store cannot be used now, or nil
 	rekey      func(ticket.Keys) // replaces the keys of a store that encrypts
 	collectors []prometheus.Collector
+}
+
+// share are the stores of a fan-out.
+func (s *storage) share(fanout string) processor.Stores {
+	own := s.of(fanout)
+	return processor.Stores{Store: own, Sessions: own, Supersession: own}
 }
 
 // inMemory is the --store that keeps everything in this process.
@@ -39,9 +47,10 @@ func openStorage(config Config, keys ticket.Keys, log *slog.Logger) (*storage, e
 }
 
 func openMemory(bytes uint64) *storage {
-	s := memory.New(bytes)
+	s := memory.NewShares(bytes)
 	return &storage{
-		Backend: s, ready: func() error { return nil }, rekey: func(ticket.Keys) {}, collectors: usageCollectors(s.Usage),
+		of: func(fanout string) store.Backend { return s.Of(fanout) }, keep: s.Keep, close: s.Close,
+		ready: func() error { return nil }, rekey: func(ticket.Keys) {}, collectors: usageCollectors(s.Usage),
 	}
 }
 
@@ -61,7 +70,7 @@ func openRedis(config Config, keys ticket.Keys, log *slog.Logger) (*storage, err
 		return nil, fmt.Errorf("--store: %w", err)
 	}
 	return &storage{
-		Backend: s, timeout: storeTimeout, ready: s.Ready, rekey: s.Rekey,
+		of: func(string) store.Backend { return s }, keep: func([]string) {}, close: s.Close, timeout: storeTimeout, ready: s.Ready, rekey: s.Rekey,
 		collectors: append(usageCollectors(s.Usage), redisCollectors(s)...),
 	}, nil
 }

@@ -142,6 +142,14 @@ func (c *Cache[V]) Delete(key string) {
 	}
 }
 
+// Resize changes the limit. What no longer fits is evicted.
+func (c *Cache[V]) Resize(limit uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit = limit
+	c.shrink(c.now())
+}
+
 // Usage is how full a cache is.
 type Usage struct {
 	Entries   int

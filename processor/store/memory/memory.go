@@ -50,11 +50,19 @@ const (
 // New makes a store of at most limit bytes in all.
 func New(limit uint64) *Store {
 	s := &Store{now: time.Now}
-	share := func(of uint64) uint64 { return limit / wholeShare * of }
-	s.captures = cache.New(share(captureShare), weighCapture, nil)
-	s.sessions = cache.New(share(sessionShare), weighSession, s.onEvict)
-	s.holders = cache.New(share(supersessionShare), weighHolders, nil)
+	s.captures = cache.New(part(limit, captureShare), weighCapture, nil)
+	s.sessions = cache.New(part(limit, sessionShare), weighSession, s.onEvict)
+	s.holders = cache.New(part(limit, supersessionShare), weighHolders, nil)
 	return s
+}
+
+func part(limit, share uint64) uint64 { return limit / wholeShare * share }
+
+// Resize changes the limit. What no longer fits is evicted.
+func (s *Store) Resize(limit uint64) {
+	s.captures.Resize(part(limit, captureShare))
+	s.sessions.Resize(part(limit, sessionShare))
+	s.holders.Resize(part(limit, supersessionShare))
 }
 
 func weighSession(key string, r session.Record) uint32 {
