@@ -70,7 +70,8 @@ func openRedis(config Config, keys ticket.Keys, log *slog.Logger) (*storage, err
 		return nil, fmt.Errorf("--store: %w", err)
 	}
 	return &storage{
-		of: func(string) store.Backend { return s }, keep: func([]string) {}, close: s.Close, timeout: storeTimeout, ready: s.Ready, rekey: s.Rekey,
+		of: func(string) store.Backend { return s }, keep: func([]string) {}, close: s.Close,
+		timeout: storeTimeout, ready: s.Ready, rekey: s.Rekey,
 		collectors: append(usageCollectors(s.Usage), redisCollectors(s)...),
 	}, nil
 }

@@ -121,12 +121,23 @@ func (c client) fill(ctx context.Context, clients int) error {
 // accept makes one call of which the fan-out's response is shown, if it is asked for: a session is its principal's once
 // the fan-out has accepted a request of it.
 func (c client) accept(ctx context.Context, one call) error {
-	if !c.checked {
-		return nil // a server that does nothing
+	ctx, reset := context.WithCancel(metadata.AppendToOutgoingContext(ctx, "bellhop-role", one.role))
+	defer reset()
+	stream, err := c.rpc.Process(ctx)
+	if err != nil {
+		return err
 	}
-	_, err := envoytest.Do(ctx, c.rpc, envoytest.Exchange{
-		Metadata: []string{"bellhop-role", one.role}, Request: one.message, Response: []string{":status: 200"},
-	})
+	if err := stream.Send(one.message); err != nil {
+		return err
+	}
+	answer, err := stream.Recv()
+	if err != nil || !envoytest.AsksForResponse(answer) {
+		return err
+	}
+	if err := stream.Send(envoytest.ResponseHeaders(":status: 200")); err != nil {
+		return err
+	}
+	_, err = stream.Recv()
 	return err
 }
 
