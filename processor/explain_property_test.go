@@ -170,7 +170,8 @@ func serve(t *rapid.T, p *policy.Policy, q policy.Question, body string) served 
 	return got
 }
 
-// Explain says what serving does, whatever the policy and the question: a person who believes it must not be wrong.
+// Invariant 13: explain says what serving does, whatever the policy and the question: a person who believes it must not
+// be wrong.
 func TestExplainSaysWhatServingDoes(t *testing.T) {
 	for range 20 { // rapid's 100 tries are few for so many flags
 		rapid.Check(t, explainAsServed)

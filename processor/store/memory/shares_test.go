@@ -10,7 +10,7 @@ import (
 	"bellhop/processor/ticket"
 )
 
-// A flood at one fan-out evicts nothing of another's, used before or not.
+// Invariant 12: a flood at one fan-out evicts nothing of another's, used before or not.
 func TestAFanoutTakesNothingOfAnothersShare(t *testing.T) {
 	ctx := context.Background()
 	shares := memory.NewShares(2 << 20)
