@@ -5,16 +5,13 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"strings"
 	"testing"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/test/bufconn"
 
 	"bellhop/policy"
@@ -23,6 +20,7 @@ import (
 	"bellhop/processor/store/redis"
 	"bellhop/processor/store/storetest"
 	"bellhop/processor/ticket"
+	"bellhop/test/envoytest"
 )
 
 // bellhop is the service on a store, without a network.
@@ -52,37 +50,26 @@ func serveProcessor(t *testing.T, s *redis.Store, keys ticket.Keys, text string)
 	return bellhop{extprocv3.NewExternalProcessorClient(connection)}
 }
 
-// headers sends the headers of one request and returns those that the answer sets, or "refused".
+// headers sends the headers of one request and returns those that the answer sets, or "refused". The fan-out accepts
+// it.
 func (b bellhop) headers(t *testing.T, role string, lines ...string) map[string]string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(
-		metadata.AppendToOutgoingContext(context.Background(), "bellhop-role", role),
-		10*time.Second,
-	)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	stream, err := b.Process(ctx)
+	out, err := envoytest.Do(ctx, b, envoytest.Exchange{
+		Metadata: []string{
+			"bellhop-role",
+			role,
+		}, Request: envoytest.RequestHeaders(lines...), Response: []string{":status: 200"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent := &corev3.HeaderMap{}
-	for _, line := range lines {
-		name, value, _ := strings.Cut(line, ": ")
-		sent.Headers = append(sent.Headers, &corev3.HeaderValue{Key: name, RawValue: []byte(value)})
-	}
-	if err := stream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
-		RequestHeaders: &extprocv3.HttpHeaders{Headers: sent},
-	}}); err != nil {
-		t.Fatal(err)
-	}
-	answer, err := stream.Recv()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if answer.GetImmediateResponse() != nil {
-		return map[string]string{"refused": answer.GetImmediateResponse().GetStatus().GetCode().String()}
+	if refused := out.Request.GetImmediateResponse(); refused != nil {
+		return map[string]string{"refused": refused.GetStatus().GetCode().String()}
 	}
 	set := map[string]string{}
-	for _, option := range answer.GetRequestHeaders().GetResponse().GetHeaderMutation().GetSetHeaders() {
+	for _, option := range out.Request.GetRequestHeaders().GetResponse().GetHeaderMutation().GetSetHeaders() {
 		set[option.GetHeader().GetKey()] = string(option.GetHeader().GetRawValue())
 	}
 	return set
