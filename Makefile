@@ -38,7 +38,7 @@ ifdef SHORT
 else
 	@export ENVOY_BIN VMCP_BIN REDIS_BIN VALKEY_BIN; \
 	ENVOY_BIN=$$($(FETCH) envoy) && VMCP_BIN=$$($(FETCH) vmcp) && REDIS_BIN=$$($(FETCH) redis) && VALKEY_BIN=$$($(FETCH) valkey) && \
-	go test $(RACE) -timeout 20m -p 2 ./...
+	go test $(RACE) -count 1 -timeout 20m -p 2 ./...
 endif
 
 test-kubernetes: ## Hold deploy/ against the types of Kubernetes, ToolHive and others, and against the binary
