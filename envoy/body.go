@@ -13,7 +13,7 @@ import (
 // reads reports whether filters of a role offer Bellhop the bodies of requests.
 func (p *Processing) reads(r Role) bool {
 	if r == Ingress {
-		return p.readsAtIngress
+		return p.ReadsAtIngress
 	}
 	return p.readsAtEgress
 }

@@ -82,7 +82,7 @@ func (w *Writer) filter(path string, r Role) *hcmv3.HttpFilter {
 
 func (w *Writer) noteFilter(path string, r Role) {
 	switch {
-	case r == Ingress && w.readsAtIngress:
+	case r == Ingress && w.ReadsAtIngress:
 		w.Note(path+".processing_mode", "The headers of requests; of a refused one also the body, for the ID in the error.")
 	case r == Egress && w.readsAtEgress:
 		w.Note(

@@ -57,7 +57,7 @@ func newPlan(p *policy.Policy, options BootstrapOptions) (*plan, error) {
 	var f OptionErrors
 	f.Unprintable(options.flags())
 	made := &plan{policy: p, trustedCA: options.TrustedCA, Processing: NewProcessing(&f, options.FilterOptions, p)}
-	made.readsAtIngress = true
+	made.ReadsAtIngress = true
 	made.listeners(&f, options)
 	made.readFanout(&f, options.Fanout)
 	made.readBackends(&f, options.Backends)

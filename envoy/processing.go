@@ -21,9 +21,9 @@ type Processing struct {
 	responses  bool // Bellhop may ask for the headers of a response
 	FailOpen   bool
 	policies   []*policy.Policy
-	// readsAtIngress says that Bellhop reads the body of a request that it refuses, for the ID in the error. That needs a
+	// ReadsAtIngress says that Bellhop reads the body of a request that it refuses, for the ID in the error. That needs a
 	// virtual host with a body limit of its own.
-	readsAtIngress bool
+	ReadsAtIngress bool
 	readsAtEgress  bool // Bellhop may have to read bodies to know what requests to a backend ask for
 }
 

@@ -2,6 +2,7 @@ package istio
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -78,6 +79,7 @@ func (w *writer) workloadFilter(namespace string) manifest {
 		p.addCluster()
 	}
 	p.addFilters(inbound, envoy.Ingress, w.port, false)
+	p.limitBodies(inbound, envoy.Ingress, w.port)
 	p.addFilters(outboundSide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
 		p.enable(
@@ -334,6 +336,20 @@ func (p *patches) shut(service envoy.Place) {
 			}),
 		)
 	}
+}
+
+// limitBodies lets the proxy hold bodies until Bellhop has answered the headers: those of a port, or of all where it is 0.
+func (p *patches) limitBodies(where side, r envoy.Role, port uint16) {
+	match := fields("context", string(where))
+	if port != 0 {
+		name := "inbound|http|" + strconv.Itoa(int(port))
+		match = append(match, fields("routeConfiguration", fields("vhost", fields("name", envoy.Quoted(name))))...)
+	}
+	partial, err := envoy.Tree(&routev3.VirtualHost{RequestBodyBufferLimit: p.BodyLimit(p.path()+".patch.value", r)})
+	if err != nil {
+		p.Errs = append(p.Errs, err)
+	}
+	p.add("VIRTUAL_HOST", match, "MERGE", partial)
 }
 
 // stripTicket takes the ticket off what goes anywhere, after the filters: also to a server that is no backend, where no

@@ -287,6 +287,7 @@ func (p *plan) readProcessing(f *envoy.OptionErrors, policies []*policy.Policy) 
 		common.Bellhop = []string{p.options.Bellhop}
 	}
 	p.Processing = envoy.NewProcessing(f, common, policies...)
+	p.ReadsAtIngress = true
 	p.baggage = slices.ContainsFunc(policies, func(one *policy.Policy) bool { return one.Uses(policy.CarrierBaggage) })
 	switch {
 	case p.options.SetUp != Sidecar:
