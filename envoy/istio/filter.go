@@ -338,7 +338,8 @@ func (p *patches) shut(service envoy.Place) {
 	}
 }
 
-// limitBodies lets the proxy hold bodies until Bellhop has answered the headers: those of a port, or of all where it is 0.
+// limitBodies lets the proxy hold bodies until Bellhop has answered the headers: those of a port, or of all where it is
+// 0.
 func (p *patches) limitBodies(where side, r envoy.Role, port uint16) {
 	match := fields("context", string(where))
 	if port != 0 {
