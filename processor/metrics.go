@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -99,13 +100,15 @@ func newMetricFamilies(registerer prometheus.Registerer) *metricFamilies {
 	return families
 }
 
-// forget deletes the series of fan-outs that are no longer served: they would be reported, and take memory, for ever.
+// forget deletes the series of what is no longer served, fan-outs and the headers and backends of their policies: they
+// would be reported, and take memory, for ever.
 func (families *metricFamilies) forget(before *fanouts, now fanouts) {
 	if before == nil {
 		return
 	}
-	for name := range *before {
-		if _, served := now[name]; served {
+	for name, was := range *before {
+		if is, served := now[name]; served {
+			families.forgetNames(name, was.policy, is.policy)
 			continue
 		}
 		label := prometheus.Labels{"fanout": name}
@@ -115,6 +118,21 @@ func (families *metricFamilies) forget(before *fanouts, now fanouts) {
 			families.foreignEnds, families.notAccepted, families.waiting, families.notWaited,
 		} {
 			family.DeletePartialMatch(label)
+		}
+	}
+}
+
+// forgetNames deletes the series of headers and backends that the policy of a fan-out names no longer.
+func (families *metricFamilies) forgetNames(fanout string, was, is *policy.Policy) {
+	for _, pattern := range was.Patterns() {
+		if !slices.Contains(is.Patterns(), pattern) {
+			families.headers.DeletePartialMatch(prometheus.Labels{"fanout": fanout, "header": pattern})
+		}
+	}
+	for _, backend := range was.Backends() {
+		same := func(other policy.Backend) bool { return other.Name == backend.Name }
+		if !slices.ContainsFunc(is.Backends(), same) {
+			families.headers.DeletePartialMatch(prometheus.Labels{"fanout": fanout, "backend": backend.Name})
 		}
 	}
 }

@@ -536,3 +536,15 @@ func TestTheSeriesOfARemovedFanoutGo(t *testing.T) {
 		t.Error("nothing is reported at all")
 	}
 }
+
+// What a policy names no longer is no longer reported.
+func TestTheSeriesOfRemovedNamesGo(t *testing.T) {
+	const rules = "version: 1\nforward: [x-a, x-b]\nbackends: {a: {}, b: {}}\n"
+	b := start(t, setup{policy: rules})
+	_, minted := b.ingress(t, "x-a: 1", "x-b: 1")
+	b.egress(t, "a", "x-bellhop-ticket: "+minted)
+	b.egress(t, "b", "x-bellhop-ticket: "+minted)
+	b.apply(t, "version: 1\nforward: [x-a]\nbackends: {a: {}}\n")
+	b.metric(t, "bellhop_headers_total", `bellhop_headers_total{backend="",fanout="",header="x-a",outcome="captured"} 1
+bellhop_headers_total{backend="a",fanout="",header="x-a",outcome="forwarded"} 1`)
+}
