@@ -48,6 +48,8 @@ const (
 	ReasonOperation Reason = "unknown_operation"
 	// ReasonBatch is a required header of a rule for tools, where only a part of a batch calls these.
 	ReasonBatch Reason = "mixed_batch"
+	// ReasonNoTicket is a required header of a tool call to which the fan-out has given no ticket.
+	ReasonNoTicket Reason = "no_ticket"
 	// ReasonTicket is a required header of a request whose ticket cannot be redeemed.
 	ReasonTicket Reason = "unknown_ticket"
 	// ReasonOtherKey is a required header of a request whose ticket a key made that Bellhop does not have.
@@ -117,6 +119,8 @@ func (r *Rejection) undelivered() string {
 		why = "it is for certain tools only, and what this request asks for is not known: " + r.Why.Text()
 	case ReasonBatch:
 		why = "it is for certain tools only, and this batch asks for other things too; send each call by itself"
+	case ReasonNoTicket:
+		why = "the gateway sent this call without its ticket; the operator has to let the gateway pass " + TicketHeader + " on"
 	case ReasonTicket:
 		why = "the gateway sent a ticket that has expired or is not stored any more; send the request again"
 	case ReasonOtherKey:

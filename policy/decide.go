@@ -70,6 +70,9 @@ const (
 	OutcomeRedirected Outcome = "redirected"
 	// OutcomeNoRoom is a header of a rule for the backend that does not fit into the request, with the others.
 	OutcomeNoRoom Outcome = "no_room"
+	// OutcomeNoTicket is a required header of a rule for the backend, in a call that only a client can cause and that has
+	// no ticket.
+	OutcomeNoTicket Outcome = "no_ticket"
 	// OutcomeStripped is a header of the fan-out's own that the policy strips.
 	OutcomeStripped Outcome = "stripped"
 	// OutcomeIdentity is a header of the backend's discovery identity.
@@ -106,6 +109,9 @@ func (p *Policy) Decide(call Call) Decision {
 	case StatusNone:
 		if call.IsDiscovery() {
 			identify(call, &decision)
+		}
+		if p.NeedsOperation(call) {
+			decision.demand(r, call.Operation)
 		}
 	case StatusSuperseded:
 		decision.deny(r, call, OutcomeSuperseded, ReasonSuperseded)
@@ -350,6 +356,22 @@ func (d *Decision) deny(r *route, call Call, outcome Outcome, why Reason) {
 		d.verdict(rule, rule.Name, outcome)
 		if rule.mayApplyTo(call.Operation) {
 			d.lack(rule, Rejection{Reason: why})
+		}
+	}
+}
+
+// demand rejects a request without a ticket that is a client's call, or may be one, and lacks a required header: the
+// fan-out has lost the ticket.
+func (d *Decision) demand(r *route, operation Operation) {
+	for i := range r.deliveries {
+		switch rule := &r.deliveries[i].Rule; {
+		case !rule.Required || !rule.mayApplyTo(operation):
+		case operation.Known() && operation.some(Message.isCall):
+			d.verdict(rule, rule.Name, OutcomeNoTicket)
+			d.lack(rule, Rejection{Reason: ReasonNoTicket})
+		case !operation.Known() && len(rule.Tools) > 0:
+			d.verdict(rule, rule.Name, OutcomeOperation)
+			d.lack(rule, Rejection{Reason: ReasonOperation, Why: operation.Why()})
 		}
 	}
 }

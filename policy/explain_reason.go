@@ -43,6 +43,8 @@ func (e *explainer) whyDecided(row Row, rule Rule) string {
 		return whyConflict(rule)
 	case OutcomeStripped:
 		return "the fan-out's own header; strip takes it off: " + e.policy.StripPattern(row.Header)
+	case OutcomeNoTicket:
+		return "required, and the fan-out sent this call without its ticket: the request is refused"
 	case OutcomeForwarded:
 		return e.whyWithheld()
 	default:
@@ -95,8 +97,6 @@ func whyOtherTool(rule Rule, operation Operation) string {
 	switch asked := operation.messages[0]; {
 	case asked.Method != CallTool:
 		return why + "; this request is " + asked.Method
-	case asked.Tool == "":
-		return why + "; this call names no tool"
 	default:
 		return why + "; this call is of " + asked.Tool
 	}

@@ -80,16 +80,17 @@ func TestExplainHeader(t *testing.T) {
 			policy.Question{
 				Backend:   "github",
 				Client:    headers("x-token: 1", required),
-				Operation: policy.Asks(policy.Message{Method: "tools/call"}),
+				Operation: policy.NotKnown(policy.UnreadableTool),
 			},
 			"x-token",
 			policy.Row{
 				IngressOutcome: policy.IngressCaptured,
 				Fanout:         policy.VisibilityHidden,
 				Keep:           policy.KeepRequest,
-				Outcome:        policy.OutcomeOtherTool,
+				Outcome:        policy.OutcomeOperation,
 				Lines:          []int{5},
-				Why:            "only for calls of search_*; this call names no tool",
+				Why: "only for calls of search_*; what this request asks for is not known: it is a tools/call that does not " +
+					"say under params.name which",
 			},
 		},
 		{

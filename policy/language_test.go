@@ -208,11 +208,47 @@ func TestRequired(t *testing.T) {
 	}
 	for status, want := range map[policy.TicketStatus]bool{policy.StatusUnknown: true, policy.StatusSuperseded: true,
 		policy.StatusRedeemed: true, policy.StatusNone: false} {
-		if got := p.Decide(policy.Call{Backend: "a", Ticket: status}).Rejection; (got != nil) != want {
+		none := policy.AsksNothing(false)
+		if got := p.Decide(policy.Call{Backend: "a", Ticket: status, Operation: none}).Rejection; (got != nil) != want {
 			t.Errorf("status %d: %v", status, got)
 		}
 		if got := p.Decide(policy.Call{Backend: "b", Ticket: status}).Rejection; got != nil {
 			t.Errorf("status %d at a backend that the rule is not for: %v", status, got)
+		}
+	}
+}
+
+// A call that only a client can cause, and from which the fan-out has lost the ticket, is not one without a client.
+func TestACallWithoutItsTicketLacksWhatIsRequired(t *testing.T) {
+	p := load(
+		t,
+		"version: 1\nbackends: {a: {}, b: {discovery: [{name: x-id, file: f}]}, c: {}}\n"+
+			"forward: [{name: x-t, to: [a], required: true, tools: [pay_*]}, {name: x-b, to: [b, c], required: true}]\n",
+	)
+	asks := func(method, tool string) policy.Operation {
+		return policy.Asks(policy.Message{Method: method, Tool: tool})
+	}
+	batch := policy.Asks(policy.Message{Method: "ping"}, policy.Message{Method: policy.CallTool, Tool: "pay_now"})
+	for name, test := range map[string]struct {
+		backend   string
+		operation policy.Operation
+		want      policy.Reason
+	}{
+		"a call of the rule's tool":     {"a", asks(policy.CallTool, "pay_now"), policy.ReasonNoTicket},
+		"a call of another tool":        {"a", asks(policy.CallTool, "look"), ""},
+		"not known":                     {"a", policy.NotKnown(policy.UnreadableKey), policy.ReasonOperation},
+		"discovery":                     {"a", asks("tools/list", ""), ""},
+		"a request without a body":      {"a", policy.AsksNothing(true), ""},
+		"a call, for a rule of all":     {"b", asks(policy.CallTool, "look"), policy.ReasonNoTicket},
+		"nothing was read":              {"b", policy.Operation{}, ""},
+		"discovery, for a rule of all":  {"b", asks("initialize", ""), ""},
+		"not known, for a rule of all":  {"b", policy.NotKnown(policy.UnreadableType), ""},
+		"a call, where nothing reads":   {"c", asks(policy.CallTool, "look"), ""},
+		"a batch, with discovery first": {"a", batch, policy.ReasonNoTicket},
+	} {
+		got := p.Decide(policy.Call{Backend: test.backend, Ticket: policy.StatusNone, Operation: test.operation}).Rejection
+		if got == nil && test.want != "" || got != nil && got.Reason != test.want {
+			t.Errorf("%s: got %v, want %q", name, got, test.want)
 		}
 	}
 }

@@ -33,6 +33,8 @@ const (
 	UnreadableKey Unreadable = "ambiguous_key"
 	// UnreadableRPC is a JSON document that is no JSON-RPC 2.0.
 	UnreadableRPC Unreadable = "not_json_rpc"
+	// UnreadableTool is a tool call that does not name its tool as MCP does: as a text under params.name.
+	UnreadableTool Unreadable = "no_tool"
 	// UnreadableHeader is a body that the request's own Mcp-Method or Mcp-Name contradicts.
 	UnreadableHeader Unreadable = "contradicting_header"
 )
@@ -52,6 +54,8 @@ func (u Unreadable) Text() string {
 		return "a key of its JSON-RPC message occurs twice, or in another case"
 	case UnreadableRPC:
 		return "its body is not JSON-RPC 2.0"
+	case UnreadableTool:
+		return "it is a tools/call that does not say under params.name which"
 	case UnreadableHeader:
 		return "its " + MethodHeader + " or " + NameHeader + " header contradicts the body"
 	default:
@@ -110,6 +114,8 @@ func (m Message) isDiscovery() bool {
 	}
 }
 
+func (m Message) isCall() bool { return m.Method == CallTool }
+
 // all reports whether there are messages, and all of them are so.
 func (o Operation) all(is func(Message) bool) bool {
 	for _, message := range o.messages {
@@ -143,5 +149,5 @@ func (r *Rule) mayApplyTo(operation Operation) bool {
 
 // isFor reports whether a message calls a tool of a rule.
 func (r *Rule) isFor(message Message) bool {
-	return message.Method == CallTool && message.Tool != "" && matchTool(r.Tools, message.Tool)
+	return message.isCall() && message.Tool != "" && matchTool(r.Tools, message.Tool)
 }

@@ -189,6 +189,8 @@ func egressOutcome(status policy.TicketStatus, declared bool, decision policy.De
 // rejectedOutcome tells a request that breaks a rule from one whose headers were lost on the way.
 func rejectedOutcome(reason policy.Reason) outcome {
 	switch reason {
+	case policy.ReasonNoTicket:
+		return outcomeNoTicket
 	case policy.ReasonSuperseded:
 		return outcomeSuperseded
 	case policy.ReasonOtherKey:

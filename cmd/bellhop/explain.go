@@ -146,6 +146,8 @@ func (asked explainFlags) operation() policy.Operation {
 	switch {
 	case asked.tool != "" && asked.method == "":
 		return policy.Asks(policy.Message{Method: policy.CallTool, Tool: asked.tool})
+	case asked.method == policy.CallTool && asked.tool == "":
+		return policy.NotKnown(policy.UnreadableTool)
 	case asked.method != "":
 		return policy.Asks(policy.Message{Method: asked.method, Tool: asked.tool})
 	case asked.noTicket:

@@ -56,8 +56,12 @@ func Read(headers []policy.Header, body []byte) Body {
 	asked := make([]policy.Message, len(messages))
 	for i, one := range messages {
 		asked[i].Method = one.method
-		if one.method == policy.CallTool {
-			asked[i].Tool = one.name
+		if one.method != policy.CallTool {
+			continue
+		}
+		if asked[i].Tool = one.name; one.name == "" {
+			all.Operation = policy.NotKnown(policy.UnreadableTool)
+			return all
 		}
 	}
 	all.Operation = policy.Asks(asked...)

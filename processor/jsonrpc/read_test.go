@@ -68,16 +68,22 @@ func TestRead(t *testing.T) {
 			policy.Asks(policy.Message{Method: "tools/call", Tool: "search_x"}, list),
 		},
 		{"a batch of one", `[` + call + `]`, search},
-		{"no name", `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`, policy.Asks(policy.Message{Method: "tools/call"})},
+		{"no name", `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`, policy.NotKnown(policy.UnreadableTool)},
 		{
 			"a name that is no text",
 			strings.Replace(call, `"search_x"`, `["search_x"]`, 1),
-			policy.Asks(policy.Message{Method: "tools/call"}),
+			policy.NotKnown(policy.UnreadableTool),
+		},
+		{"an empty name", strings.Replace(call, "search_x", "", 1), policy.NotKnown(policy.UnreadableTool)},
+		{
+			"no name in a batch",
+			`[` + call + `,{"jsonrpc":"2.0","method":"tools/call","params":{"name":null}}]`,
+			policy.NotKnown(policy.UnreadableTool),
 		},
 		{
 			"parameters by position",
 			`{"jsonrpc":"2.0","method":"tools/call","params":["search_x"]}`,
-			policy.Asks(policy.Message{Method: "tools/call"}),
+			policy.NotKnown(policy.UnreadableTool),
 		},
 		{
 			"a name that is no tool's",
