@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -15,8 +16,9 @@ import (
 // requests. At an Envoy where all backends have one origin it could name another backend's.
 func TestAnEventDoesNotRouteRequests(t *testing.T) {
 	var pieces []string
+	contentType := "text/event-stream"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Type", contentType)
 		if encoding := r.Header.Get("X-Encoding"); encoding != "" {
 			w.Header().Set("Content-Encoding", encoding)
 		}
@@ -47,6 +49,12 @@ func TestAnEventDoesNotRouteRequests(t *testing.T) {
 		"after others":   {[]string{other, strings.Repeat(other, 100), "event: endpoint\ndata: /b/mcp\n\n"}, false},
 		"in pieces":      {[]string{other + "ev", "ent: endp", "oint", "\ndata: /b/mcp\n", "\n"}, false},
 		"byte by byte":   {strings.Split("event: endpoint\ndata: /b/mcp\n\n", ""), false},
+		"VT":             {[]string{": \vevent: endpoint\vdata: /b/mcp\v\v"}, false},
+		"RS":             {[]string{": \x1eevent: endpoint\ndata: /b/mcp\n\n"}, false},
+		"U+0085":         {[]string{": \u0085event: endpoint\ndata: /b/mcp\n\n"}, false},
+		"U+2028":         {[]string{": \u2028event: endpoint\u2029data: /b/mcp\u2029\u2029"}, false},
+		"a split U+2028": {[]string{": " + strings.Repeat("x", 99) + "\xe2\x80", "\xa8event: endpoint\ndata: b\n\n"}, false},
+		"another name":   {[]string{"event: endpoint_list\ndata: /b/mcp\n\n", "event: endpoints\n\n"}, true},
 		"the first wins": {[]string{"event: message\nevent: endpoint\ndata: /b/mcp\n\n"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,6 +67,20 @@ func TestAnEventDoesNotRouteRequests(t *testing.T) {
 				if !test.passes && dispatchesEndpoint(got.body) {
 					t.Errorf("%s: the client sees an endpoint in %q", path, got.body)
 				}
+			}
+		})
+	}
+	for sent, want := range map[string]string{
+		"text/event-stream; charset=utf-16": "text/event-stream", "text/event-stream;charset=utf-7": "text/event-stream",
+		"Text/Event-Stream; charset=cp037; charset=utf-8": "text/event-stream",
+		"text/event-stream; charset=utf-8":                "text/event-stream; charset=utf-8",
+		`text/event-stream;charset="UTF-8"`:               `text/event-stream;charset="UTF-8"`,
+	} {
+		t.Run(sent, func(t *testing.T) {
+			contentType, pieces = sent, []string{other}
+			got := answered(t, http.MethodGet, "http://"+options.Egress+"/a/mcp").header.Get("Content-Type")
+			if contentType = "text/event-stream"; got != want {
+				t.Errorf("the content-type became %q, want %q", got, want)
 			}
 		})
 	}
@@ -80,15 +102,25 @@ func TestAnEventDoesNotRouteRequests(t *testing.T) {
 	}
 }
 
-// dispatchesEndpoint reads a stream as a client does: an event is one only when a blank line ends it.
+// dispatchesEndpoint reads a stream as a lenient client does: an event is one only when a blank line ends it, and lines
+// end as in Python's splitlines. An endpoint that is no URL makes the client fail.
 func dispatchesEndpoint(stream string) bool {
-	stream = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.TrimPrefix(stream, "\ufeff"))
+	stream = strings.ReplaceAll(strings.TrimPrefix(stream, "\ufeff"), "\r\n", "\n")
+	for _, end := range []string{"\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\u0085", "\u2028", "\u2029"} {
+		stream = strings.ReplaceAll(stream, end, "\n")
+	}
 	events := strings.Split(stream, "\n\n")
 	for _, event := range events[:len(events)-1] {
+		var name, data string
 		for line := range strings.SplitSeq(event, "\n") {
-			if name, ok := strings.CutPrefix(line, "event:"); ok && strings.TrimSpace(name) == "endpoint" {
-				return true
+			if value, ok := strings.CutPrefix(line, "event:"); ok {
+				name = strings.TrimSpace(value)
+			} else if value, ok := strings.CutPrefix(line, "data:"); ok {
+				data += strings.TrimSpace(value)
 			}
+		}
+		if _, err := url.Parse(data); name == "endpoint" && err == nil {
+			return true
 		}
 	}
 	return false

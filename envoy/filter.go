@@ -63,7 +63,7 @@ func (w *Writer) filter(path string, r Role) *hcmv3.HttpFilter {
 		FailureModeAllow: w.FailOpen,
 		StatusOnError:    &typev3.HttpStatus{Code: http.StatusServiceUnavailable},
 		ProcessingMode:   processingMode(w.reads(r)),
-		MessageTimeout:   durationpb.New(500 * time.Millisecond),
+		MessageTimeout:   durationpb.New(w.messageTimeout(r)),
 		StatPrefix:       string(r),
 		RouteCacheAction: extprocv3.ExternalProcessor_RETAIN,
 	}
@@ -78,6 +78,15 @@ func (w *Writer) filter(path string, r Role) *hcmv3.HttpFilter {
 	config.MutationRules = mutationRules(footprint)
 	w.noteFilter(path, r)
 	return &hcmv3.HttpFilter{Name: r.FilterName(), ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: w.Pack(config)}}
+}
+
+// messageTimeout bounds how long Envoy waits for each answer. A body of some megabytes takes longer on its way, and to
+// read, than headers do.
+func (w *Writer) messageTimeout(r Role) time.Duration {
+	if w.reads(r) {
+		return 2 * time.Second
+	}
+	return 500 * time.Millisecond
 }
 
 func (w *Writer) noteFilter(path string, r Role) {
@@ -96,7 +105,8 @@ func (w *Writer) noteFilter(path string, r Role) {
 	w.Note(path+".message_timeout", "The default of 0.2 s includes the time to connect.")
 	w.Note(path+".mutation_rules", "From the policy: Envoy lets Bellhop change these headers and no others.",
 		"content-type is that of its error messages to the client.")
-	w.Note(path+".forward_rules", "From the policy: Envoy sends Bellhop these headers and no others.")
+	w.Note(path+".forward_rules", "From the policy: Envoy sends Bellhop these headers and no others, in either spelling:",
+		"many servers read _ as -.")
 	w.Note(
 		path+".route_cache_action",
 		"The route, and with it the backend, was chosen before Bellhop: no header can change it.",
@@ -135,6 +145,11 @@ func forwardRules(footprint policy.Footprint) *extprocv3.HeaderForwardingRules {
 			list.Patterns = append(list.Patterns, exactly(name))
 		}
 	}
+	oneWay := func(name string) bool { return !strings.ContainsAny(name, "-_") }
+	spelled := inAnySpelling(slices.DeleteFunc(slices.Clone(footprint.Reads), oneWay))
+	list.Patterns = append(
+		list.Patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: spelled}},
+	)
 	return &extprocv3.HeaderForwardingRules{AllowedHeaders: list}
 }
 
@@ -143,15 +158,14 @@ func forwardRules(footprint policy.Footprint) *extprocv3.HeaderForwardingRules {
 func mutationRules(footprint policy.Footprint) *mutationv3.HeaderMutationRules {
 	rules := &mutationv3.HeaderMutationRules{
 		DisallowAll:     wrapperspb.Bool(true),
-		AllowExpression: anyOf(append(footprint.Writes[:len(footprint.Writes):len(footprint.Writes)], "content-type")),
+		AllowExpression: inAnySpelling(append(slices.Clip(footprint.Writes), "content-type")),
 	}
 	if slices.ContainsFunc(footprint.Writes, isOpenFamily) {
 		rules.DisallowExpression = anyOf(outsideFamilies(footprint.Writes))
 		if slices.Contains(footprint.Writes, policy.ExternalAddressHeader) {
 			rules.DisallowExpression.Regex += "|^x-envoy-" + otherThan("external") + "$"
 		}
-		// Many servers read _ as -, so a restricted name is restricted in either spelling.
-		rules.DisallowExpression.Regex = strings.ReplaceAll(rules.DisallowExpression.Regex, "-", "[-_]")
+		rules.DisallowExpression.Regex = eitherSpelling().Replace(rules.DisallowExpression.Regex)
 	}
 	return rules
 }
@@ -220,6 +234,15 @@ func anyOf(patterns []string) *matcherv3.RegexMatcher {
 	}
 	return &matcherv3.RegexMatcher{Regex: "^(" + strings.Join(parts, "|") + ")$"}
 }
+
+// inAnySpelling is [anyOf] for these names with - and with _, which many servers read alike.
+func inAnySpelling(patterns []string) *matcherv3.RegexMatcher {
+	matcher := anyOf(patterns)
+	matcher.Regex = eitherSpelling().Replace(matcher.Regex)
+	return matcher
+}
+
+func eitherSpelling() *strings.Replacer { return strings.NewReplacer("-", "[-_]", "_", "[-_]") }
 
 func exactly(text string) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: text}}

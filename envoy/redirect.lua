@@ -12,10 +12,11 @@ local function authority(text, scheme)
 end
 
 -- Whether a server that is reached at own calls itself so. Behind TLS, many do not know that their scheme is https.
+-- One that is reached without TLS and names https means something else.
 local function same(own, scheme, host, port)
   if host ~= own.host and not (loopback[host] and loopback[own.host]) then return false end
-  local usual = port == default[scheme] and own.port == default[own.scheme]
-  return port == own.port or usual and (scheme == "http" or own.either)
+  if scheme ~= own.scheme and scheme ~= "http" and not own.either then return false end
+  return port == own.port or port == default[scheme] and own.port == default[own.scheme]
 end
 
 -- A path as every client and server reads it. Where they could differ, nil.
@@ -80,7 +81,7 @@ end
 -- The Location at this Envoy; or nil, why not, and the URL that the server means.
 local function translate(location, fact)
   local text, query = location:match("^([^?#]*)([^#]*)")
-  if query:gsub("%%%x%x", ""):find("[^%w%-._~!$&'()*+,;=:@/?]") then return nil, "malformed" end
+  if query:find("%c") then return nil, "malformed" end
   local own = fact.own[1]
   if not own then return nil, "unknown" end
   local path = text:sub(1, 1) == "/" and clean(text)
@@ -133,31 +134,60 @@ local function count(handle, name)
   if handle.stats then handle:stats():counter(name):inc() end
 end
 
--- In MCP's old transport an event of a stream names the path for requests. It does not come through: what is read of it
--- is cut off before its line ends, and so is all that follows.
+-- In MCP's old transport an event of a stream names the path for requests. It does not come through: in place of the
+-- rest of the stream comes a URL that no client can take for one, so that it fails at once. A line ends where any client
+-- takes it to end: Python's splitlines knows more ends than the standard, some of them as the last byte of several.
+local ends = "\r\n\11\12\28-\30\133\168\169"
+local endpoint = "[" .. ends .. "]\239?\187?\191?event:[ \t]*endpoint%f[^%w_.-]"
+
 local function watch(handle)
-  local headers = handle:headers()
-  if not (headers:get("content-type") or ""):lower():find("event-stream", 1, true) then return end
-  local get = said(handle)
-  if not get("events") then return end
+  local headers, get = handle:headers(), said(handle)
+  local kind = (headers:get("content-type") or ""):lower()
+  if not kind:find("event-stream", 1, true) or not get("events") then return end
+  if not kind:find("^text/event%-stream *;? *$") and not kind:find('^text/event%-stream *; *charset="?utf%-8"?$') then
+    headers:replace("content-type", "text/event-stream") -- in another charset the bytes would be another text
+  end
   headers:remove("content-encoding") -- the request allows none
   local line, cut, server = "", false, get("server") -- what is got here is out of date within the loop
   for chunk in handle:bodyChunks() do
     local size = chunk:length()
     local text = line .. (size > 0 and chunk:getBytes(0, size) or "")
-    local at = not cut and ("\n" .. text):lower():find("[\r\n]\239?\187?\191?event:%s*endpoint")
+    local at = not cut and ("\n" .. text):lower():find(endpoint)
     if cut then
       chunk:setBytes("")
     elseif at then
       cut = true
-      chunk:setBytes(text:sub(#line + 1, at - 1))
+      chunk:setBytes(text:sub(#line + 1, at - 1) .. "\n\nevent: endpoint\ndata: http://[\n\n")
       handle:logWarn("bellhop: " .. server .. " names in an event where to send requests (HTTP with SSE, the old" ..
         " transport): the stream is cut; use Streamable HTTP")
       count(handle, "refused")
     else
-      line = text:match("[^\r\n]*$"):gsub("^(\239?\187?\191?[eE][vV][eE][nN][tT]:)%s+", "%1 "):sub(1, 64)
+      line = text:match("[^" .. ends .. "]*$"):gsub("^(\239?\187?\191?[eE][vV][eE][nN][tT]:)[ \t]+", "%1 "):sub(1, 64)
     end
   end
+end
+
+-- A cookie of a server that shares this Envoy's host with others is for its own paths, and goes to no other server.
+local function scoped(cookie, prefix)
+  local path, kept = "/", {}
+  for part in cookie:gmatch("[^;]+") do
+    local name, value = part:match("^%s*([^=%s]*)%s*=?%s*(.-)%s*$")
+    name = name:lower()
+    if #kept > 0 and name == "path" then
+      path = value:sub(1, 1) == "/" and clean(value) or "/"
+    elseif #kept == 0 or name ~= "domain" then
+      kept[#kept + 1] = part
+    end
+  end
+  return table.concat(kept, ";") .. "; Path=" .. prefix .. (path == "/" and "" or path)
+end
+
+local function scope(headers, prefix)
+  local cookies = {}
+  for i = 0, headers:getNumValues("set-cookie") - 1 do cookies[#cookies + 1] = headers:getAtIndex("set-cookie", i) end
+  headers:remove("set-cookie")
+  headers:remove("set-cookie2")
+  for _, cookie in ipairs(cookies) do headers:add("set-cookie", scoped(cookie, prefix)) end
 end
 
 -- Answers 502 in place of the server.
@@ -185,6 +215,8 @@ function envoy_on_response(handle)
   local location, content = headers:get("location"), headers:get("content-location")
   headers:remove("refresh")
   headers:remove("alt-svc")
+  local prefix = said(handle)("prefix") or ""
+  if prefix ~= "" and headers:get("set-cookie") then scope(headers, prefix) end
   if not location and not content then return watch(handle) end
   headers:remove("location")
   headers:remove("content-location")

@@ -16,7 +16,7 @@ import (
 func redirector(t *testing.T) *httptest.Server {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, name := range []string{"Location", "Content-Location", "Refresh", "Alt-Svc"} {
+		for _, name := range []string{"Location", "Content-Location", "Refresh", "Alt-Svc", "Set-Cookie", "Set-Cookie2"} {
 			if values := r.Header.Values("X-" + name); len(values) > 0 {
 				w.Header()[name] = values
 			}
@@ -85,6 +85,7 @@ func TestABackendRedirectsToItselfOnly(t *testing.T) {
 		{"/a/mcp/x?q=/..", "y?z", "/a/mcp/y?z"},
 		{"/a/mcp/x?q=/..", "./y?z", "/a/mcp/y?z"},
 		{"/a/mcp", "?again=1", "/a/mcp?again=1"},
+		{"/a/mcp", `/mcp?a=[1]&b={}&c="x"&d=x|y&e=\z`, `/a/mcp?a=[1]&b={}&c="x"&d=x|y&e=\z`},
 		{"/a/mcp", a.URL + "/mcp/", "/a/mcp/"},
 		{"/a/mcp", "//" + own + "/mcp/", "/a/mcp/"},
 		{"/a/mcp", "HTTP://LocalHost:" + port + "/mcp/", "/a/mcp/"},
@@ -125,6 +126,8 @@ func TestABackendRedirectsToItselfOnly(t *testing.T) {
 		{"/a/mcp", "/\t/evil.example/mcp", refused},
 		{"/a/mcp", "/mcp/ x", refused},
 		{"/a/mcp", "/mcp/é", refused},
+		{"/a/mcp", "/mcp?a=\tb", refused},
+		{"/a/mcp", "https://" + own + "/mcp", refused},
 		{"/a/mcp", b.URL + "/mcp", refused},
 		{"/a/mcp", egress + "/b/mcp", refused},
 		{"/a/mcp", "//" + options.Egress + "/b/mcp", refused},
@@ -183,5 +186,37 @@ func wantRefusedRedirect(t *testing.T, got answer) {
 	if got.header.Get("Content-Type") != "application/json" || !strings.Contains(got.body, `"reason":"redirect_`) ||
 		!strings.HasPrefix(got.body, `{"jsonrpc":"2.0","id":"bellhop","error":`) {
 		t.Errorf("the body has no reason: %s %s", got.header.Get("Content-Type"), got.body)
+	}
+}
+
+// All backends share Envoy's host, and a client sends a cookie to all paths of its own.
+func TestACookieGoesToItsOwnBackendOnly(t *testing.T) {
+	_, address := serve(t, "unix")
+	server := redirector(t)
+	options := start(t, load(t, openPolicy), envoy.BootstrapOptions{
+		Fanout:        server.URL,
+		Backends:      []string{"a=" + server.URL + "/team/mcp", "b=" + server.URL + "/mcp", "root=" + server.URL},
+		FilterOptions: envoy.FilterOptions{Bellhop: []string{address}},
+	})
+	for _, test := range []struct{ request, cookie, want string }{
+		{"/a/team/mcp", "sid=1", "sid=1; Path=/a"},
+		{"/a/team/mcp", "sid=1; Path=/", "sid=1; Path=/a"},
+		{"/a/team/mcp", "sid=1; path=/team; Secure; HttpOnly", "sid=1; Secure; HttpOnly; Path=/a/team"},
+		{"/a/team/mcp", "sid=1; Path = /b; Path=/b/mcp", "sid=1; Path=/a/b/mcp"},
+		{"/a/team/mcp", "sid=1; Path=/../b/mcp", "sid=1; Path=/a/b/mcp"},
+		{"/a/team/mcp", "sid=1; Path=b", "sid=1; Path=/a"},
+		{"/a/team/mcp", "sid=1; Path=/%2e%2e/..%2fb", "sid=1; Path=/a"},
+		{"/a/team/mcp", "sid=1; Domain=localhost; DOMAIN=.localhost; Max-Age=5", "sid=1; Max-Age=5; Path=/a"},
+		{"/a/team/mcp", "path=1; Path=/b", "path=1; Path=/a/b"},
+		{"/root", "sid=1", "sid=1; Path=/root"},
+	} {
+		got := answered(t, http.MethodPost, "http://"+options.Egress+test.request, "x-answer", "200",
+			"x-set-cookie", test.cookie, "x-set-cookie", "second=2", "x-set-cookie2", "third=3; Path=/")
+		if cookies := got.header.Values("Set-Cookie"); len(cookies) != 2 || cookies[0] != test.want {
+			t.Errorf("%s: %q became %q, want %q and the second", test.request, test.cookie, cookies, test.want)
+		}
+		if got.header.Get("Set-Cookie2") != "" {
+			t.Error("Set-Cookie2 passes")
+		}
 	}
 }

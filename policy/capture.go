@@ -18,6 +18,8 @@ type Captured struct {
 	Repeated []string // names of which only the first line was taken
 	// Nominated are listed names that the request's own Connection header makes hop-by-hop, so they are not captured.
 	Nominated []string
+	// Respelled are names that many servers read as a listed one, such as x_key as x-key. They are not captured.
+	Respelled []string
 	Stripped  []string // the patterns of strip that the request has headers of
 }
 
@@ -120,7 +122,7 @@ func (r *Rejection) undelivered() string {
 	case ReasonBatch:
 		why = "it is for certain tools only, and this batch asks for other things too; send each call by itself"
 	case ReasonNoTicket:
-		why = "the gateway sent this call without its ticket; the operator has to let the gateway pass " + TicketHeader + " on"
+		why = "the gateway sent this call without its ticket; the operator has to let it pass " + TicketHeader + " on"
 	case ReasonTicket:
 		why = "the gateway sent a ticket that has expired or is not stored any more; send the request again"
 	case ReasonOtherKey:
@@ -174,6 +176,9 @@ func (p *Policy) Capture(request []Header) (Captured, *Rejection) {
 		cover, leftOut := p.sources.cover(header.Name)
 		if leftOut {
 			taken.LeftOut = appendOnce(taken.LeftOut, header.Name)
+		}
+		if cover.set == 0 && p.hideRespelled(&taken, header.Name, len(request)) {
+			continue
 		}
 		if cover.set == 0 {
 			p.stripAtIngress(&taken, header.Name, len(request))

@@ -75,6 +75,9 @@ const (
 	OutcomeNoTicket Outcome = "no_ticket"
 	// OutcomeStripped is a header of the fan-out's own that the policy strips.
 	OutcomeStripped Outcome = "stripped"
+	// OutcomeSpelling is a header of the fan-out's own that many servers read as one of the policy's, such as x_key as
+	// x-key.
+	OutcomeSpelling Outcome = "other_spelling"
 	// OutcomeIdentity is a header of the backend's discovery identity.
 	OutcomeIdentity Outcome = "discovery"
 )
@@ -101,6 +104,7 @@ type Decision struct {
 func (p *Policy) Decide(call Call) Decision {
 	r := p.routeTo(call.Backend)
 	decision := Decision{Remove: r.remove(call.Request)}
+	call.Request = p.dropRespelled(call.Request, &decision)
 	call.Request = p.stripped(call.Request, &decision)
 	call.Request = p.withhold(r, call, &decision)
 	switch call.Ticket {

@@ -230,8 +230,7 @@ func TestFootprints(t *testing.T) {
 			"x-shown",
 		},
 		Writes: []string{
-			"x-bellhop-ticket", "baggage", "x_bellhop_ticket", "x_bellhop-ticket", "x-bellhop_ticket",
-			"x-tenant-id", "x-mcp-api-key", "x-github-token",
+			"x-bellhop-ticket", "baggage", "x-tenant-id", "x-mcp-api-key", "x-github-token",
 		},
 	}
 	if diff := cmp.Diff(want, p.IngressFootprint()); diff != "" {

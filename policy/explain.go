@@ -37,6 +37,8 @@ const (
 	IngressSensitive IngressOutcome = "sensitive"
 	// IngressStripped is a header that the policy strips, and no rule captures.
 	IngressStripped IngressOutcome = "stripped"
+	// IngressSpelling is a header that many servers read as one of the policy's, such as x_key as x-key.
+	IngressSpelling IngressOutcome = "other_spelling"
 	// IngressNominated is a header that the request's own Connection makes hop-by-hop.
 	IngressNominated IngressOutcome = "nominated"
 	// IngressRejected is the header for which the client's request is refused.
@@ -372,6 +374,8 @@ func (e *explainer) ingressOutcome(name string) IngressOutcome {
 		return IngressRejected
 	case cover.set != 0:
 		return IngressRefused
+	case e.policy.sources.spelled.respelled(name) >= 0:
+		return IngressSpelling
 	case e.policy.StripPattern(name) != "":
 		return IngressStripped
 	case forbidden:

@@ -16,6 +16,8 @@ func (e *explainer) whyNotCaptured(row Row) string {
 		return "families do not include it: it carries a credential and needs its own rule with to: and hide:"
 	case IngressStripped:
 		return "strip takes it off: " + e.policy.StripPattern(row.Header)
+	case IngressSpelling:
+		return "many servers read _ as -; it is not taken for " + e.policy.SpelledPattern(row.Header) + ", which a rule lists"
 	case IngressNominated:
 		return "the request's own Connection makes it hop-by-hop (RFC 9110, 7.6.1)"
 	case IngressRejected:
@@ -45,6 +47,8 @@ func (e *explainer) whyDecided(row Row, rule Rule) string {
 		return "the fan-out's own header; strip takes it off: " + e.policy.StripPattern(row.Header)
 	case OutcomeNoTicket:
 		return "required, and the fan-out sent this call without its ticket: the request is refused"
+	case OutcomeSpelling:
+		return "the fan-out's own header; many servers take it for " + e.policy.SpelledPattern(row.Header)
 	case OutcomeForwarded:
 		return e.whyWithheld()
 	default:

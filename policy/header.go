@@ -26,6 +26,11 @@ func TicketAliases() []string {
 	return []string{"x_bellhop_ticket", "x_bellhop-ticket", "x-bellhop_ticket"}
 }
 
+// IsTicketAlias reports whether a name is one of [TicketAliases].
+func IsTicketAlias(name string) bool {
+	return len(name) == len(TicketHeader) && name != TicketHeader && hyphenated(name) == TicketHeader
+}
+
 // Header is one header line. A name with several lines is several Headers, in order.
 type Header struct {
 	Name  string // lower case

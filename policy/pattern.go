@@ -109,6 +109,7 @@ type sources struct {
 	names    map[string]covering // of the single names
 	families []familyNode        // by prefix
 	kept     sourceSet           // with keep: session
+	spelled  spellings           // of the list
 }
 
 // covering is the result of looking up one header name.
@@ -134,6 +135,11 @@ func newSources(rules []Rule) sources {
 		s.add(rule)
 	}
 	s.linkFamilies()
+	patterns := make([]string, len(s.list))
+	for i, source := range s.list {
+		patterns[i] = source.pattern
+	}
+	s.spelled = newSpellings(patterns)
 	s.names = make(map[string]covering)
 	for i, source := range s.list {
 		if source.keep == KeepSession {

@@ -12,6 +12,7 @@ type Policy struct {
 	digest   string
 	sources  sources           // what is captured
 	hidden   []string          // names that the fan-out must not see, not families
+	spelled  spellings         // of what is captured, or set at a backend
 	strip    []string          // names and families that no backend may see
 	required []string          // names that every client request must have
 	routes   map[string]*route // what each declared backend gets
@@ -87,6 +88,7 @@ func compile(doc Document) *Policy {
 			p.hidden = append(p.hidden, source.pattern)
 		}
 	}
+	p.spelled = newSpellings(p.writtenAtBackends())
 	p.strip = append(alwaysStripped(), doc.Strip...)
 	for _, name := range doc.Strip {
 		if _, isFamily := family(name); !isFamily && p.sources.pattern(name) == "" {
@@ -118,11 +120,7 @@ func (p *Policy) Pattern(name string) string { return p.sources.pattern(name) }
 
 // Patterns lists the names and families that the policy captures, in its order.
 func (p *Policy) Patterns() []string {
-	patterns := make([]string, len(p.sources.list))
-	for i, source := range p.sources.list {
-		patterns[i] = source.pattern
-	}
-	return patterns
+	return slices.Clone(p.sources.spelled.patterns)
 }
 
 // Hidden returns the names that the fan-out must not see of a request: those of the rules, present or not, and the
@@ -131,7 +129,12 @@ func (p *Policy) Hidden(request []Header) []string {
 	names := slices.Clone(p.hidden)
 	for _, header := range request {
 		cover, _ := p.sources.cover(header.Name)
-		if cover.set != 0 && p.sources.list[cover.position].hide || cover.set == 0 && p.StripPattern(header.Name) != "" {
+		position := cover.position
+		if cover.set == 0 {
+			position = p.sources.spelled.respelled(header.Name)
+		}
+		hides := position >= 0 && p.sources.list[position].hide
+		if hides || cover.set == 0 && p.StripPattern(header.Name) != "" {
 			names = appendOnce(names, header.Name)
 		}
 	}
@@ -259,7 +262,7 @@ func (p *Policy) routeTo(backend string) *route {
 // Footprint lists the headers that a proxy must show to Bellhop in one role, and those that Bellhop may change. A proxy
 // that enforces both makes the policy hold even if Bellhop has a bug.
 //
-// A name that ends in * is a family.
+// A name that ends in * is a family. Each stands for its other spellings too, with _ in place of -.
 type Footprint struct {
 	Reads    []string
 	ReadsAll bool // every header, whatever Reads holds
@@ -280,7 +283,7 @@ func (p *Policy) IngressFootprint() Footprint {
 	for _, source := range p.sources.list {
 		reads = appendOnce(reads, source.pattern)
 	}
-	writes := append(slices.Clone(carriers), TicketAliases()...)
+	writes := slices.Clone(carriers)
 	for _, source := range p.sources.list {
 		if source.hide {
 			writes = append(writes, source.pattern)

@@ -123,15 +123,6 @@ func withPrefixOf(spelled string) (Restriction, bool) {
 	return Restriction{}, false
 }
 
-// hyphenated returns the spelling by which names are compared: in lower case, with hyphens for underscores, because
-// many servers read content_length as content-length.
-func hyphenated(name string) string {
-	if strings.IndexFunc(name, func(r rune) bool { return r == '_' || 'A' <= r && r <= 'Z' }) < 0 {
-		return name
-	}
-	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
-}
-
 // sensitiveNames carry a credential that the fan-out itself may need, so a policy must say explicitly where they go and
 // whether the fan-out sees them.
 func sensitiveNames() []string { return []string{"authorization", "cookie"} }

@@ -121,6 +121,7 @@ func deliver(
 ) (answer Answer, refused *Error, fits bool) {
 	answer.Remove = make([]string, 0, len(decision.Remove)+2)
 	answer.Remove = append(append(answer.Remove, decision.Remove...), policy.TicketHeader)
+	answer.Remove = append(answer.Remove, sent.Aliases...)
 	if sent.RewriteBaggage() {
 		answer.setBaggage(sent.Baggage)
 	}

@@ -206,7 +206,7 @@ func tooManyBodies() *Error {
 func bodyTimeout() *Error {
 	return &Error{
 		Status: http.StatusRequestTimeout, code: codeInvalidRequest, Reason: reasonTimeout,
-		Message: "the request's body has to be read, and it does not come; send it faster",
+		Message: "the request's body has to be read, and did not come whole in time; send it faster",
 	}
 }
 

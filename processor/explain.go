@@ -12,7 +12,7 @@ const (
 	explainHeader   = "x-bellhop-explain" // the client's request for it; its value is 1
 	capturedHeader  = "x-bellhop-captured"
 	notListedHeader = "x-bellhop-not-listed"
-	leftOutHeader   = "x-bellhop-left-out" // of a family of the policy, but never carried
+	leftOutHeader   = "x-bellhop-left-out" // of a family of the policy but never carried, or in another spelling
 	rejectedHeader  = "x-bellhop-rejected"
 )
 
@@ -33,15 +33,17 @@ func (f *fanout) explanation(request []policy.Header, captured policy.Captured) 
 		switch {
 		case captured.Capture.Has(header.Name):
 			taken = appendOnce(taken, header.Name)
-		case f.policy.Pattern(header.Name) == "" && !policy.Restricted(header.Name):
+		case f.policy.Pattern(header.Name) == "" && f.policy.SpelledPattern(header.Name) == "" &&
+			!policy.Restricted(header.Name):
 			notListed = appendOnce(notListed, header.Name)
 		}
 	}
+	leftOut := slices.Concat(captured.LeftOut, captured.Respelled)
 	var lines []policy.Header
 	for _, list := range []struct {
 		name  string
 		names []string
-	}{{capturedHeader, taken}, {notListedHeader, notListed}, {leftOutHeader, captured.LeftOut}} {
+	}{{capturedHeader, taken}, {notListedHeader, notListed}, {leftOutHeader, leftOut}} {
 		if len(list.names) > 0 {
 			lines = append(lines, nameList(list.name, list.names))
 		}

@@ -212,6 +212,8 @@ func (m *metrics) observe(role Role, took time.Duration) {
 func (m *metrics) header(name, backend, outcome string) {
 	if pattern := m.policy.Pattern(name); pattern != "" {
 		name = pattern
+	} else if outcome == string(policy.OutcomeSpelling) {
+		name = m.policy.SpelledPattern(name)
 	} else if outcome == string(policy.OutcomeStripped) {
 		name = m.policy.StripPattern(name)
 	} else if outcome != string(policy.OutcomeIdentity) && outcome != "rejected" {
@@ -249,7 +251,7 @@ func (m *metrics) captured(captured policy.Captured, complete policy.Capture, le
 		outcome string
 	}{
 		{captured.LeftOut, "restricted"}, {leftOut, "over_limit"}, {captured.Repeated, "repeated"},
-		{captured.Stripped, "stripped"},
+		{captured.Stripped, "stripped"}, {captured.Respelled, "other_spelling"},
 	} {
 		for _, name := range list.names {
 			m.header(name, "", list.outcome)

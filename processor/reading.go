@@ -49,7 +49,7 @@ func (p *Processor) Unread(reading *Reading) Answer {
 	refused := reading.refused
 	if refused == nil {
 		f.metrics.request(Egress, outcomeBodyTimeout)
-		f.warnings.warn("the body of a request to a backend does not come; the request is refused",
+		f.warnings.warn("the body of a request to a backend did not come whole within --body-timeout; the request is refused",
 			"backend", reading.asking.backend)
 		refused = bodyTimeout()
 	}

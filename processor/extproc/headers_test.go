@@ -148,6 +148,12 @@ func TestEgress(t *testing.T) {
 			[]string{":method: GET", "mcp-session-id: s"},
 			[]string{":method: GET", "mcp-session-id: s", "authorization: Bearer own"},
 		},
+		{
+			"a ticket in another spelling: nothing, no identity",
+			"github",
+			[]string{":method: GET", "mcp-session-id: s", "x-bellhop_ticket: " + full},
+			[]string{":method: GET", "mcp-session-id: s"},
+		},
 		{"no ticket, no session: nothing", "github", []string{":method: GET"}, []string{":method: GET"}},
 		{"no ticket, no identity: nothing", "billing", []string{"x-mcp-api-key: fanout"}, nil},
 		{
@@ -175,6 +181,18 @@ func TestEgress(t *testing.T) {
 				t.Errorf("applied again on its own result: %s", diff)
 			}
 		})
+	}
+}
+
+// A proxy that joins the spellings, or a backend, could take either for the ticket.
+func TestATicketInBothSpellingsIsNone(t *testing.T) {
+	b := start(t, setup{policy: smallest})
+	_, minted := b.ingress(t, "x-mcp-api-key: k")
+	for _, alias := range policy.TicketAliases() {
+		got := b.egress(t, "a", "x-bellhop-ticket: "+minted, alias+": "+minted, "x_mcp_api_key: k", "x_other: o")
+		if diff := cmp.Diff([]string{"x_other: o"}, got); diff != "" {
+			t.Errorf("%s: %s", alias, diff)
+		}
 	}
 }
 

@@ -14,6 +14,8 @@ func IsJSON(headers []policy.Header) bool {
 	types := 0
 	for _, header := range headers {
 		switch header.Name {
+		case "content_type", "content_encoding": // many servers read _ as -
+			return false
 		case policy.TypeHeader:
 			types++
 			if !isJSON(header.Value.Reveal()) {
@@ -50,6 +52,8 @@ func contradicted(headers []policy.Header, messages []message) bool {
 			if decoded(header.Value.Reveal()) != messages[0].target() {
 				return true
 			}
+		case "mcp_method", "mcp_name": // many servers read _ as -
+			return true
 		}
 	}
 	return methods > 1 || names > 1 || methods+names > 0 && len(messages) != 1

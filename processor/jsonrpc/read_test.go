@@ -200,6 +200,7 @@ func TestReadKnowsNothingThatAHeaderContradicts(t *testing.T) {
 		{"mcp-name: =?base64?ZGVsZXRlX3g=?="},
 		{"content-encoding: gzip"},
 		{"content-type: application/json"},
+		{"mcp_method: tools/call"}, {"mcp_name: search_x"}, {"content_type: text/plain"}, {"content_encoding: gzip"},
 	} {
 		if known(lines...) {
 			t.Errorf("%q: known", lines)

@@ -35,8 +35,8 @@ func (s *storage) share(fanout string) processor.Stores {
 // inMemory is the --store that keeps everything in this process.
 const inMemory = "memory"
 
-// storeTimeout is half of the message_timeout that "bellhop envoy" writes, so that a slow store gives an error that
-// says so.
+// storeTimeout is at most half of the message_timeout that "bellhop envoy" writes, so that a slow store gives an error
+// that says so.
 const storeTimeout = 250 * time.Millisecond
 
 func openStorage(config Config, keys ticket.Keys, log *slog.Logger) (*storage, error) {

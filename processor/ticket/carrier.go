@@ -17,6 +17,7 @@ const (
 // Carried holds the tickets and the baggage of one request.
 type Carried struct {
 	Header  []string // lines of the ticket header
+	Aliases []string // names of headers that servers take for the ticket header: whoever writes it so, it is no ticket
 	Member  []string // values of the baggage member
 	Baggage string   // the other baggage members, joined into one line
 	// Malformed says that the baggage had members that the standard does not allow. They are not in Baggage.
@@ -44,6 +45,10 @@ func Read(request []policy.Header) Carried {
 					carried.Malformed = true
 				}
 			}
+		default:
+			if policy.IsTicketAlias(header.Name) {
+				carried.Aliases = append(carried.Aliases, header.Name)
+			}
 		}
 	}
 	carried.Baggage = strings.Join(others, ",")
@@ -55,11 +60,15 @@ func Read(request []policy.Header) Carried {
 func (c Carried) RewriteBaggage() bool { return len(c.Member) > 0 || c.Malformed }
 
 // Any reports whether the request has anything that claims to be a ticket.
-func (c Carried) Any() bool { return len(c.Header) > 0 || len(c.Member) > 0 }
+func (c Carried) Any() bool { return len(c.Header) > 0 || len(c.Member) > 0 || len(c.Aliases) > 0 }
 
 // Ticket returns the ticket of the first carrier that holds one. It is empty where that carrier holds several different
-// ones, because no choice among them is safe. The second result reports that the carriers hold different tickets.
+// ones, because no choice among them is safe, and where the header is misspelt. The second result reports that the
+// carriers hold different tickets.
 func (c Carried) Ticket(carriers []policy.Carrier) (ticket string, mismatch bool) {
+	if len(c.Aliases) > 0 {
+		return "", false
+	}
 	var found []string
 	for _, carrier := range carriers {
 		lines := c.Header

@@ -31,30 +31,36 @@ func TestAFanoutThatPassesEverythingOn(t *testing.T) {
 						"forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port",
 						"x-forwarded-client-cert", "x-forwarded-other", "x-real-ip", "x-envoy-external-address", "cookie",
 						"x-internal-debug", "x-envoy-force-trace",
+						"x_forwarded_for", "x-forwarded_for", "x_real_ip", "x_internal_debug", "x_mcp_api_key", "x-mcp-api_key",
 					} {
 						r.Out.Header.Set(name, "added")
 					}
 				}}
 			})
 			status, body := send(t, endpoint, http.Header{
-				key: {"k"}, "Cookie": {"c"}, "X-Internal-Debug": {"d"}, "X-Other": {"o"},
+				key: {"k"}, "Cookie": {"c"}, "X-Internal-Debug": {"d"}, "X-Other": {"o"}, "X_other": {"o"},
+				"X_internal_debug": {"d"}, "X-Internal_debug": {"d"}, "X_mcp_api_key": {"k"}, "X-Mcp_api_key": {"k"},
 			}, 0, called(100))
 			if status != http.StatusOK {
 				t.Fatalf("status %d: %s", status, body)
 			}
-			for _, name := range []string{"Cookie", "X-Internal-Debug"} {
-				if seen.Get(name) != "" {
+			for name := range seen {
+				lower := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+				if lower == "cookie" || lower == "x-mcp-api-key" || strings.HasPrefix(lower, "x-internal") {
 					t.Errorf("the fan-out sees %s", name)
 				}
 			}
 			for name := range reached {
-				lower := strings.ToLower(name)
+				lower := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+				if lower == "x-mcp-api-key" && name != key {
+					t.Errorf("the backend gets %s", name)
+				}
 				if strings.HasPrefix(lower, "x-forwarded") || strings.HasPrefix(lower, "x-envoy") || lower == "forwarded" ||
 					lower == "x-real-ip" || lower == "cookie" || strings.HasPrefix(lower, "x-internal") {
 					t.Errorf("the backend gets %s", name)
 				}
 			}
-			if reached.Get(key) != "k" || reached.Get("X-Other") != "o" {
+			if reached.Get(key) != "k" || reached.Get("X-Other") != "o" || reached.Get("X_other") != "o" {
 				t.Errorf("the backend gets %v", reached)
 			}
 		})
