@@ -39,6 +39,7 @@ const (
 	BackendKey = "bellhop-backend"
 	FanoutKey  = "bellhop-fanout"
 	PathKey    = "bellhop-path"
+	ClusterKey = "bellhop-cluster"
 )
 
 // maxAnswer bounds what Envoy reads from Bellhop: a request has at most 60 KiB of headers.

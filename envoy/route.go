@@ -182,7 +182,7 @@ func (w *bootstrapWriter) backendRoute(b Backend, match *routev3.RouteMatch, bec
 		Action: &routev3.Route_Route{Route: route},
 		TypedPerFilterConfig: map[string]*anypb.Any{
 			Egress.FilterName(): w.Pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
-				Overrides: w.Writer.EgressOverrides(b.Name, w.pathAt(b)),
+				Overrides: w.Writer.EgressOverrides(b.Name, b.cluster, w.pathAt(b)),
 			}}),
 			Egress.RedirectFilterName(): w.RedirectRoute(server),
 		},

@@ -50,12 +50,8 @@ func intersects(a, b string) bool {
 
 // matchTool reports whether a tool's name matches one of the patterns.
 func matchTool(patterns []string, tool string) bool {
-	for _, pattern := range patterns {
-		if matchGlob(pattern, tool) {
-			return true
-		}
-	}
-	return false
+	return len(tool) <= maxTool &&
+		slices.ContainsFunc(patterns, func(pattern string) bool { return matchGlob(pattern, tool) })
 }
 
 // maxTool is the longest tool name that a rule can match, in bytes.
@@ -64,9 +60,6 @@ const maxTool = 256
 // matchGlob reports whether text matches a pattern in which * stands for any run of characters. It searches
 // for each part of the pattern once, so its time is linear in the text.
 func matchGlob(pattern, text string) bool {
-	if len(text) > maxTool {
-		return false
-	}
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
 		return pattern == text

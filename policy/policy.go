@@ -249,6 +249,24 @@ func (p *Policy) Backend(explicit, cluster string) (string, bool) {
 	return name, ok
 }
 
+// Reaches reports whether a cluster may be that of a backend that the proxy's configuration names: one that the
+// configuration or the policy lists for it. In one of the configuration * stands for any text. Where neither lists any,
+// all may be, and so may a cluster that is not known: then the request goes nowhere.
+func (p *Policy) Reaches(backend, cluster string, listed []string) bool {
+	declared := p.clusters(backend)
+	return cluster == "" || len(listed) == 0 && len(declared) == 0 || slices.Contains(declared, cluster) ||
+		slices.ContainsFunc(listed, func(pattern string) bool { return matchGlob(pattern, cluster) })
+}
+
+func (p *Policy) clusters(backend string) []string {
+	for i := range p.doc.Backends {
+		if p.doc.Backends[i].Name == backend {
+			return p.doc.Backends[i].Clusters
+		}
+	}
+	return nil
+}
+
 func (p *Policy) routeTo(backend string) *route {
 	if p.open != nil {
 		return p.open

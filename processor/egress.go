@@ -12,7 +12,16 @@ import (
 func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (Answer, *Error) {
 	sent := ticket.Read(request.Headers)
 	backend, declared := f.policy.Backend(binding.Backend, request.Cluster)
-	if !declared {
+	elsewhere := binding.Backend != "" && !f.policy.Reaches(binding.Backend, request.Cluster, binding.Clusters)
+	switch {
+	case elsewhere:
+		f.warnings.warn(
+			"the proxy sends a request for a backend to a cluster that is not the backend's: it gets no header; a route of "+
+				"somebody else's may lead there, or the cluster has to be listed, with bellhop envoy or under clusters",
+			"backend", binding.Backend, "cluster", request.Cluster,
+		)
+		backend, declared = "", false
+	case !declared:
 		f.warnings.warn(
 			"request to a backend that the policy does not declare: it gets no header", "backend", binding.Backend,
 			"cluster", request.Cluster,
@@ -29,7 +38,7 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 		identity, has = nil, false
 	}
 	asking := asking{
-		backend: backend, declared: declared, sent: sent, unreadable: has && len(identity) == 0, storeFailed: err != nil,
+		backend: backend, declared: declared, elsewhere: elsewhere, sent: sent, unreadable: has && len(identity) == 0, storeFailed: err != nil,
 		call: policy.Call{
 			Backend: backend, Ticket: redeemed.Status, Capture: redeemed.Capture, Identity: identity, Request: request.Headers,
 		},
@@ -66,6 +75,7 @@ func (f *fanout) bodyTooLarge(backend string, bytes int) *Error {
 type asking struct {
 	backend     string
 	declared    bool
+	elsewhere   bool // the proxy names the backend, and sends the request to a cluster that is not the backend's
 	sent        ticket.Carried
 	call        policy.Call
 	unreadable  bool // the backend has an identity, and its file cannot be read
@@ -102,6 +112,8 @@ func (f *fanout) decide(request parsed, asking asking, operation policy.Operatio
 	}
 	f.metrics.delivered(backend, decision.Verdicts)
 	switch {
+	case asking.elsewhere:
+		f.metrics.request(Egress, outcomeElsewhere)
 	case !fits:
 		f.metrics.request(Egress, outcomeNoRoom)
 	case asking.storeFailed:

@@ -54,9 +54,11 @@ type route struct {
 	server    envoy.Server
 }
 
-func (w *writer) backendRoute(b envoy.Backend) route {
+// backendRoute is what the filters have to know of a backend where the proxy asks for it at a place. A route of somebody
+// else's could lead its virtual host elsewhere, so the filter says which clusters are the backend's.
+func (w *writer) backendRoute(b envoy.Backend, at envoy.Place) route {
 	return route{
-		overrides: w.EgressOverrides(b.Name, b.Path),
+		overrides: w.EgressOverrides(b.Name, anySubset(at), b.Path),
 		server: envoy.Server{
 			Name: "backend " + b.Name, Hint: "write --backend " + b.Name + "=URL", Own: []string{b.Origin()}, Host: true,
 			Path: b.Base(),
@@ -83,12 +85,12 @@ func (w *writer) workloadFilter(namespace string) manifest {
 	p.addFilters(outboundSide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
 		p.enable(
-			outboundSide, envoy.Egress, domain(origin(b)), w.backendRoute(b),
+			outboundSide, envoy.Egress, domain(origin(b)), w.backendRoute(b, origin(b)),
 			"Backend "+b.Name+". The filters run only here.",
 		)
 		if !b.Secure {
 			p.enable(
-				outboundSide, envoy.Egress, unnamed(b.Place), w.backendRoute(b),
+				outboundSide, envoy.Egress, unnamed(b.Place), w.backendRoute(b, b.Place),
 				"The same for a Service that does not say what its port speaks, whose routes Istio calls by its name.",
 			)
 		}
@@ -118,7 +120,7 @@ func (w *writer) gatewayFilters() []manifest {
 	out.addFilters(gatewaySide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
 		out.enable(
-			gatewaySide, envoy.Egress, domain(origin(b)), w.backendRoute(b),
+			gatewaySide, envoy.Egress, domain(origin(b)), w.backendRoute(b, b.Place),
 			"Backend "+b.Name+". The filters run only here.",
 		)
 	}

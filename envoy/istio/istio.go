@@ -95,15 +95,17 @@ func (w *writer) manifests() []manifest {
 	case Gateway:
 		return slices.Concat(w.gatewayFilters(), []manifest{w.fanoutCallers()}, w.mutualTLS(), w.egressGateway())
 	case Sidecar:
-		return append([]manifest{w.workloadFilter(w.options.Namespace)}, w.outside(w.options.Namespace)...)
+		return append([]manifest{w.workloadFilter(w.options.Namespace)}, w.toBackends(w.options.Namespace)...)
 	case Mesh:
-		return append(
-			append([]manifest{w.workloadFilter(w.options.RootNamespace)}, w.mutualTLS()...),
-			w.outside(w.options.RootNamespace)...)
+		all := append([]manifest{w.workloadFilter(w.options.RootNamespace)}, w.mutualTLS()...)
+		for _, namespace := range w.fanouts {
+			all = append(all, w.toBackends(namespace)...)
+		}
+		return all
 	default:
 		return append(
 			append([]manifest{w.workloadFilter(w.options.Namespace)}, w.mutualTLS()...),
-			w.outside(w.options.Namespace)...)
+			w.toBackends(w.options.Namespace)...)
 	}
 }
 

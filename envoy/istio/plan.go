@@ -170,13 +170,14 @@ func (p *plan) checkBackend(f *envoy.OptionErrors, value string, one envoy.Backe
 			"--backend", value, "is on the host and port of another backend",
 			"Istio distinguishes backends by host and port; give one of them another host name",
 		)
-	case one.Secure && slices.ContainsFunc(p.backends,
-		func(other envoy.Backend) bool { return other.Secure && resourceName(other) == resourceName(one) }):
+	case slices.ContainsFunc(p.backends, func(other envoy.Backend) bool {
+		return other.Host != one.Host && resourceName(other) == resourceName(one)
+	}):
 		f.Add(
 			"--backend", value, "has the host of another backend, but for dots and dashes",
 			"Kubernetes' names cannot distinguish them; put one of them behind another fan-out",
 		)
-	case one.Secure && len(resourceName(one)) > longestName:
+	case len(resourceName(one)) > longestName:
 		f.Add("--backend", value, "has a host too long for a name in Kubernetes", "use a shorter one")
 	case p.options.SetUp == Gateway && len(subsetName(one)) > longestLabel:
 		f.Add(
@@ -303,6 +304,9 @@ func (p *plan) readProcessing(f *envoy.OptionErrors, policies []*policy.Policy) 
 
 // outbound is Istio's name of the cluster of a service.
 func outbound(p envoy.Place) string { return "outbound|" + strconv.Itoa(int(p.Port)) + "||" + p.Host }
+
+// anySubset is the same for all subsets of the service, which are of its own endpoints.
+func anySubset(p envoy.Place) string { return "outbound|" + strconv.Itoa(int(p.Port)) + "|*|" + p.Host }
 
 // origin is how a proxy in the mesh is asked for a server outside: in the clear, on port 80.
 func origin(b envoy.Backend) envoy.Place {

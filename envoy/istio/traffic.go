@@ -9,6 +9,38 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
+// toBackends is what the fan-outs of a namespace need to reach their backends, and nobody else but them: it stands in
+// their own namespace and is for it alone, so that Istio prefers it to what other namespaces export.
+func (w *writer) toBackends(namespace string) []manifest { return append(w.outside(namespace), w.routes(namespace)...) }
+
+// routes lead to each backend's own host. Without them a VirtualService of any other namespace, which is exported
+// everywhere by default, could lead requests for the backend to another server, or mirror them there.
+func (w *writer) routes(namespace string) []manifest {
+	var all []manifest
+	for i, b := range w.backends {
+		onHost := func(other envoy.Backend) bool { return other.Host == b.Host }
+		if slices.ContainsFunc(w.backends[:i], onHost) {
+			continue
+		}
+		route := manifest{
+			kind: "VirtualService", version: trafficVersion, name: resourceName(b), namespace: namespace,
+			notes: make(envoy.Notes),
+			spec: fields(
+				"exportTo", list("."), "hosts", list(envoy.Scalar(b.Host)), "http",
+				list(fields("route", list(fields("destination", fields("host", envoy.Scalar(b.Host)))))),
+			),
+		}
+		route.note(
+			"$.spec.http",
+			"Where the host leads without it, on each of its ports. Istio prefers it to the VirtualServices of other "+
+				"namespaces,",
+			"which could lead the clients' headers elsewhere, or mirror them.",
+		)
+		all = append(all, route)
+	}
+	return all
+}
+
 // outside makes the servers outside the mesh reachable: the fan-out speaks plain HTTP to its proxy, for only then can
 // the proxy's filters see the headers, and the proxy speaks TLS to the server.
 func (w *writer) outside(namespace string) []manifest {
@@ -20,7 +52,7 @@ func (w *writer) outside(namespace string) []manifest {
 		entry := manifest{
 			kind: "ServiceEntry", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(envoy.Notes),
 			spec: fields(
-				"exportTo", w.users(), "hosts", list(envoy.Scalar(b.Host)), "location", "MESH_EXTERNAL", "resolution", "DNS",
+				"exportTo", list("."), "hosts", list(envoy.Scalar(b.Host)), "location", "MESH_EXTERNAL", "resolution", "DNS",
 				"ports", list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.Port))),
 			),
 		}
@@ -37,7 +69,7 @@ func (w *writer) outside(namespace string) []manifest {
 			kind: "DestinationRule", version: trafficVersion, name: resourceName(b), namespace: namespace,
 			notes: make(envoy.Notes),
 			spec: fields(
-				"exportTo", w.users(), "host", envoy.Scalar(b.Host), "trafficPolicy",
+				"exportTo", list("."), "host", envoy.Scalar(b.Host), "trafficPolicy",
 				fields("portLevelSettings", list(originate(80, b))),
 			),
 		}
@@ -47,20 +79,12 @@ func (w *writer) outside(namespace string) []manifest {
 	return all
 }
 
-// users are the namespaces to which the fan-outs' resources apply: they route no other traffic.
+// users are the namespaces to which what stands at the egress gateway applies: it routes no other traffic. The
+// gateway's is given by its name: of a rule in the root namespace for "." and others Istio drops the ".".
 func (w *writer) users() []any {
-	var names []string
-	switch w.options.SetUp {
-	case Mesh:
-		names = slices.Clone(w.fanouts)
-	case Gateway:
-		// The egress gateway's by its name: of a rule in the root namespace for "." and others Istio drops the ".".
-		names = []string{w.options.RootNamespace, w.options.Namespace}
-		for _, one := range w.accounts {
-			names = append(names, one.namespace)
-		}
-	default:
-		names = []string{"."}
+	names := []string{w.options.RootNamespace, w.options.Namespace}
+	for _, one := range w.accounts {
+		names = append(names, one.namespace)
 	}
 	slices.Sort(names)
 	var all []any

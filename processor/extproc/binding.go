@@ -18,6 +18,7 @@ const (
 	backendKey = "bellhop-backend"
 	fanoutKey  = "bellhop-fanout"
 	pathKey    = "bellhop-path"
+	clusterKey = "bellhop-cluster" // may be repeated
 )
 
 // keepMetadata keeps the metadata of each stream as it came. From package metadata a handler would get a copy, or would
@@ -62,6 +63,7 @@ func bind(filter metadata.MD) (processor.Binding, error) {
 			*entry.into = values[0]
 		}
 	}
+	binding.Clusters = filter[clusterKey]
 	binding.Role = processor.Role(role)
 	switch binding.Role {
 	case processor.Ingress, processor.Egress:

@@ -219,6 +219,55 @@ func TestTheClusterIsTheSecondSourceOfTheBackend(t *testing.T) {
 	}
 }
 
+// Whoever may write routes could lead a backend's virtual host, with the backend's name on it, to a server of his own.
+func TestANamedBackendIsWhereTheRequestGoes(t *testing.T) {
+	b := start(t, setup{policy: `version: 1
+forward: [{name: x-mcp-api-key, to: [github, open]}]
+backends: {github: {clusters: [mcp-github]}, open: {}}
+`})
+	_, minted := b.ingress(t, "x-mcp-api-key: k")
+	sent := []string{"x-bellhop-ticket: " + minted, "x-other: o"}
+	mesh := []string{"bellhop-cluster", "outbound|80|*|github.tools.svc.cluster.local"}
+	for _, test := range []struct {
+		backend, cluster string
+		listed           []string
+		want             bool
+	}{
+		{"github", "mcp-github", nil, true},
+		{"github", "evil", nil, false},
+		{"github", "MCP-github", nil, false},
+		{"github", "", nil, true}, // there is none: the request goes nowhere
+		{"open", "any", nil, true},
+		{"github", "outbound|80||github.tools.svc.cluster.local", mesh, true},
+		{"github", "outbound|80|v2|github.tools.svc.cluster.local", mesh, true},
+		{"github", "mcp-github", mesh, true},
+		{"github", "outbound|8080||github.tools.svc.cluster.local", mesh, false},
+		{"github", "outbound|80||github.tools.svc.cluster.local.evil.svc.cluster.local", mesh, false},
+		{"github", "outbound|80||evil.evil.svc.cluster.local", mesh, false},
+		{"open", "outbound|80||evil.evil.svc.cluster.local", mesh, false},
+		{"open", "second", append(mesh, "bellhop-cluster", "second"), true},
+	} {
+		message := requestHeaders(sent...)
+		if test.cluster != "" {
+			message = withCluster(message, "f", test.cluster)
+		}
+		answer := b.ask(t, message, append([]string{"bellhop-role", "egress", "bellhop-backend", test.backend}, test.listed...)...)
+		want := []string{"x-other: o"}
+		if test.want {
+			want = append(want, "x-mcp-api-key: k")
+		}
+		if diff := cmp.Diff(want, apply(t, sent, answer)); diff != "" {
+			t.Errorf("%s by %s of %q: %s", test.backend, test.cluster, test.listed, diff)
+		}
+	}
+	b.metric(t, "bellhop_requests_total", `bellhop_requests_total{fanout="",outcome="captured",role="ingress"} 1
+bellhop_requests_total{fanout="",outcome="forwarded",role="egress"} 7
+bellhop_requests_total{fanout="",outcome="other_cluster",role="egress"} 6`)
+	if !strings.Contains(b.log.String(), "cluster=evil") {
+		t.Errorf("the log does not name the cluster:\n%s", b.log)
+	}
+}
+
 func TestACarrierMismatchIsCountedAndTheFirstWins(t *testing.T) {
 	b := start(t, setup{policy: smallest + "ticket: {carriers: [header, baggage]}\n"})
 	_, alice := b.ingress(t, "x-mcp-api-key: alice")
