@@ -54,9 +54,9 @@ func (w *Writer) allowOverrides(path string, r Role, config *extprocv3.ExternalP
 	config.AllowModeOverride = len(config.AllowedOverrideModes) > 0
 }
 
-// EgressOverrides are what the filter at egress has to know of a backend: its name, the clusters that lead to it, with *
-// for any text, and where the path of its own URL stands there, or "" if it has none. Where no header depends on what a
-// request asks for, its body is not offered.
+// EgressOverrides are what the filter at egress has to know of a backend: its name, the clusters that lead to it, with
+// * for any text, and where the path of its own URL stands there, or "" if it has none. Where no header depends on what
+// a request asks for, its body is not offered.
 func (p *Processing) EgressOverrides(name, cluster, path string) *extprocv3.ExtProcOverrides {
 	overrides := &extprocv3.ExtProcOverrides{GrpcInitialMetadata: Metadata(BackendKey, name, ClusterKey, cluster)}
 	needed := slices.ContainsFunc(p.policies, func(one *policy.Policy) bool { return one.ReadsBodiesOf(name) })

@@ -65,7 +65,9 @@ func TestEnvoyServes(t *testing.T) {
 		asked := bellhop.last(t)
 		wantMetadata(
 			t, asked.metadata,
-			map[string]string{"bellhop-role": "egress", "bellhop-fanout": "search", "bellhop-backend": "a"},
+			map[string]string{
+				"bellhop-role": "egress", "bellhop-fanout": "search", "bellhop-backend": "a", "bellhop-cluster": "mcp-a",
+			},
 		)
 		if diff := cmp.Diff(map[string]string{
 			"x-bellhop-ticket": "t", "authorization": "z", "x-forwarded-proto": "http", // which Envoy itself adds

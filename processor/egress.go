@@ -15,12 +15,12 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 	elsewhere := binding.Backend != "" && !f.policy.Reaches(binding.Backend, request.Cluster, binding.Clusters)
 	switch {
 	case elsewhere:
+		backend, declared = "", false
 		f.warnings.warn(
-			"the proxy sends a request for a backend to a cluster that is not the backend's: it gets no header; a route of "+
-				"somebody else's may lead there, or the cluster has to be listed, with bellhop envoy or under clusters",
+			"the proxy sends a request for a backend to a cluster that is not the backend's: it gets no header; somebody "+
+				"else's route may lead it there, or the cluster has to be listed: by bellhop envoy, or under clusters",
 			"backend", binding.Backend, "cluster", request.Cluster,
 		)
-		backend, declared = "", false
 	case !declared:
 		f.warnings.warn(
 			"request to a backend that the policy does not declare: it gets no header", "backend", binding.Backend,
@@ -38,7 +38,8 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 		identity, has = nil, false
 	}
 	asking := asking{
-		backend: backend, declared: declared, elsewhere: elsewhere, sent: sent, unreadable: has && len(identity) == 0, storeFailed: err != nil,
+		backend: backend, declared: declared, elsewhere: elsewhere, sent: sent,
+		unreadable: has && len(identity) == 0, storeFailed: err != nil,
 		call: policy.Call{
 			Backend: backend, Ticket: redeemed.Status, Capture: redeemed.Capture, Identity: identity, Request: request.Headers,
 		},
@@ -54,7 +55,9 @@ func (f *fanout) egress(ctx context.Context, binding Binding, request parsed) (A
 	case needs && operation.Why() == policy.UnreadableHidden:
 		f.warnings.warn(
 			"the filter does not show the bodies that this policy needs: rules for tools and the discovery identity do not "+
-				"apply; generate its configuration again, with bellhop envoy", "backend", backend,
+				"apply; generate its configuration again, with bellhop envoy",
+			"backend",
+			backend,
 		)
 	}
 	return f.decide(request, asking, operation)

@@ -26,7 +26,7 @@ const (
 	outcomeMalformed     outcome = "malformed_ticket"   // egress: forged, or changed on the way; nothing
 	outcomeSuperseded    outcome = "superseded"         // egress: every session that had the ticket has another; nothing
 	outcomeRedirected    outcome = "redirected"         // egress: a backend has sent the request on to another; nothing
-	outcomeElsewhere     outcome = "other_cluster"      // egress: the proxy sends it to no cluster of the backend's; nothing
+	outcomeElsewhere     outcome = "other_cluster"      // egress: sent to a cluster that is not the backend's; nothing
 	outcomeUndeclared    outcome = "undeclared_backend" // egress: outside the policy's world; nothing
 	outcomeNoRoom        outcome = "no_room"            // egress: Envoy's own limits; nothing
 	outcomeBodyTooLarge  outcome = "body_too_large"     // egress: it has to be read, and is too long for that; refused

@@ -96,8 +96,8 @@ clients are not captured.`,
 		&options.ProxyVersion,
 		"proxy-version",
 		istio.DefaultProxyVersion,
-		"the oldest Istio of the proxies, 1.29, 1.30 or 1.31: newer ones can read the tool from a body, and fail closed "+
-			"without Bellhop's service",
+		"the oldest Istio of the proxies; 1.29 and 1.30 are supported too, and skip the filters while Bellhop's service "+
+			"does not exist",
 	)
 	addFailOpen(cmd, &options.FailOpen)
 	return cmd

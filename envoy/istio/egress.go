@@ -12,7 +12,7 @@ func (w *writer) egressGateway() []manifest {
 	hosts := make([]any, len(w.backends))
 	subsets := make([]any, len(w.backends))
 	for i, b := range w.backends {
-		hosts[i] = envoy.Scalar(b.Host)
+		hosts[i] = envoy.Scalar("./" + b.Host)
 		subsets[i] = fields("name", envoy.Scalar(subsetName(b)), "trafficPolicy", fields("portLevelSettings", list(
 			fields("port", fields("number", 80), "tls", fields("mode", "ISTIO_MUTUAL", "sni", envoy.Scalar(b.Host))))))
 	}
@@ -25,7 +25,8 @@ func (w *writer) egressGateway() []manifest {
 	}
 	server.note(
 		"$.spec.servers",
-		"The mesh's mutual TLS protects the way to the gateway. Clients without a proxy are refused.",
+		"The mesh's mutual TLS protects the way to the gateway. Clients without a proxy are refused. Only VirtualServices of",
+		"this namespace may lead these hosts anywhere.",
 	)
 	all := []manifest{server, {
 		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,

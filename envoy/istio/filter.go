@@ -54,8 +54,8 @@ type route struct {
 	server    envoy.Server
 }
 
-// backendRoute is what the filters have to know of a backend where the proxy asks for it at a place. A route of somebody
-// else's could lead its virtual host elsewhere, so the filter says which clusters are the backend's.
+// backendRoute is what the filters have to know of a backend where the proxy asks for it at a place. A route of
+// somebody else's could lead its virtual host elsewhere, so the filter says which clusters are the backend's.
 func (w *writer) backendRoute(b envoy.Backend, at envoy.Place) route {
 	return route{
 		overrides: w.EgressOverrides(b.Name, anySubset(at), b.Path),
@@ -167,7 +167,10 @@ func (w *writer) envoyFilter(p *patches, name, namespace string, labels []label)
 	if w.Bellhop == nil {
 		// A gateway that gets only the services it routes to would not know Bellhop's cluster.
 		namespace := strings.Split(w.service.Host, ".")[1]
-		made.annotations = fields("envoyfilter.istio.io/referenced-services", envoy.Quoted(namespace+"/"+w.service.Host))
+		made.annotations = fields(
+			"envoyfilter.istio.io/referenced-services",
+			envoy.Quoted(namespace+"/"+w.service.Host),
+		)
 	}
 	return made
 }
@@ -332,9 +335,11 @@ func (p *patches) shut(service envoy.Place) {
 			fields("context", string(outboundSide), "routeConfiguration", routes),
 			"INSERT_FIRST",
 			p.Tree(&routev3.Route{
-				Name:   "bellhop.shut",
-				Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-				Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: http.StatusForbidden}},
+				Name:  "bellhop.shut",
+				Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+				Action: &routev3.Route_DirectResponse{
+					DirectResponse: &routev3.DirectResponseAction{Status: http.StatusForbidden},
+				},
 			}),
 		)
 	}

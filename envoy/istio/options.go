@@ -30,8 +30,8 @@ const (
 	DefaultRootNamespace  = "istio-system"
 	DefaultIngressAccount = "istio-ingressgateway-service-account" // in the root namespace
 	DefaultEgressAccount  = "istio-egressgateway-service-account"  // the same
-	// The oldest that is supported, so that no proxy gets a field that it does not know.
-	DefaultProxyVersion = "1.29"
+	// The newest that is supported: older ones skip the filters while Bellhop's service does not exist.
+	DefaultProxyVersion = "1.31"
 	DefaultTrustDomain  = "cluster.local"
 )
 

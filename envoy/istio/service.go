@@ -43,8 +43,14 @@ func (w *writer) mutualTLS() []manifest {
 		spec: fields("selector", selector, "mtls", fields("mode", "STRICT"),
 			"portLevelMtls", yaml.MapSlice{{Key: strconv.Itoa(pagesPort), Value: fields("mode", "PERMISSIVE")}}),
 	}
-	strict.note("$.spec.portLevelMtls", "Metrics and health, which contain no values, may be read from outside the mesh.")
-	return []manifest{sidecar, strict, w.callers(name, namespace, selector), w.connections(name, namespace)}
+	strict.note(
+		"$.spec.portLevelMtls",
+		"Metrics and health, which contain no values, may be read from outside the mesh.",
+	)
+	return []manifest{
+		sidecar, strict, w.callers(name, namespace, selector), w.notOthers(name, namespace, selector),
+		w.connections(name, namespace),
+	}
 }
 
 // callers lets only the proxies of fan-outs ask Bellhop, and each only in the name of its own fan-out.
@@ -74,37 +80,91 @@ func (w *writer) asker() string {
 	}
 }
 
-// mayAsk are the rules of who may ask Bellhop for which fan-out.
-func (w *writer) mayAsk() []any {
+// notOthers shuts out whoever speaks in the name of a fan-out and is not its proxy. Any other policy that allows, of
+// the root namespace or of Bellhop's, would let others in beside those of callers; what denies comes first in Istio.
+func (w *writer) notOthers(name, namespace string, selector yaml.MapSlice) manifest {
+	deny := manifest{
+		kind: "AuthorizationPolicy", version: securityVersion, name: name + "-only-" + w.asker(), namespace: namespace,
+		notes: make(envoy.Notes),
+		spec:  fields("selector", selector, "action", "DENY", "rules", w.mayNotAsk()),
+	}
+	deny.note(
+		"$.spec.rules",
+		"What denies comes before what allows: no other policy, of whoever may write some, lets others speak in the name of",
+		"these fan-outs.",
+	)
+	return deny
+}
+
+// asking are who may ask for a fan-out, and in which role; empty: in both.
+type asking struct {
+	fanout     string
+	principals []any
+	role       envoy.Role
+}
+
+func (w *writer) asking() []asking {
 	switch w.options.SetUp {
 	case Mesh:
-		rules := make([]any, len(w.fanouts))
+		all := make([]asking, len(w.fanouts))
 		for i, one := range w.fanouts {
-			rules[i] = w.mayAskFor(one, fields("namespaces", list(envoy.Scalar(one))))
+			of := envoy.Scalar(w.options.TrustDomain + "/ns/" + one + "/*")
+			all[i] = asking{fanout: one, principals: list(of)}
 		}
-		return rules
+		return all
 	case Gateway:
-		return list(
-			w.mayAskFor(
-				w.FanoutName, fields("principals", list(w.principal(w.ingress))),
-				saying(envoy.RoleKey, string(envoy.Ingress)),
-			),
-			w.mayAskFor(
-				w.FanoutName, fields("principals", list(w.principal(w.egress))), saying(envoy.RoleKey, string(envoy.Egress)),
-			),
-		)
+		return []asking{
+			{
+				w.FanoutName,
+				list(w.principal(w.ingress)),
+				envoy.Ingress,
+			}, {w.FanoutName, list(w.principal(w.egress)), envoy.Egress},
+		}
 	default:
-		return list(w.mayAskFor(w.FanoutName, fields("principals", w.principals())))
+		return []asking{{fanout: w.FanoutName, principals: w.principals()}}
 	}
 }
 
-// mayAskFor lets a source ask for a fan-out. What a filter says of itself Bellhop believes, and anybody with a
-// certificate of the mesh could say it too: so the name is held against the certificate.
-func (w *writer) mayAskFor(fanout string, source yaml.MapSlice, more ...any) yaml.MapSlice {
-	return fields(
-		"from", list(fields("source", source)), "to", atPort(int(w.service.Port)),
-		"when", append(list(saying(envoy.FanoutKey, fanout)), more...),
-	)
+// when are the conditions of a filter that speaks so.
+func (a asking) when() []any {
+	all := list(saying(envoy.FanoutKey, a.fanout))
+	if a.role != "" {
+		all = append(all, saying(envoy.RoleKey, string(a.role)))
+	}
+	return all
+}
+
+// mayAsk are the rules of who may ask Bellhop for which fan-out. What a filter says of itself Bellhop believes, and
+// anybody with a certificate of the mesh could say it too: so the name is held against the certificate.
+func (w *writer) mayAsk() []any {
+	var rules []any
+	for _, one := range w.asking() {
+		rules = append(rules, fields(
+			"from", list(fields("source", fields("principals", one.principals))), "to", atPort(int(w.service.Port)),
+			"when", one.when(),
+		))
+	}
+	return rules
+}
+
+// mayNotAsk are the rules of who may not. Where fan-outs have names, nobody speaks without one.
+func (w *writer) mayNotAsk() []any {
+	var rules []any
+	named := true
+	for _, one := range w.asking() {
+		named = named && one.fanout != ""
+		rules = append(rules, fields(
+			"from", list(fields("source", fields("notPrincipals", one.principals))), "to", atPort(int(w.service.Port)),
+			"when", one.when(),
+		))
+	}
+	if named {
+		rules = append(rules, fields("to", atPort(int(w.service.Port)), "when", list(saying(envoy.FanoutKey, ""))))
+	}
+	if w.options.SetUp == Gateway {
+		rules = append(rules, fields("to", atPort(int(w.service.Port)), "when", list(saying(envoy.RoleKey, ""))))
+	}
+	return rules
 }
 
 // saying is the condition that a filter says something of itself, or with an empty value that it does not.

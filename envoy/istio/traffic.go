@@ -11,7 +11,9 @@ import (
 
 // toBackends is what the fan-outs of a namespace need to reach their backends, and nobody else but them: it stands in
 // their own namespace and is for it alone, so that Istio prefers it to what other namespaces export.
-func (w *writer) toBackends(namespace string) []manifest { return append(w.outside(namespace), w.routes(namespace)...) }
+func (w *writer) toBackends(namespace string) []manifest {
+	return append(w.outside(namespace), w.routes(namespace)...)
+}
 
 // routes lead to each backend's own host. Without them a VirtualService of any other namespace, which is exported
 // everywhere by default, could lead requests for the backend to another server, or mirror them there.
@@ -52,8 +54,16 @@ func (w *writer) outside(namespace string) []manifest {
 		entry := manifest{
 			kind: "ServiceEntry", version: trafficVersion, name: resourceName(b), namespace: namespace, notes: make(envoy.Notes),
 			spec: fields(
-				"exportTo", list("."), "hosts", list(envoy.Scalar(b.Host)), "location", "MESH_EXTERNAL", "resolution", "DNS",
-				"ports", list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.Port))),
+				"exportTo",
+				list("."),
+				"hosts",
+				list(envoy.Scalar(b.Host)),
+				"location",
+				"MESH_EXTERNAL",
+				"resolution",
+				"DNS",
+				"ports",
+				list(fields("number", 80, "name", "http", "protocol", "HTTP", "targetPort", int(b.Port))),
 			),
 		}
 		entry.note(

@@ -201,7 +201,11 @@ func TestTheClusterIsTheSecondSourceOfTheBackend(t *testing.T) {
 	_, minted := b.ingress(t, "x-mcp-api-key: k")
 	sent := []string{"x-bellhop-ticket: " + minted}
 	for _, filter := range []string{"envoy.filters.http.ext_proc", "any.other.key"} {
-		got := apply(t, sent, b.ask(t, withCluster(requestHeaders(sent...), filter, "mcp-billing"), "bellhop-role", "egress"))
+		got := apply(
+			t,
+			sent,
+			b.ask(t, withCluster(requestHeaders(sent...), filter, "mcp-billing"), "bellhop-role", "egress"),
+		)
 		if diff := cmp.Diff([]string{"x-mcp-api-key: k"}, got); diff != "" {
 			t.Errorf("%s: %s", filter, diff)
 		}
@@ -251,7 +255,10 @@ backends: {github: {clusters: [mcp-github]}, open: {}}
 		if test.cluster != "" {
 			message = withCluster(message, "f", test.cluster)
 		}
-		answer := b.ask(t, message, append([]string{"bellhop-role", "egress", "bellhop-backend", test.backend}, test.listed...)...)
+		answer := b.ask(
+			t,
+			message,
+			append([]string{"bellhop-role", "egress", "bellhop-backend", test.backend}, test.listed...)...)
 		want := []string{"x-other: o"}
 		if test.want {
 			want = append(want, "x-mcp-api-key: k")
@@ -320,11 +327,14 @@ func TestLimitsAnswerWithAJSONRPCErrorThatNamesTheHeader(t *testing.T) {
 			if err := json.Unmarshal(got.GetBody(), &body); err != nil {
 				t.Fatal(err)
 			}
-			if body.Version != "2.0" || body.ID == nil || body.Error.Code != -32600 || body.Error.Data.Reason != test.reason ||
-				body.Error.Data.Header != "x-mcp-api-key" || !strings.Contains(body.Error.Message, "x-mcp-api-key") {
+			if body.Version != "2.0" || body.ID == nil || body.Error.Code != -32600 ||
+				body.Error.Data.Reason != test.reason ||
+				body.Error.Data.Header != "x-mcp-api-key" ||
+				!strings.Contains(body.Error.Message, "x-mcp-api-key") {
 				t.Errorf("got %s", got.GetBody())
 			}
-			if set := got.GetHeaders().GetSetHeaders(); len(set) != 1 || set[0].GetHeader().GetKey() != "content-type" ||
+			if set := got.GetHeaders().GetSetHeaders(); len(set) != 1 ||
+				set[0].GetHeader().GetKey() != "content-type" ||
 				string(set[0].GetHeader().GetRawValue()) != "application/json" {
 				t.Errorf("content-type: %v", set)
 			}
@@ -509,7 +519,11 @@ func (b *bench) metric(t *testing.T, name, want string) {
 	for _, family := range families {
 		if family.GetName() == name {
 			header := fmt.Sprintf(
-				"# HELP %s %s\n# TYPE %s %s\n", name, family.GetHelp(), name, strings.ToLower(family.GetType().String()),
+				"# HELP %s %s\n# TYPE %s %s\n",
+				name,
+				family.GetHelp(),
+				name,
+				strings.ToLower(family.GetType().String()),
 			)
 			if err := testutil.GatherAndCompare(b.registry, strings.NewReader(header+want+"\n"), name); err != nil {
 				t.Error(err)
@@ -533,7 +547,10 @@ func prefixed(lines []string, prefix string) []string {
 // Whatever takes headers away after the decision asks it again: a required one is not lost on the way.
 func TestARequiredHeaderWithoutRoomIsARefusal(t *testing.T) {
 	b := start(t, setup{policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true, prefix: \"" +
-		strings.Repeat("p", 200) + " \", repeat: all}]\nlimits: {value_bytes: 20000, total_bytes: 48000, headers: 80}\n"})
+		strings.Repeat(
+			"p",
+			200,
+		) + " \", repeat: all}]\nlimits: {value_bytes: 20000, total_bytes: 48000, headers: 80}\n"})
 	var lines []string
 	for range 80 {
 		lines = append(lines, "x-mcp-api-key: "+strings.Repeat("k", 560))

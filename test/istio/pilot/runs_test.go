@@ -67,7 +67,7 @@ func TestASecondRunOverwritesNothingOfTheFirst(t *testing.T) {
 			request := pilot.Request{
 				Principal: spiffe + "default/sa/" + name,
 				Port:      9000,
-				Headers:   map[string]string{fanout: name},
+				Headers:   map[string]string{fanout: name, role: "egress"},
 			}
 			if is, err := pilot.Authorised(chain, request); !is || err != nil {
 				t.Errorf("the fan-out %s may not ask Bellhop: %v", name, err)

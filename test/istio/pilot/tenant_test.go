@@ -96,3 +96,85 @@ func TestATenantDivertsNoBackend(t *testing.T) {
 		}
 	}
 }
+
+// everybody is a policy that somebody else has for all that is in the root namespace, or in Bellhop's.
+const everybody = `
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: everybody, namespace: %s}
+spec:
+  action: ALLOW
+  rules: [{from: [{source: {principals: ["*"]}}]}]
+`
+
+// Policies that allow add up. Whoever adds one lets nobody speak in a fan-out's name, nor without any.
+func TestAnotherPolicyOpensBellhopToNobody(t *testing.T) {
+	own := map[string]map[string]string{
+		"central": {fanout: "vmcp"}, "mesh": {fanout: "search"}, "gateway": {fanout: "vmcp", role: "egress"},
+	}
+	for _, namespace := range []string{"istio-system", "bellhop"} {
+		for example, named := range own {
+			t.Run(example+" "+namespace, func(t *testing.T) {
+				rendered := pilot.Render(
+					t, around(t)+"\n---\n"+documents(t, example, "")+fmt.Sprintf(everybody, namespace),
+					pilot.Sidecar("bellhop", "10.0.2.1", map[string]string{"app": "bellhop"}),
+				)
+				for _, chain := range bellhops(t, rendered) {
+					for name, test := range map[string]struct {
+						principal string
+						headers   map[string]string
+						want      bool
+					}{
+						"mallory":               {spiffe + "evil/sa/mallory", named, false},
+						"of another domain":     {"spiffe://other.domain/ns/search/sa/vmcp", named, false},
+						"without a name":        {spiffe + "evil/sa/mallory", map[string]string{role: "egress"}, false},
+						"beyond the namespace":  {spiffe + "search-2/sa/vmcp", named, false},
+						"as nobody in the mesh": {"", named, false},
+						"a fan-out that nobody has": {spiffe + "evil/sa/mallory", map[string]string{fanout: "mine", role: "egress"},
+							true}, // Bellhop does not know it
+					} {
+						got, err := pilot.Authorised(chain, pilot.Request{Principal: test.principal, Port: 9000, Headers: test.headers})
+						if err != nil || got != test.want {
+							t.Errorf("%s: authorised: %v, %v", name, got, err)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// elsewhere leads a host of Bellhop's egress gateway to a tenant's server, by a match that sorts before others.
+const elsewhere = `
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: bound, namespace: evil, ` + older + `}
+spec:
+  hosts: [mcp.example.com]
+  gateways: [istio-system/bellhop-egress-default-vmcp]
+  http:
+    - match: [{uri: {prefix: /mcp}}]
+      route: [{destination: {host: mallory.evil.svc.cluster.local, port: {number: 80}}}]
+`
+
+// Only VirtualServices of the gateway's own namespace lead its hosts anywhere.
+func TestATenantBindsNothingToTheEgressGateway(t *testing.T) {
+	test := proxies["gateway-egress"]
+	to := func(manifests string) string {
+		var text strings.Builder
+		tenant := fmt.Sprintf(diverted, "unrelated.evil.svc.cluster.local") + elsewhere
+		for _, route := range routesTo(pilot.Render(t, around(t)+"\n---\n"+tenant+"\n---\n"+manifests, test.proxy()),
+			"mcp.example.com") {
+			text.WriteString(route.String() + "\n")
+		}
+		return text.String()
+	}
+	if got := to(documents(t, "gateway", "")); got == "" || strings.Contains(got, mallory) {
+		t.Errorf("requests go to\n%s", got)
+	}
+	if got := to(strings.ReplaceAll(documents(t, "gateway", ""), `"./mcp.`, `"mcp.`)); !strings.Contains(got, mallory) {
+		t.Errorf("with hosts of all namespaces the tenant's does not count: this test proves nothing\n%s", got)
+	}
+}
