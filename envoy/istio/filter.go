@@ -7,9 +7,12 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -82,6 +85,7 @@ func (w *writer) workloadFilter(namespace string) manifest {
 	}
 	p.addFilters(inbound, envoy.Ingress, w.port, false)
 	p.limitBodies(inbound, envoy.Ingress, w.port)
+	p.onlyHTTP(w.port)
 	p.addFilters(outboundSide, envoy.Egress, 0, true)
 	for _, b := range w.backends {
 		p.enable(
@@ -341,6 +345,39 @@ func (p *patches) shut(service envoy.Place) {
 					DirectResponse: &routev3.DirectResponseAction{Status: http.StatusForbidden},
 				},
 			}),
+		)
+	}
+}
+
+// onlyHTTP closes the fan-out to connections in which no filter of Bellhop's reads the headers: where Istio finds out
+// what a port speaks, HTTP/1.0 goes to the TCP proxy, and so does all of a port that is declared as TCP; a port that no
+// Service declares has filters of its own. Without a port it closes all that is not HTTP.
+func (p *patches) onlyHTTP(port uint16) {
+	p.Note(
+		p.path(),
+		"What passes no filter of Bellhop's does not reach the fan-out: TCP, HTTP/1.0 on a port whose Service does not say",
+		"what it speaks, and a port that no Service declares. Envoy counts them as bellhop.rbac.denied.",
+	)
+	permission := &rbacv3.Permission{Rule: &rbacv3.Permission_Any{Any: true}}
+	chains := []yaml.MapSlice{fields("filter", fields("name", "envoy.filters.network.tcp_proxy"))}
+	if port != 0 {
+		permission.Rule = &rbacv3.Permission_DestinationPort{DestinationPort: uint32(port)}
+		chains = append(chains, fields("name", "virtualInbound-catchall-http", "filter", managerOf()))
+	}
+	shut := &listenerv3.Filter{
+		Name: "bellhop.only_http",
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: p.Pack(&networkrbacv3.RBAC{
+			StatPrefix: "bellhop.",
+			Rules: &rbacv3.RBAC{Action: rbacv3.RBAC_DENY, Policies: map[string]*rbacv3.Policy{"bellhop.only_http": {
+				Permissions: []*rbacv3.Permission{permission},
+				Principals:  []*rbacv3.Principal{{Identifier: &rbacv3.Principal_Any{Any: true}}},
+			}}},
+		})},
+	}
+	for _, chain := range chains {
+		p.add(
+			"NETWORK_FILTER", fields("context", string(inbound), "listener", fields("filterChain", chain)), "INSERT_BEFORE",
+			p.Tree(shut),
 		)
 	}
 }

@@ -3,10 +3,13 @@ package pilot_test
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 
 	"bellhop/test/istio/pilot"
 )
@@ -176,5 +179,62 @@ func TestATenantBindsNothingToTheEgressGateway(t *testing.T) {
 	}
 	if got := to(strings.ReplaceAll(documents(t, "gateway", ""), `"./mcp.`, `"mcp.`)); !strings.Contains(got, mallory) {
 		t.Errorf("with hosts of all namespaces the tenant's does not count: this test proves nothing\n%s", got)
+	}
+}
+
+// onlyHTTP reports what stands in front of what leads on in a filter chain: its permissions, by which it shuts.
+func onlyHTTP(chain *listenerv3.FilterChain) (port uint32, any bool) {
+	config := &networkrbacv3.RBAC{}
+	filters := chain.GetFilters()
+	if len(filters) < 2 {
+		return 0, false
+	}
+	for _, filter := range filters[:len(filters)-1] {
+		if filter.GetName() == "bellhop.only_http" && filter.GetTypedConfig().UnmarshalTo(config) == nil {
+			permission := config.GetRules().GetPolicies()["bellhop.only_http"].GetPermissions()[0]
+			return permission.GetDestinationPort(), permission.GetAny()
+		}
+	}
+	return 0, false
+}
+
+// A connection in which no filter of Bellhop's reads the headers does not reach the fan-out: HTTP/1.0 where Istio finds
+// out what a port speaks, what is declared as TCP, and a port that no Service declares.
+func TestNothingPassesTheFiltersOfTheFanout(t *testing.T) {
+	for name, port := range map[string]string{
+		"HTTP": "name: http, protocol: HTTP", "sniffed": "name: main", "TCP": "name: tcp, protocol: TCP",
+		"another port": "",
+	} {
+		for example, wanted := range map[string]uint32{"sidecar": 4483, "mesh": 0} {
+			t.Run(example+", "+name, func(t *testing.T) {
+				mesh := strings.ReplaceAll(around(t), "number: 4483, name: http, protocol: HTTP", "number: 4483, "+port)
+				if port == "" {
+					mesh = strings.ReplaceAll(around(t), "number: 4483, name", "number: 9999, name")
+				}
+				rendered := pilot.Render(t, mesh+"\n---\n"+documents(t, example, ""), proxies[example].proxy())
+				found := 0
+				for _, listener := range rendered.Listeners {
+					if listener.GetName() != "virtualInbound" {
+						continue
+					}
+					for _, chain := range listener.GetFilterChains() {
+						if chain.GetName() == "virtualInbound-blackhole" {
+							continue // it leads nowhere
+						}
+						found++
+						shut, all := onlyHTTP(chain)
+						reads := pilot.Manager(chain) != nil && slices.Contains(order(t, pilot.Manager(chain)), "ingress")
+						other := chain.GetFilterChainMatch().GetDestinationPort().GetValue()
+						shutsAll := all || wanted != 0 && shut == wanted
+						if concerned := wanted == 0 || other == 0 || other == wanted; concerned && !reads && !shutsAll {
+							t.Errorf("through %s %v nobody reads the headers", chain.GetName(), chain.GetFilterChainMatch())
+						}
+					}
+				}
+				if found < 6 {
+					t.Errorf("%d filter chains", found)
+				}
+			})
+		}
 	}
 }
