@@ -2,6 +2,7 @@ package istio
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -143,13 +144,16 @@ func (w *writer) newPatches() *patches {
 	return p
 }
 
-// workload distinguishes the fan-outs of one namespace.
+// workload distinguishes the fan-outs of the mesh: by the labels of the pods, for people, and by a digest, because what
+// labels and namespaces make together is not distinct: namespace team-a and app=mcp, team and app=a-mcp.
 func (w *writer) workload() string {
-	values := make([]string, len(w.labels))
+	values, identity := make([]string, len(w.labels)), []string{w.options.Namespace}
 	for i, one := range w.labels {
 		values[i] = dashed(one.value)
+		identity = append(identity, one.key+"="+one.value)
 	}
-	return strings.Join(values, "-")
+	slices.Sort(identity[1:])
+	return distinct(strings.Join(values, "-"), identity...)
 }
 
 // fanout distinguishes all fan-outs of the mesh: what each needs for itself has a name of its own, so that the

@@ -45,6 +45,9 @@ func TestIstioNamesAreDistinct(t *testing.T) {
 		"a_b=https://two.example",
 		"egress=https://three.example",
 		strings.Repeat("x", 63) + "=https://four.example",
+		"hyphen=https://a.b-c.example", "dot=https://a-b.c.example", "dots=https://a.b.c.example",
+		"long=https://" + strings.Repeat("a", 60) + ".example", "longer=https://" + strings.Repeat("a", 60) + ".b.example",
+		"longest=https://" + strings.Repeat("a.", 120) + "example",
 	}
 	for _, setUp := range []istio.SetUp{istio.Sidecar, istio.Gateway} {
 		options := setUps()[setUp]
@@ -67,6 +70,36 @@ func TestIstioNamesAreDistinct(t *testing.T) {
 					t.Errorf("%s: the subset %q is listed twice, or is too long", setUp, name)
 				}
 				seen[name] = true
+			}
+		}
+	}
+}
+
+// A run for one fan-out takes nothing from another's, whatever their namespaces and labels make together.
+func TestNamesOfTwoRunsAreDistinct(t *testing.T) {
+	runs := []struct{ namespace, workload string }{
+		{"team-a", "app=mcp"}, {"team", "app=a-mcp"}, {"team", "app=mcp"}, {"team", "toolhive-name=mcp"},
+		{"team-a-mcp", "app=x"},
+	}
+	for setUp, options := range setUps() {
+		if setUp == istio.Mesh {
+			continue // one run for all
+		}
+		seen := map[string]string{}
+		for _, run := range runs {
+			options.Namespace, options.Workload = run.namespace, []string{run.workload}
+			made, err := istio.Manifests([]*policy.Policy{load(t, openPolicy)}, options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, one := range resources(t, made) {
+				shared := one.Metadata.Namespace == "bellhop" && one.Metadata.Name == "bellhop" ||
+					strings.HasPrefix(one.Metadata.Name, "bellhop-to-") // the same, whoever writes it
+				name := one.Kind + " " + one.Metadata.Namespace + "/" + one.Metadata.Name
+				if other, ok := seen[name]; ok && !shared {
+					t.Errorf("%s: %s of %v takes the place of that of %s", setUp, name, run, other)
+				}
+				seen[name] = run.namespace + " " + run.workload
 			}
 		}
 	}

@@ -27,11 +27,8 @@ type plan struct {
 	baggage  bool // a policy has its tickets in baggage
 }
 
-// The longest names that Kubernetes takes: of most resources, and of what has to be a label (RFC 1123).
-const (
-	longestName  = 253
-	longestLabel = 63
-)
+// longestLabel is the longest name that Kubernetes takes of what has to be a label (RFC 1123).
+const longestLabel = 63
 
 // account is a service account of Kubernetes.
 type account struct{ namespace, name string }
@@ -169,20 +166,6 @@ func (p *plan) checkBackend(f *envoy.OptionErrors, value string, one envoy.Backe
 		f.Add(
 			"--backend", value, "is on the host and port of another backend",
 			"Istio distinguishes backends by host and port; give one of them another host name",
-		)
-	case slices.ContainsFunc(p.backends, func(other envoy.Backend) bool {
-		return other.Host != one.Host && resourceName(other) == resourceName(one)
-	}):
-		f.Add(
-			"--backend", value, "has the host of another backend, but for dots and dashes",
-			"Kubernetes' names cannot distinguish them; put one of them behind another fan-out",
-		)
-	case len(resourceName(one)) > longestName:
-		f.Add("--backend", value, "has a host too long for a name in Kubernetes", "use a shorter one")
-	case p.options.SetUp == Gateway && len(subsetName(one)) > longestLabel:
-		f.Add(
-			"--backend", value, "has a host of more than 63 letters",
-			"Istio leads nothing through a gateway by a name that long; use the sidecar or the central set-up",
 		)
 	case p.options.SetUp == Gateway && !one.Secure:
 		f.Add(

@@ -1,6 +1,8 @@
 package istio
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -112,12 +114,19 @@ func originate(port int, b envoy.Backend) yaml.MapSlice {
 		"tls", fields("mode", "SIMPLE", "sni", envoy.Scalar(b.Host), "subjectAltNames", list(envoy.Scalar(b.Host))))
 }
 
-// resourceName names what is about a server outside the mesh. It follows from the host, of which all else follows too:
-// fan-outs that have the server in common have these resources in common, whatever they call it.
-func resourceName(b envoy.Backend) string { return "bellhop-to-" + dashed(b.Host) }
+// resourceName names what is about the host of a backend. It follows from the host, of which all else follows too:
+// fan-outs that have the host in common have these resources in common, whatever they call it.
+func resourceName(b envoy.Backend) string { return "bellhop-to-" + subsetName(b) }
 
 // subsetName is the same where Istio takes no more than 63 letters.
-func subsetName(b envoy.Backend) string { return dashed(b.Host) }
+func subsetName(b envoy.Backend) string { return distinct(dashed(b.Host), b.Host) }
+
+// distinct is a name that no other identity has, however much alike or long the names are.
+func distinct(name string, identity ...string) string {
+	digest := sha256.Sum256([]byte(strings.Join(identity, "\x00")))
+	end := "-" + hex.EncodeToString(digest[:4])
+	return strings.Trim(name[:min(len(name), longestLabel-len(end))], "-") + end
+}
 
 // dashed is a text as Kubernetes takes it for a part of a name.
 func dashed(text string) string {

@@ -58,7 +58,7 @@ func TestTheHostIsCapturedInEveryForm(t *testing.T) {
 						continue
 					}
 					tables++
-					if host.GetTypedPerFilterConfig()["bellhop.ingress.default-vmcp"] == nil {
+					if host.GetTypedPerFilterConfig()["bellhop.ingress.default-vmcp-2bf2a5a9"] == nil {
 						t.Errorf("in %s the filter does not run", table.GetName())
 					}
 				}

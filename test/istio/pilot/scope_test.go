@@ -69,7 +69,7 @@ func TestExternalServersAreReachedByTLS(t *testing.T) {
 	fanout := proxies["gateway-fanout"]
 	if !strings.Contains(
 		render(t, fanout.example, fanout.proxy()).Summary(),
-		"\ncluster outbound|80|mcp-example-com|istio-egressgateway.istio-system.svc.cluster.local, TLS to mcp.example.com\n",
+		"\ncluster outbound|80|mcp-example-com-5140e404|istio-egressgateway.istio-system.svc.cluster.local, TLS to mcp.example.com\n",
 	) {
 		t.Error("on the way to the egress gateway there is no TLS for the server's host")
 	}

@@ -156,7 +156,7 @@ kind: VirtualService
 metadata: {name: bound, namespace: evil, ` + older + `}
 spec:
   hosts: [mcp.example.com]
-  gateways: [istio-system/bellhop-egress-default-vmcp]
+  gateways: [istio-system/bellhop-egress-default-vmcp-2bf2a5a9]
   http:
     - match: [{uri: {prefix: /mcp}}]
       route: [{destination: {host: mallory.evil.svc.cluster.local, port: {number: 80}}}]
