@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"bellhop/envoy"
 	"bellhop/envoy/istio"
@@ -78,19 +79,9 @@ clients are not captured.`,
 			"service (default: "+envoy.DefaultBellhop+" or "+istio.DefaultBellhopService+")",
 	)
 	flags.StringVar(
-		&options.RootNamespace, "root-namespace", istio.DefaultRootNamespace, "the namespace of Istio and its gateways",
+		&options.RootNamespace, "root-namespace", istio.DefaultRootNamespace, "the namespace of Istio",
 	)
-	flags.StringVar(
-		&options.IngressAccount,
-		"ingress-account",
-		"",
-		"gateway: NAMESPACE/NAME, the service account of the ingress gateway (default: "+
-			"ROOT-NAMESPACE/"+istio.DefaultIngressAccount+")",
-	)
-	flags.StringVar(
-		&options.EgressAccount, "egress-account", "",
-		"gateway: the same of the egress gateway (default: ROOT-NAMESPACE/"+istio.DefaultEgressAccount+")",
-	)
+	addGateways(flags, &options)
 	flags.StringVar(&options.TrustDomain, "trust-domain", istio.DefaultTrustDomain, "the trust domain of the mesh")
 	flags.StringVar(
 		&options.ProxyVersion,
@@ -101,6 +92,34 @@ clients are not captured.`,
 	)
 	addFailOpen(cmd, &options.FailOpen)
 	return cmd
+}
+
+// addGateways adds the flags that say which gateways there are.
+func addGateways(flags *pflag.FlagSet, options *istio.Options) {
+	flags.StringVar(
+		&options.IngressAccount, "ingress-account", "",
+		"gateway: NAMESPACE/NAME, the service account of the ingress gateway (default: "+
+			"ROOT-NAMESPACE/"+istio.DefaultIngressAccount+")",
+	)
+	flags.StringArrayVar(
+		&options.IngressGateway, "ingress-gateway", nil,
+		"gateway: KEY=VALUE, a label of its pods; repeat it. Or gateway/NAME, of the Gateway API (default: "+
+			istio.DefaultIngressGateway+")",
+	)
+	flags.StringVar(
+		&options.EgressAccount, "egress-account", "",
+		"gateway: NAMESPACE/NAME, the service account of the egress gateway (default: "+
+			"ROOT-NAMESPACE/"+istio.DefaultEgressAccount+")",
+	)
+	flags.StringArrayVar(
+		&options.EgressGateway, "egress-gateway", nil,
+		"gateway: KEY=VALUE, a label of its pods; repeat it (default: "+istio.DefaultEgressGateway+")",
+	)
+	flags.StringVar(
+		&options.EgressService, "egress-service", "",
+		"gateway: the service of the egress gateway, by its whole name (default: "+istio.DefaultEgressService+
+			".ROOT-NAMESPACE.svc.cluster.local)",
+	)
 }
 
 func writeIstio(cmd *cobra.Command, options istio.Options) error {

@@ -2,13 +2,9 @@ package istio
 
 import "bellhop/envoy"
 
-// The egress gateway of Istio, as its chart names it.
-const egressGatewayName = "istio-egressgateway"
-
 // egressGateway leads the fan-out's requests for the backends through the egress gateway, which speaks TLS to them.
 func (w *writer) egressGateway() []manifest {
-	namespace := w.options.RootNamespace
-	gateway := egressGatewayName + "." + namespace + ".svc.cluster.local"
+	namespace, gateway := w.egress.namespace, w.egress.service
 	hosts := make([]any, len(w.backends))
 	subsets := make([]any, len(w.backends))
 	for i, b := range w.backends {
@@ -18,7 +14,7 @@ func (w *writer) egressGateway() []manifest {
 	}
 	server := manifest{
 		kind: "Gateway", version: trafficVersion, name: w.egressName(), namespace: namespace, notes: make(envoy.Notes),
-		spec: fields("selector", fields("istio", "egressgateway"), "servers", list(fields(
+		spec: fields("selector", labelsOf(w.egress.labels), "servers", list(fields(
 			"port", fields("number", 80, "name", "https-bellhop", "protocol", "HTTPS"), "hosts", hosts,
 			"tls", fields("mode", "ISTIO_MUTUAL"),
 		))),
@@ -50,7 +46,7 @@ func (w *writer) egressCallers(namespace string) manifest {
 	deny := manifest{
 		kind: "AuthorizationPolicy", version: securityVersion, name: w.egressName(), namespace: namespace,
 		notes: make(envoy.Notes),
-		spec: fields("selector", fields("matchLabels", fields("istio", "egressgateway")), "action", "DENY", "rules", list(
+		spec: fields("selector", fields("matchLabels", labelsOf(w.egress.labels)), "action", "DENY", "rules", list(
 			fields(
 				"from", list(fields("source", fields("notPrincipals", w.principals()))),
 				"to", list(fields("operation", fields("hosts", hosts))),
@@ -63,7 +59,7 @@ func (w *writer) egressCallers(namespace string) manifest {
 
 // fanoutCallers admits only the ingress gateway to the fan-out: every other way bypasses Bellhop.
 func (w *writer) fanoutCallers() manifest {
-	rule := fields("from", list(fields("source", fields("notPrincipals", list(w.principal(w.ingress))))))
+	rule := fields("from", list(fields("source", fields("notPrincipals", list(w.principal(w.ingress.account))))))
 	if w.port != 0 {
 		rule = append(rule, fields("to", atPort(int(w.port)))...)
 	}

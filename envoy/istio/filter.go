@@ -108,7 +108,22 @@ func (w *writer) workloadFilter(namespace string) manifest {
 	if w.options.SetUp == Mesh {
 		name = "bellhop"
 	}
-	return w.envoyFilter(p, name, namespace, w.labels)
+	return w.envoyFilter(p, name, namespace, workloadSelector(w.labels))
+}
+
+// workloadSelector selects pods by their labels.
+func workloadSelector(labels []label) yaml.MapSlice {
+	return fields("workloadSelector", fields("labels", labelsOf(labels)))
+}
+
+// selector selects the pods of a gateway.
+func (g gateway) selector() yaml.MapSlice {
+	if g.target == "" {
+		return workloadSelector(g.labels)
+	}
+	return fields("targetRefs", list(
+		fields("group", "gateway.networking.k8s.io", "kind", "Gateway", "name", envoy.Scalar(g.target)),
+	))
 }
 
 // gatewayFilters are the EnvoyFilters of the ingress gateway and the egress gateway.
@@ -131,8 +146,8 @@ func (w *writer) gatewayFilters() []manifest {
 	}
 	out.stripTicket(gatewaySide)
 	return []manifest{
-		w.envoyFilter(in, "bellhop-ingress-"+w.fanout(), w.options.RootNamespace, []label{{"istio", "ingressgateway"}}),
-		w.envoyFilter(out, "bellhop-egress-"+w.fanout(), w.options.RootNamespace, []label{{"istio", "egressgateway"}}),
+		w.envoyFilter(in, "bellhop-ingress-"+w.fanout(), w.ingress.namespace, w.ingress.selector()),
+		w.envoyFilter(out, "bellhop-egress-"+w.fanout(), w.egress.namespace, w.egress.selector()),
 	}
 }
 
@@ -160,13 +175,11 @@ func (w *writer) workload() string {
 // manifests of one take nothing from those of another.
 func (w *writer) fanout() string { return w.options.Namespace + "-" + w.workload() }
 
-func (w *writer) envoyFilter(p *patches, name, namespace string, labels []label) manifest {
+func (w *writer) envoyFilter(p *patches, name, namespace string, selector yaml.MapSlice) manifest {
 	w.errs = append(w.errs, p.Errs...)
 	made := manifest{
 		kind: "EnvoyFilter", version: filterVersion, name: name, namespace: namespace, notes: p.Notes,
-		spec: fields(
-			"priority", lastPriority, "workloadSelector", fields("labels", labelsOf(labels)), "configPatches", p.all,
-		),
+		spec: append(append(fields("priority", lastPriority), selector...), fields("configPatches", p.all)...),
 	}
 	made.note(
 		"$.spec.priority",

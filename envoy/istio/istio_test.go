@@ -167,8 +167,28 @@ func TestIstioErrors(t *testing.T) {
 			[]string{"--host a.example:443: is not a DNS name"},
 		},
 		"gateway's account": {
-			sound("gateway", func(o *istio.Options) { o.IngressAccount = "ingress" }),
+			sound("gateway", func(o *istio.Options) {
+				o.IngressAccount, o.IngressGateway = "ingress", []string{"gateway/mcp"}
+			}),
 			[]string{"--ingress-account ingress: is not a namespace"},
+		},
+		"half an ingress gateway": {
+			sound("gateway", func(o *istio.Options) { o.IngressAccount = "istio-ingress/istio-ingress" }),
+			[]string{"--ingress-gateway: is missing beside --ingress-account"},
+		},
+		"the other half": {
+			sound("gateway", func(o *istio.Options) { o.IngressGateway = []string{"istio=ingress"} }),
+			[]string{"--ingress-account: is missing beside --ingress-gateway"},
+		},
+		"a part of an egress gateway": {
+			sound("gateway", func(o *istio.Options) { o.EgressGateway = []string{"istio=egress"} }),
+			[]string{"--egress-account, --egress-gateway and --egress-service: are needed together"},
+		},
+		"no whole service": {
+			sound("gateway", func(o *istio.Options) {
+				o.EgressAccount, o.EgressGateway, o.EgressService = "istio-egress/e", []string{"istio=egress"}, "istio-egress"
+			}),
+			[]string{"--egress-service istio-egress: is not the whole name of a service"},
 		},
 		"inside, at the gateway": {
 			sound("gateway", func(o *istio.Options) { o.Backends = []string{"github=http://mcp.tools.svc.cluster.local"} }),

@@ -30,6 +30,9 @@ const (
 	DefaultRootNamespace  = "istio-system"
 	DefaultIngressAccount = "istio-ingressgateway-service-account" // in the root namespace
 	DefaultEgressAccount  = "istio-egressgateway-service-account"  // the same
+	DefaultIngressGateway = "istio=ingressgateway"
+	DefaultEgressGateway  = "istio=egressgateway"
+	DefaultEgressService  = "istio-egressgateway" // in the root namespace
 	// The newest that is supported: older ones skip the filters while Bellhop's service does not exist.
 	DefaultProxyVersion = "1.31"
 	DefaultTrustDomain  = "cluster.local"
@@ -51,12 +54,17 @@ type Options struct {
 	Accounts    []string // --account: NAMESPACE/NAME, service accounts of the fan-out's pods
 	Bellhop     string   // --bellhop: unix:///PATH beside the fan-out, else HOST:PORT of the service
 
-	RootNamespace  string // --root-namespace: that of Istio and its gateways; empty: DefaultRootNamespace
-	IngressAccount string // --ingress-account: NAMESPACE/NAME, that of the ingress gateway; empty: as istioctl calls it
-	EgressAccount  string // --egress-account: NAMESPACE/NAME, that of the egress gateway; empty: as istioctl calls it
-	TrustDomain    string // --trust-domain: of the mesh; empty: DefaultTrustDomain
-	ProxyVersion   string // --proxy-version: the oldest Istio of the proxies; empty: DefaultProxyVersion
-	FailOpen       bool   // --fail-open: as in BootstrapOptions
+	RootNamespace string // --root-namespace: that of Istio; empty: DefaultRootNamespace
+	TrustDomain   string // --trust-domain: of the mesh; empty: DefaultTrustDomain
+	ProxyVersion  string // --proxy-version: the oldest Istio of the proxies; empty: DefaultProxyVersion
+	FailOpen      bool   // --fail-open: as in BootstrapOptions
+
+	// The gateways, each with all of its flags, or as istioctl calls it with none of them.
+	IngressAccount string   // --ingress-account: NAMESPACE/NAME, its service account
+	IngressGateway []string // --ingress-gateway: KEY=VALUE, labels of its pods, or gateway/NAME, of the Gateway API
+	EgressAccount  string   // --egress-account: as for the ingress gateway
+	EgressGateway  []string // --egress-gateway: KEY=VALUE, labels of its pods
+	EgressService  string   // --egress-service: its service, by its whole name
 }
 
 func (o Options) withDefaults() Options {
@@ -68,8 +76,7 @@ func (o Options) withDefaults() Options {
 	or(&o.Namespace, DefaultNamespace)
 	or(&o.RootNamespace, DefaultRootNamespace)
 	if o.SetUp == Gateway {
-		or(&o.IngressAccount, o.RootNamespace+"/"+DefaultIngressAccount)
-		or(&o.EgressAccount, o.RootNamespace+"/"+DefaultEgressAccount)
+		o.gatewayDefaults()
 	}
 	or(&o.TrustDomain, DefaultTrustDomain)
 	or(&o.ProxyVersion, DefaultProxyVersion)
@@ -81,6 +88,20 @@ func (o Options) withDefaults() Options {
 		}
 	}
 	return o
+}
+
+// gatewayDefaults completes a gateway of which nothing is given. Of one that is given in part the rest would be wrong: a
+// filter for the pods of one gateway, and rules for the account of another.
+func (o *Options) gatewayDefaults() {
+	if o.IngressAccount == "" && o.IngressGateway == nil {
+		o.IngressAccount = o.RootNamespace + "/" + DefaultIngressAccount
+		o.IngressGateway = []string{DefaultIngressGateway}
+	}
+	if o.EgressAccount == "" && o.EgressGateway == nil && o.EgressService == "" {
+		o.EgressAccount = o.RootNamespace + "/" + DefaultEgressAccount
+		o.EgressGateway = []string{DefaultEgressGateway}
+		o.EgressService = DefaultEgressService + "." + o.RootNamespace + ".svc.cluster.local"
+	}
 }
 
 // flags lists what was given and, of the rest, what the set-up uses.
@@ -97,7 +118,10 @@ func (o Options) flags() []envoy.Flag {
 	all.Add("--backend", o.Backends...)
 	all.Add("--account", o.Accounts...)
 	all.Add("--ingress-account", o.IngressAccount)
+	all.Add("--ingress-gateway", o.IngressGateway...)
 	all.Add("--egress-account", o.EgressAccount)
+	all.Add("--egress-gateway", o.EgressGateway...)
+	all.Add("--egress-service", o.EgressService)
 	all.Add("--bellhop", o.Bellhop)
 	if o.RootNamespace != DefaultRootNamespace {
 		all.Add("--root-namespace", o.RootNamespace)

@@ -20,8 +20,8 @@ type plan struct {
 	backends []envoy.Backend
 	service  envoy.Place // Bellhop's, but for a sidecar
 	accounts []account   // the fan-out's
-	ingress  account     // gateway: the ingress gateway's
-	egress   account     // gateway: the egress gateway's
+	ingress  gateway     // gateway: between clients and the fan-out
+	egress   gateway     // gateway: between the fan-out and its backends
 	fanouts  []string    // mesh: the namespaces of the fan-outs
 	release  release
 	baggage  bool // a policy has its tickets in baggage
@@ -32,6 +32,14 @@ const longestLabel = 63
 
 // account is a service account of Kubernetes.
 type account struct{ namespace, name string }
+
+// gateway is one of Istio's gateways: whom the mesh's certificates name, and where its filters go.
+type gateway struct {
+	account
+	labels  []label // of its pods
+	target  string  // the name of a Gateway of the Gateway API, in place of labels; empty: none
+	service string  // egress: its whole name
+}
 
 // principal is the account as the mesh's certificates name it.
 func (p *plan) principal(a account) string {
@@ -63,12 +71,7 @@ func (p *plan) readPlaces(f *envoy.OptionErrors, options Options) {
 			f.Add(one.Name, one.Value, "is no name of a namespace", "use lower case letters, digits and -")
 		}
 	}
-	for _, text := range options.Workload {
-		read, problem := parseLabel(text)
-		if !f.AddProblem("--workload", text, problem) {
-			p.labels = append(p.labels, read)
-		}
-	}
+	p.labels = readLabels(f, "--workload", options.Workload)
 	if options.Port != "" {
 		number, err := strconv.ParseUint(options.Port, 10, 16)
 		if err != nil || number == 0 {
@@ -215,20 +218,74 @@ func (p *plan) readAccounts(f *envoy.OptionErrors) {
 	for _, text := range p.options.Accounts {
 		p.accounts = append(p.accounts, readAccount(f, "--account", text, "default/vmcp"))
 	}
-	gateways := []struct {
-		flag, text, example string
-		into                *account
-	}{
-		{"--ingress-account", p.options.IngressAccount, DefaultRootNamespace + "/" + DefaultIngressAccount, &p.ingress},
-		{"--egress-account", p.options.EgressAccount, DefaultRootNamespace + "/" + DefaultEgressAccount, &p.egress},
+	p.readGateways(f)
+}
+
+// readGateways wants all of a gateway: half of it would put the filters before one gateway and let in another.
+func (p *plan) readGateways(f *envoy.OptionErrors) {
+	o := p.options
+	if p.options.SetUp != Gateway {
+		for _, one := range []envoy.Flag{
+			{Name: "--ingress-account", Value: o.IngressAccount}, {Name: "--egress-account", Value: o.EgressAccount},
+			{Name: "--ingress-gateway", Value: strings.Join(o.IngressGateway, " ")},
+			{Name: "--egress-gateway", Value: strings.Join(o.EgressGateway, " ")},
+			{Name: "--egress-service", Value: o.EgressService},
+		} {
+			if one.Value != "" {
+				f.Add(one.Name, one.Value, "is for the gateway set-up", "take it out")
+			}
+		}
+		return
 	}
-	for _, one := range gateways {
-		if p.options.SetUp == Gateway {
-			*one.into = readAccount(f, one.flag, one.text, one.example)
-		} else if one.text != "" {
-			f.Add(one.flag, one.text, "is for the gateway set-up", "take it out")
+	half := func(given, missing, example string) {
+		f.Add(missing, "", "is missing beside "+given, "add "+missing+" "+example+", for the same gateway")
+	}
+	switch {
+	case o.IngressAccount == "":
+		half("--ingress-gateway", "--ingress-account", DefaultRootNamespace+"/"+DefaultIngressAccount)
+	case o.IngressGateway == nil:
+		half("--ingress-account", "--ingress-gateway", DefaultIngressGateway+" or gateway/NAME")
+	default:
+		p.ingress.account = readAccount(
+			f, "--ingress-account", o.IngressAccount, DefaultRootNamespace+"/"+DefaultIngressAccount,
+		)
+	}
+	name, isTarget := "", false
+	if len(o.IngressGateway) == 1 {
+		name, isTarget = strings.CutPrefix(o.IngressGateway[0], "gateway/")
+	}
+	if isTarget && validName(name) {
+		p.ingress.target = name
+	} else {
+		p.ingress.labels = readLabels(f, "--ingress-gateway", o.IngressGateway)
+	}
+	if o.EgressAccount == "" || o.EgressGateway == nil || o.EgressService == "" {
+		f.Add(
+			"--egress-account, --egress-gateway and --egress-service", "", "are needed together",
+			"add all three, for the same gateway, or none for the one that istioctl installs",
+		)
+		return
+	}
+	p.egress.account = readAccount(
+		f, "--egress-account", o.EgressAccount, DefaultRootNamespace+"/"+DefaultEgressAccount,
+	)
+	p.egress.labels, p.egress.service = readLabels(f, "--egress-gateway", o.EgressGateway), o.EgressService
+	if !envoy.ValidHost(o.EgressService) || strings.Count(o.EgressService, ".") < 2 {
+		f.Add(
+			"--egress-service", o.EgressService, "is not the whole name of a service",
+			"write it like "+DefaultEgressService+"."+DefaultRootNamespace+".svc.cluster.local",
+		)
+	}
+}
+
+func readLabels(f *envoy.OptionErrors, name string, texts []string) (all []label) {
+	for _, text := range texts {
+		read, problem := parseLabel(text)
+		if !f.AddProblem(name, text, problem) {
+			all = append(all, read)
 		}
 	}
+	return all
 }
 
 func readAccount(f *envoy.OptionErrors, flag, text, example string) account {

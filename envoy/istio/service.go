@@ -116,9 +116,9 @@ func (w *writer) asking() []asking {
 		return []asking{
 			{
 				w.FanoutName,
-				list(w.principal(w.ingress)),
+				list(w.principal(w.ingress.account)),
 				envoy.Ingress,
-			}, {w.FanoutName, list(w.principal(w.egress)), envoy.Egress},
+			}, {w.FanoutName, list(w.principal(w.egress.account)), envoy.Egress},
 		}
 	default:
 		return []asking{{fanout: w.FanoutName, principals: w.principals()}}

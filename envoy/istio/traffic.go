@@ -94,7 +94,7 @@ func (w *writer) outside(namespace string) []manifest {
 // users are the namespaces to which what stands at the egress gateway applies: it routes no other traffic. The
 // gateway's is given by its name: of a rule in the root namespace for "." and others Istio drops the ".".
 func (w *writer) users() []any {
-	names := []string{w.options.RootNamespace, w.options.Namespace}
+	names := []string{w.egress.namespace, w.options.Namespace}
 	for _, one := range w.accounts {
 		names = append(names, one.namespace)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"bellhop/envoy/istio"
+	"bellhop/policy"
 	"bellhop/test/istio/pilot"
 )
 
@@ -92,6 +93,55 @@ func TestOnlyTheFanoutPassesTheEgressGateway(t *testing.T) {
 				if err != nil || got != test.want {
 					t.Errorf("%s: %q asks for %s: %v, %v", listener.GetName(), test.principal, test.host, got, err)
 				}
+			}
+		}
+	}
+}
+
+// Gateways have other labels, accounts and names after an installation with Helm: the filters go where the rules say.
+func TestGatewaysByOtherNames(t *testing.T) {
+	for _, ingress := range []string{"istio=ingress", "gateway/mcp"} {
+		t.Run(ingress, func(t *testing.T) { gatewaysByOtherNames(t, ingress) })
+	}
+}
+
+func gatewaysByOtherNames(t *testing.T, ingress string) {
+	t.Helper()
+	loaded, findings := policy.Load("policy.yaml", []byte("version: 1\nfanout: vmcp\nforward: [x-mcp-api-key]\n"))
+	if loaded == nil {
+		t.Fatal(findings)
+	}
+	made, err := istio.Manifests([]*policy.Policy{loaded}, istio.Options{
+		SetUp: istio.Gateway, Accounts: []string{"default/vmcp"}, Hosts: []string{"gateway.example.com"},
+		Backends:       []string{"server=https://server.example.net"},
+		IngressAccount: "ingress/gateway", IngressGateway: []string{ingress},
+		EgressAccount: "egress/gateway", EgressGateway: []string{"istio=egress"},
+		EgressService: "istio-egress.egress.svc.cluster.local",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mesh := strings.NewReplacer(
+		"istio: ingressgateway", "istio: ingress", "istio: egressgateway", "istio: egress",
+		"istio-egressgateway.istio-system", "istio-egress.egress", "name: egress, namespace: istio-system",
+		"name: egress, namespace: egress", "name: clients, namespace: istio-system", "name: clients, namespace: ingress",
+	).Replace(around(t)) + "\n---\n" + string(made)
+	in := pilot.Render(t, mesh, pilot.Gateway("ingress", "10.0.0.3", map[string]string{
+		"istio": "ingress", "gateway.networking.k8s.io/gateway-name": "mcp",
+	})).Summary()
+	if !strings.Contains(in, "enables bellhop.ingress.default-vmcp-2bf2a5a9") {
+		t.Errorf("the ingress gateway has no filter:\n%s", in)
+	}
+	out := pilot.Render(t, mesh, pilot.Gateway("egress", "10.0.0.4", map[string]string{"istio": "egress"})).Summary()
+	if !strings.Contains(out, "enables bellhop.egress.default-vmcp-2bf2a5a9 ") ||
+		!strings.Contains(out, "cluster outbound|443||server.example.net, TLS to server.example.net") {
+		t.Errorf("the egress gateway has no filter, or no server:\n%s", out)
+	}
+	for _, chain := range chains(t, pilot.Render(t, mesh, pilot.Sidecar("default", "10.0.0.1", vmcp)), 4483) {
+		for principal, want := range map[string]bool{spiffe + "ingress/sa/gateway": true, spiffe + ingressGateway: false} {
+			got, err := pilot.Authorised(chain, pilot.Request{Principal: principal, Port: 4483, Token: true})
+			if err != nil || got != want {
+				t.Errorf("%s reaches the fan-out: %v, %v", principal, got, err)
 			}
 		}
 	}
