@@ -1,19 +1,21 @@
 package istio
 
-import "bellhop/envoy"
+import (
+	"bellhop/envoy"
+
+	"github.com/goccy/go-yaml"
+)
 
 // egressGateway leads the fan-out's requests for the backends through the egress gateway, which speaks TLS to them.
+// What each side needs stands in its own namespace and is for it alone, so that Istio prefers it to what others export.
 func (w *writer) egressGateway() []manifest {
-	namespace, gateway := w.egress.namespace, w.egress.service
 	hosts := make([]any, len(w.backends))
-	subsets := make([]any, len(w.backends))
 	for i, b := range w.backends {
 		hosts[i] = envoy.Scalar("./" + b.Host)
-		subsets[i] = fields("name", envoy.Scalar(subsetName(b)), "trafficPolicy", fields("portLevelSettings", list(
-			fields("port", fields("number", 80), "tls", fields("mode", "ISTIO_MUTUAL", "sni", envoy.Scalar(b.Host))))))
 	}
 	server := manifest{
-		kind: "Gateway", version: trafficVersion, name: w.egressName(), namespace: namespace, notes: make(envoy.Notes),
+		kind: "Gateway", version: trafficVersion, name: w.egressName(), namespace: w.egress.namespace,
+		notes: make(envoy.Notes),
 		spec: fields("selector", labelsOf(w.egress.labels), "servers", list(fields(
 			"port", fields("number", 80, "name", "https-bellhop", "protocol", "HTTPS"), "hosts", hosts,
 			"tls", fields("mode", "ISTIO_MUTUAL"),
@@ -24,12 +26,12 @@ func (w *writer) egressGateway() []manifest {
 		"The mesh's mutual TLS protects the way to the gateway. Clients without a proxy are refused. Only VirtualServices of",
 		"this namespace may lead these hosts anywhere.",
 	)
-	all := []manifest{server, {
-		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,
-		spec: fields("exportTo", w.users(), "host", envoy.Scalar(gateway), "subsets", subsets),
-	}, w.egressCallers(namespace)}
+	all := []manifest{server, w.egressCallers(w.egress.namespace)}
 	for _, b := range w.backends {
-		all = append(all, w.throughGateway(b, namespace, gateway)...)
+		all = append(all, w.fromGateway(b)...)
+	}
+	for _, namespace := range w.users() {
+		all = append(all, w.toGateway(namespace)...)
 	}
 	return all
 }
@@ -75,57 +77,70 @@ func (w *writer) fanoutCallers() manifest {
 	return deny
 }
 
-// throughGateway is what one backend needs.
-func (w *writer) throughGateway(b envoy.Backend, namespace, gateway string) []manifest {
-	name := resourceName(b)
-	entry := manifest{
-		kind: "ServiceEntry", version: trafficVersion, name: name, namespace: namespace,
+// entry makes a backend's host known in a namespace.
+func (w *writer) entry(b envoy.Backend, namespace string) manifest {
+	return manifest{
+		kind: "ServiceEntry", version: trafficVersion, name: resourceName(b), namespace: namespace,
 		spec: fields(
-			"exportTo",
-			w.users(),
-			"hosts",
-			list(envoy.Scalar(b.Host)),
-			"location",
-			"MESH_EXTERNAL",
-			"resolution",
-			"DNS",
-			"ports",
-			list(
+			"exportTo", list("."), "hosts", list(envoy.Scalar(b.Host)), "location", "MESH_EXTERNAL", "resolution", "DNS",
+			"ports", list(
 				fields("number", 80, "name", "http", "protocol", "HTTP"),
-				fields("number", int(b.Port), "name", "https", "protocol", "HTTPS")),
-		),
-	}
-	rule := manifest{
-		kind: "DestinationRule", version: trafficVersion, name: name, namespace: namespace,
-		spec: fields(
-			"exportTo", w.users(), "host", envoy.Scalar(b.Host), "trafficPolicy",
-			fields("portLevelSettings", list(originate(int(b.Port), b))),
-		),
-	}
-	to := func(host string, port int, subset any) []any {
-		return list(
-			fields("destination", fields("host", envoy.Scalar(host), "subset", subset, "port", fields("number", port))),
-		)
-	}
-	route := manifest{
-		kind: "VirtualService", version: trafficVersion, name: name, namespace: namespace, notes: make(envoy.Notes),
-		spec: fields(
-			"exportTo",
-			w.users(),
-			"hosts",
-			list(envoy.Scalar(b.Host)),
-			"gateways",
-			list("mesh", w.egressName()),
-			"http",
-			list(
-				fields(
-					"match", list(fields("gateways", list("mesh"), "port", 80)),
-					"route", to(gateway, 80, envoy.Scalar(subsetName(b))),
-				),
-				fields("match", list(fields("gateways", list(w.egressName()), "port", 80)), "route", to(b.Host, int(b.Port), nil)),
+				fields("number", int(b.Port), "name", "https", "protocol", "HTTPS"),
 			),
 		),
 	}
-	route.note("$.spec.http", "From the fan-out to the gateway, and from the gateway to the server.")
-	return []manifest{entry, rule, route}
+}
+
+// led is a VirtualService that leads a backend's host, as it comes in by one of Istio's gateways, to a destination.
+func (w *writer) led(name, namespace string, b envoy.Backend, gateway string, destination yaml.MapSlice) manifest {
+	return manifest{
+		kind: "VirtualService", version: trafficVersion, name: name, namespace: namespace, notes: make(envoy.Notes),
+		spec: fields(
+			"exportTo", list("."), "hosts", list(envoy.Scalar(b.Host)), "gateways", list(gateway),
+			"http", list(fields(
+				"match", list(fields("port", 80)), "route", list(fields("destination", destination)),
+			)),
+		),
+	}
+}
+
+// fromGateway leads from the egress gateway to a backend, by TLS.
+func (w *writer) fromGateway(b envoy.Backend) []manifest {
+	namespace := w.egress.namespace
+	route := w.led(
+		resourceName(b)+"-out", namespace, b, w.egressName(),
+		fields("host", envoy.Scalar(b.Host), "port", fields("number", int(b.Port))),
+	)
+	route.note("$.spec.http", "From the gateway to the server.")
+	return []manifest{w.entry(b, namespace), {
+		kind: "DestinationRule", version: trafficVersion, name: resourceName(b), namespace: namespace,
+		spec: fields(
+			"exportTo", list("."), "host", envoy.Scalar(b.Host), "trafficPolicy",
+			fields("portLevelSettings", list(originate(int(b.Port), b))),
+		),
+	}, route}
+}
+
+// toGateway leads from the fan-out's pods in a namespace to the egress gateway.
+func (w *writer) toGateway(namespace string) []manifest {
+	subsets := make([]any, len(w.backends))
+	for i, b := range w.backends {
+		subsets[i] = fields("name", envoy.Scalar(subsetName(b)), "trafficPolicy", fields("portLevelSettings", list(
+			fields("port", fields("number", 80), "tls", fields("mode", "ISTIO_MUTUAL", "sni", envoy.Scalar(b.Host))))))
+	}
+	all := []manifest{{
+		kind: "DestinationRule", version: trafficVersion, name: w.egressName(), namespace: namespace,
+		spec: fields("exportTo", list("."), "host", envoy.Scalar(w.egress.service), "subsets", subsets),
+	}}
+	for _, b := range w.backends {
+		if namespace != w.egress.namespace {
+			all = append(all, w.entry(b, namespace))
+		}
+		route := w.led(resourceName(b), namespace, b, "mesh", fields(
+			"host", envoy.Scalar(w.egress.service), "subset", envoy.Scalar(subsetName(b)), "port", fields("number", 80),
+		))
+		route.note("$.spec.http", "From the fan-out to the gateway.")
+		all = append(all, route)
+	}
+	return all
 }

@@ -90,8 +90,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// gatewayDefaults completes a gateway of which nothing is given. Of one that is given in part the rest would be wrong: a
-// filter for the pods of one gateway, and rules for the account of another.
+// gatewayDefaults completes a gateway of which nothing is given. Of one that is given in part the rest would be wrong:
+// a filter for the pods of one gateway, and rules for the account of another.
 func (o *Options) gatewayDefaults() {
 	if o.IngressAccount == "" && o.IngressGateway == nil {
 		o.IngressAccount = o.RootNamespace + "/" + DefaultIngressAccount

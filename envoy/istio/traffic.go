@@ -91,19 +91,14 @@ func (w *writer) outside(namespace string) []manifest {
 	return all
 }
 
-// users are the namespaces to which what stands at the egress gateway applies: it routes no other traffic. The
-// gateway's is given by its name: of a rule in the root namespace for "." and others Istio drops the ".".
-func (w *writer) users() []any {
-	names := []string{w.egress.namespace, w.options.Namespace}
+// users are the namespaces of the fan-out's pods.
+func (w *writer) users() []string {
+	names := []string{w.options.Namespace}
 	for _, one := range w.accounts {
 		names = append(names, one.namespace)
 	}
 	slices.Sort(names)
-	var all []any
-	for _, name := range slices.Compact(names) {
-		all = append(all, envoy.Scalar(name))
-	}
-	return all
+	return slices.Compact(names)
 }
 
 func (m manifest) note(path string, lines ...string) { m.notes.Note(path, lines...) }

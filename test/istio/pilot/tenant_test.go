@@ -40,13 +40,16 @@ spec:
 	mallory = "outbound|80||mallory.evil.svc.cluster.local"
 )
 
-// documents are the manifests of an example without those of a kind; nothing is left out for "".
+// documents are the manifests of an example, applied after the tenant's, without those of a kind; nothing is left out
+// for "".
 func documents(t *testing.T, example, without string) string {
 	t.Helper()
 	var kept []string
 	for document := range strings.SplitSeq(read(t, "../../../deploy/istio/"+example+"/istio.yaml"), "\n---\n") {
 		if without == "" || !regexp.MustCompile(`(?m)^kind: `+without+`$`).MatchString(document) {
-			kept = append(kept, document)
+			kept = append(kept, strings.Replace(
+				document, "\nmetadata:\n", "\nmetadata:\n  creationTimestamp: \"2026-01-01T00:00:00Z\"\n", 1,
+			))
 		}
 	}
 	return strings.Join(kept, "\n---\n")
