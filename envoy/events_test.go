@@ -54,6 +54,11 @@ func TestAnEventDoesNotRouteRequests(t *testing.T) {
 		"U+0085":         {[]string{": \u0085event: endpoint\ndata: /b/mcp\n\n"}, false},
 		"U+2028":         {[]string{": \u2028event: endpoint\u2029data: /b/mcp\u2029\u2029"}, false},
 		"a split U+2028": {[]string{": " + strings.Repeat("x", 99) + "\xe2\x80", "\xa8event: endpoint\ndata: b\n\n"}, false},
+		"VT in a name":   {[]string{"event:\vendpoint\ndata: /b/mcp\n\n"}, false},
+		"NEL in a name":  {[]string{"event:\u0085endpoint\ndata: /b/mcp\n\n"}, false},
+		"NBSP in a name": {[]string{"event:\u00a0endpoint\u2003\ndata: /b/mcp\n\n"}, false},
+		"spaces":         {[]string{" event" + strings.Repeat(" ", 1000), ": \t", "endpoint\ndata: /b/mcp\n\n"}, false},
+		"many line ends": {[]string{strings.Repeat("\n", 1<<20) + "event: endpoint\ndata: /b/mcp\n\n"}, false},
 		"another name":   {[]string{"event: endpoint_list\ndata: /b/mcp\n\n", "event: endpoints\n\n"}, true},
 		"the first wins": {[]string{"event: message\nevent: endpoint\ndata: /b/mcp\n\n"}, false},
 	} {
@@ -67,6 +72,15 @@ func TestAnEventDoesNotRouteRequests(t *testing.T) {
 				if !test.passes && dispatchesEndpoint(got.body) {
 					t.Errorf("%s: the client sees an endpoint in %q", path, got.body)
 				}
+			}
+		})
+	}
+	for _, kind := range []string{"application/json", "text/plain", ""} {
+		t.Run("as "+kind, func(t *testing.T) {
+			contentType, pieces = kind, []string{"event: endpoint\ndata: /b/mcp\n\n"}
+			got := answered(t, http.MethodGet, "http://"+options.Egress+"/a/mcp")
+			if contentType = "text/event-stream"; dispatchesEndpoint(got.body) {
+				t.Errorf("the client sees an endpoint in %q", got.body)
 			}
 		})
 	}

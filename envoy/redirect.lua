@@ -134,41 +134,46 @@ local function count(handle, name)
   if handle.stats then handle:stats():counter(name):inc() end
 end
 
--- In MCP's old transport an event of a stream names the path for requests. It does not come through: in place of the
--- rest of the stream comes a URL that no client can take for one, so that it fails at once. A line ends where any client
--- takes it to end: Python's splitlines knows more ends than the standard, some of them as the last byte of several.
-local ends = "\r\n\11\12\28-\30\133\168\169"
-local endpoint = "[" .. ends .. "]\239?\187?\191?event:[ \t]*endpoint%f[^%w_.-]"
+-- A text in which what stands between letters, digits and punctuation is one line end or one space. A line ends where any
+-- client takes it to end: Python's splitlines knows more ends than the standard, some as the last byte of several.
+local function squeezed(text)
+  return (text:lower():gsub("[^%w%p]+", function(gap) return gap:find("[\r\n\11\12\28-\30\133\168\169]") and "\n" or " " end))
+end
 
+-- In MCP's old transport an event of a stream names the path for requests. It does not come through: in its place comes a
+-- URL that no client can take for one, so that it fails at once, and then nothing. Some clients trim what is about a name,
+-- and read any answer to a GET as a stream, whatever its type says.
 local function watch(handle)
   local headers, get = handle:headers(), said(handle)
+  if not get("events") then return end
   local kind = (headers:get("content-type") or ""):lower()
-  if not kind:find("event-stream", 1, true) or not get("events") then return end
-  if not kind:find("^text/event%-stream *;? *$") and not kind:find('^text/event%-stream *; *charset="?utf%-8"?$') then
+  if kind:find("event-stream", 1, true) and not kind:find("^text/event%-stream *;? *$") and
+      not kind:find('^text/event%-stream *; *charset="?utf%-8"?$') then
     headers:replace("content-type", "text/event-stream") -- in another charset the bytes would be another text
   end
   headers:remove("content-encoding") -- the request allows none
-  local line, cut, server = "", false, get("server") -- what is got here is out of date within the loop
+  local before, cut, server = "\n", false, get("server") -- what is got here is out of date within the loop
   for chunk in handle:bodyChunks() do
     local size = chunk:length()
-    local text = line .. (size > 0 and chunk:getBytes(0, size) or "")
-    local at = not cut and ("\n" .. text):lower():find(endpoint)
+    local text = squeezed(before .. (size > 0 and chunk:getBytes(0, size) or ""))
     if cut then
       chunk:setBytes("")
-    elseif at then
+    elseif text:find("\nevent[ \n]?:[ \n]?endpoint%f[^%w_.-]") then
       cut = true
-      chunk:setBytes(text:sub(#line + 1, at - 1) .. "\n\nevent: endpoint\ndata: http://[\n\n")
+      chunk:setBytes("\n\nevent: endpoint\ndata: http://[\n\n")
       handle:logWarn("bellhop: " .. server .. " names in an event where to send requests (HTTP with SSE, the old" ..
         " transport): the stream is cut; use Streamable HTTP")
       count(handle, "refused")
     else
-      line = text:match("[^" .. ends .. "]*$"):gsub("^(\239?\187?\191?[eE][vV][eE][nN][tT]:)[ \t]+", "%1 "):sub(1, 64)
+      before = text:sub(-32)
     end
   end
 end
 
--- A cookie of a server that shares this Envoy's host with others is for its own paths, and goes to no other server.
+-- A cookie of a server that shares this Envoy's host with others is for its own paths, and goes to no other server. What
+-- clients could read in different ways is none.
 local function scoped(cookie, prefix)
+  if cookie:find("[^\32-\126]") then return nil end
   local path, kept = "/", {}
   for part in cookie:gmatch("[^;]+") do
     local name, value = part:match("^%s*([^=%s]*)%s*=?%s*(.-)%s*$")
@@ -186,8 +191,10 @@ local function scope(headers, prefix)
   local cookies = {}
   for i = 0, headers:getNumValues("set-cookie") - 1 do cookies[#cookies + 1] = headers:getAtIndex("set-cookie", i) end
   headers:remove("set-cookie")
-  headers:remove("set-cookie2")
-  for _, cookie in ipairs(cookies) do headers:add("set-cookie", scoped(cookie, prefix)) end
+  for _, cookie in ipairs(cookies) do
+    local own = scoped(cookie, prefix)
+    if own then headers:add("set-cookie", own) end
+  end
 end
 
 -- Answers 502 in place of the server.
@@ -216,6 +223,7 @@ function envoy_on_response(handle)
   headers:remove("refresh")
   headers:remove("alt-svc")
   local prefix = said(handle)("prefix") or ""
+  headers:remove("set-cookie2")
   if prefix ~= "" and headers:get("set-cookie") then scope(headers, prefix) end
   if not location and not content then return watch(handle) end
   headers:remove("location")

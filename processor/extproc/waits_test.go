@@ -9,8 +9,8 @@ import (
 	"bellhop/test/envoytest"
 )
 
-// most is how many streams of one fan-out may wait.
-const most = 1024
+// most is how many streams of one fan-out may wait for a response, or for a body that has to be read.
+const most = 512
 
 // Streams that wait hold memory that no store counts: beyond a bound there are no more of them, and others are served.
 func TestStreamsThatWaitAreBounded(t *testing.T) {
@@ -46,6 +46,33 @@ func TestStreamsThatWaitAreBounded(t *testing.T) {
 	}
 	b.metric(t, "bellhop_streams_not_waited_total", `bellhop_streams_not_waited_total{fanout=""} 1
 bellhop_streams_not_waited_total{fanout="other"} 0`)
+}
+
+// For a request that is refused a client needs nothing: as many as it opens take no stream of those that are not.
+func TestRefusedRequestsTakeNoStreamOfOthers(t *testing.T) {
+	b := start(t, setup{
+		policy: "version: 1\nforward: [{name: x-mcp-api-key, required: true, tools: [pay_*]}, {name: x-a, required: true}]\n",
+	})
+	for range 1100 {
+		stream := b.stream(t, "bellhop-role", "ingress")
+		post := jsonPost("content-length: 100")
+		if err := stream.Send(envoytest.Held(requestHeaders(post...))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, minted := b.ingress(t, "x-a: 1", "x-mcp-api-key: k")
+	for range most {
+		stream := b.stream(t, "bellhop-role", "egress")
+		if err := stream.Send(envoytest.Held(requestHeaders(jsonPost("x-bellhop-ticket: " + minted)...))); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := stream.Recv(); err != nil || answer.GetRequestHeaders() == nil {
+			t.Fatalf("a request to a backend is not read: %v, %v", answer, err)
+		}
+	}
 }
 
 func TestStreamsThatWaitForABodyAreBounded(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"bellhop/policy"
 	"bellhop/processor"
 	"bellhop/processor/server/credentials"
-	"bellhop/processor/server/files"
 	"bellhop/processor/ticket"
 )
 
@@ -33,21 +32,24 @@ type document struct {
 	identities map[string][]policy.Header
 }
 
+// readIdentity reads the discovery identity of a backend, or says why it cannot.
+type readIdentity func(policy.Backend, credentials.Place) ([]policy.Header, error)
+
 // identified returns the documents with the present discovery identities. Where one cannot be read, the last good one
 // stays in force, and with it, if the policy has changed, the policy before.
 func (r *configuration) identified(
-	reader *files.Reader,
+	read readIdentity,
 	before *configuration,
 ) (documents []*document, loadErrors []loadError) {
 	for _, document := range r.documents {
 		was, known := before.at(document.path)
 		same := known && was.samePolicy(document)
-		next, err := document.identified(reader, was, same)
+		next, err := document.identified(read, was, same)
 		if err != nil {
 			loadErrors = append(loadErrors, loadError{outcomeDiscovery, document.path, err})
 		}
 		if err != nil && known && !same && !was.lacks(next) {
-			next, _ = was.identified(reader, was, true)
+			next, _ = was.identified(read, was, true)
 		}
 		documents = append(documents, next)
 	}
@@ -66,7 +68,7 @@ func (d *document) lacks(other *document) bool {
 
 // identified returns the document with its present discovery identities; where one cannot be read, with the last good
 // one of the same policy.
-func (d *document) identified(reader *files.Reader, was *document, same bool) (*document, error) {
+func (d *document) identified(read readIdentity, was *document, same bool) (*document, error) {
 	next := *d
 	next.identities = map[string][]policy.Header{}
 	var loadErrors []error
@@ -74,7 +76,7 @@ func (d *document) identified(reader *files.Reader, was *document, same bool) (*
 		if len(backend.Discovery) == 0 || d.withdrawn {
 			continue
 		}
-		identity, err := credentials.Read(reader, backend, d.place())
+		identity, err := read(backend, d.place())
 		loadErrors = append(loadErrors, err)
 		if err != nil && same {
 			identity = was.identities[backend.Name]

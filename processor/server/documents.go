@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"bellhop/policy"
+	"bellhop/processor/server/credentials"
 	"bellhop/processor/server/files"
 	"bellhop/processor/ticket"
 )
@@ -19,6 +20,7 @@ type sources struct {
 	policies []string // files, and folders of files
 	ceiling  string   // empty: none
 	keyFile  string   // empty: random is used
+	own      []string // Bellhop's own secrets, which are no backend's identity
 	random   ticket.Keys
 	files    *files.Reader
 }
@@ -89,9 +91,15 @@ func (s sources) next(before *configuration) reading {
 		next.configuration.keys = keys
 	}
 	next.names = next.configuration.files()
-	documents, loadErrors := next.configuration.identified(s.files, before)
+	documents, loadErrors := next.configuration.identified(s.identity, before)
 	next.configuration.documents, next.loadErrors = documents, append(next.loadErrors, loadErrors...)
 	return next
+}
+
+// identity reads the discovery identity of a backend.
+func (s sources) identity(backend policy.Backend, place credentials.Place) ([]policy.Header, error) {
+	place.Own = s.own
+	return credentials.Read(s.files, backend, place)
 }
 
 // keys reads the keys of tickets.

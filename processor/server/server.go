@@ -123,6 +123,7 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 		policies: config.Policies,
 		ceiling:  config.Ceiling,
 		keyFile:  config.KeyFile,
+		own:      slices.DeleteFunc([]string{config.KeyFile, config.TLS.Key}, func(file string) bool { return file == "" }),
 		random:   ticket.RandomKeys(),
 		files:    files.NewReader(files.DefaultTimeout),
 	}

@@ -46,7 +46,7 @@ func opens(object *networkingv1.NetworkPolicy, w *workload, fault report) {
 	}
 	var want []string
 	if w.gateway() != nil {
-		want = []string{"8081"}
+		want = []string{"8081", "19001"} // and Envoy's own metrics
 	}
 	for _, port := range ours.Ports {
 		want = append(want, strconv.Itoa(int(port.ContainerPort)))

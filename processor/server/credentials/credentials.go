@@ -2,6 +2,7 @@
 package credentials
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -17,6 +18,7 @@ type Place struct {
 	// Allowed are the folders of which absolute paths lie beneath one; nil: absolute paths are anywhere, because there is
 	// no ceiling that says otherwise.
 	Allowed []string
+	Own     []string // Bellhop's own secrets: what they hold no backend gets, by whatever name it is called
 }
 
 // Read reads the discovery identity of a backend, whole or not at all. No link leads out of the folder beneath which a
@@ -78,6 +80,11 @@ func read(reader *files.Reader, identity policy.Identity, place Place) (policy.H
 	if err != nil {
 		return policy.Header{}, fmt.Errorf("%w; make the file readable, or correct file: in the policy", err)
 	}
+	if own, err := place.isOwn(reader, content); err != nil || own {
+		return policy.Header{}, errors.Join(err, fmt.Errorf(
+			"%s holds a key of Bellhop's own, which no backend may get; correct file: in the policy", path,
+		))
+	}
 	text := identity.Prefix + strings.TrimRight(string(content), "\r\n")
 	switch {
 	case text == identity.Prefix:
@@ -89,4 +96,19 @@ func read(reader *files.Reader, identity policy.Identity, place Place) (policy.H
 		)
 	}
 	return policy.Header{Name: identity.Name, Value: policy.NewValue(text)}, nil
+}
+
+// isOwn reports whether a file holds one of Bellhop's own secrets. The content is compared, because a file has many
+// names.
+func (p Place) isOwn(reader *files.Reader, content []byte) (bool, error) {
+	for _, file := range p.Own {
+		own, err := reader.Read(file, files.MaxKeys)
+		if err != nil {
+			return false, err
+		}
+		if bytes.Equal(bytes.TrimSpace(own), bytes.TrimSpace(content)) {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -137,3 +137,24 @@ func TestNoLinkLeadsOutOfTheFolder(t *testing.T) {
 		}
 	}
 }
+
+// A team's document names files, and a key of tickets, sent to the team's own backend, would open every other team's.
+func TestNoBackendGetsBellhopsOwnSecrets(t *testing.T) {
+	keys := write(t, t.TempDir(), "keys", "key-of-tickets\n")
+	folder := t.TempDir()
+	write(t, folder, "copy", "key-of-tickets")
+	if err := os.Link(keys, filepath.Join(folder, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{keys, "copy", "link"} {
+		got, err := credentials.Read(
+			files.NewReader(files.DefaultTimeout),
+			policy.Backend{Name: "a", Discovery: []policy.Identity{{Name: "x-a", File: file}}},
+			credentials.Place{Folder: folder, Own: []string{keys}},
+		)
+		if err == nil || len(got) > 0 || !strings.Contains(err.Error(), "a key of Bellhop's own") ||
+			strings.Contains(err.Error(), "key-of") {
+			t.Errorf("%s: %d headers, %v", file, len(got), err)
+		}
+	}
+}
