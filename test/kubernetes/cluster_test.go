@@ -3,6 +3,7 @@ package kubernetes_test
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -153,6 +154,11 @@ func (c *cluster) addCustom(object *unstructured.Unstructured) error {
 		}
 		return c.merge(object, operatorsPod, "spec", "podTemplateSpec")
 	case "EnvoyProxy":
+		order, _, _ := unstructured.NestedSlice(object.Object, "spec", "filterOrder")
+		want := map[string]any{"name": "envoy.filters.http.ext_proc", "after": "envoy.filters.http.ratelimit"}
+		if len(order) != 1 || !reflect.DeepEqual(order[0], want) {
+			return fmt.Errorf("filterOrder is %v: Bellhop stands before authorization and rate limits", order)
+		}
 		return c.merge(object, fmt.Sprintf(gatewaysPod, object.GetName()),
 			"spec", "provider", "kubernetes", "envoyDeployment", "patch", "value", "spec", "template")
 	default:

@@ -270,6 +270,8 @@ func TestEveryRuleCanFail(t *testing.T) {
 		{"a socket that Envoy does not see", gateway, "- mountPath: /run/bellhop\n                      name: bellhop\n    " +
 			"                  readOnly: true", "- mountPath: /run/other\n                      name: bellhop\n               " +
 			"       readOnly: true", "volumeMounts"},
+		{"Bellhop before authorization", gateway, "after: envoy.filters.http.ratelimit", "after: envoy.filters.http.cors",
+			"filterOrder"},
 		{"a socket of another group than Envoy's", gateway, "runAsGroup: 65532", "runAsGroup: 1000", "group"},
 		{"an egress gateway open to all", gateway, "- from:\n    - namespaceSelector:\n        matchLabels:\n          " +
 			"kubernetes.io/metadata.name: tools\n      podSelector:\n        matchLabels:\n          app: " +
