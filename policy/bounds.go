@@ -6,9 +6,9 @@ import "bytes"
 // (goccy/go-yaml 1.19: 20,000 brackets took 640 MB, 50,000 keys 12 s), and one team's document must not stop the
 // others. A policy with all its rules and a thousand backends stays far below.
 const (
-	maxBrackets  = 4096  // flow sequences and mappings
-	maxKeys      = 10000 // mapping entries
-	maxItems     = 20000 // of flow sequences and mappings
+	maxBrackets  = 4096 // flow sequences and mappings
+	maxKeys      = 4096 // colons, each of which can end the key of a mapping entry
+	maxItems     = 4096 // of flow sequences and mappings
 	maxLines     = 20000
 	maxNested    = 32 // block sequences that begin on one line
 	maxDocuments = 16
@@ -21,7 +21,7 @@ func (d *decoder) simple(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		lines++
 		brackets += bytes.Count(line, []byte("[")) + bytes.Count(line, []byte("{"))
-		keys += bytes.Count(line, []byte(": ")) + bytes.Count(line, []byte(":\n")) + bytes.Count(line, []byte(":\r"))
+		keys += bytes.Count(line, []byte(":"))
 		items += bytes.Count(line, []byte(","))
 		if bytes.HasPrefix(line, []byte("---")) {
 			documents++
@@ -32,7 +32,7 @@ func (d *decoder) simple(text []byte) bool {
 			is, most int
 		}{
 			{"opening brackets", brackets, maxBrackets},
-			{"keys", keys, maxKeys},
+			{"colons", keys, maxKeys},
 			{"commas", items, maxItems},
 			{"lines", lines, maxLines},
 			{"dashes in one line", nested, maxNested},

@@ -15,6 +15,8 @@ func TestADocumentThatIsMeantToBeCostly(t *testing.T) {
 	for name, text := range map[string]string{
 		"brackets":  "backends: " + strings.Repeat("[", 20000),
 		"keys":      strings.Repeat("a: b\n", 50000),
+		"JSON keys": "{" + strings.Repeat(`"a":b,`, 19000) + "}",
+		"null keys": "{" + strings.Repeat(`a,`, 19000) + "}",
 		"braces":    "backends: " + strings.Repeat("{a: ", 20000),
 		"quoted":    "backends: " + strings.Repeat("[\"]\", ", 20000),
 		"dashes":    strings.Repeat("- ", 20000) + "a",

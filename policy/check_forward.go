@@ -171,24 +171,33 @@ func (c *checker) values(path string, rule Rule, limits Limits) {
 	}
 }
 
-// Joined reports whether Envoy makes one line of several lines of a header, before any filter sees them (measured with
-// Envoy 1.40).
-func Joined(name string) bool {
-	switch name {
-	case "authorization", "user-agent", "referer", "x-request-id", "cache-control", "pragma", "x-client-trace-id",
-		"grpc-timeout", "grpc-accept-encoding", "access-control-request-method", "access-control-request-headers":
-		return true
-	default:
-		return false
+// joinedNames are the headers of which Envoy makes one line of several, before any filter sees them (measured with Envoy
+// 1.40).
+func joinedNames() []string {
+	return []string{
+		"authorization", "user-agent", "referer", "x-request-id", "cache-control", "pragma", "x-client-trace-id",
+		"grpc-timeout", "grpc-accept-encoding", "access-control-request-method", "access-control-request-headers",
 	}
 }
 
+// Joined reports whether Envoy makes one line of several lines of a header, before any filter sees them.
+func Joined(name string) bool { return slices.Contains(joinedNames(), name) }
+
 // repeat reports a rule about repeated lines that could never see one.
 func (c *checker) repeat(path string, rule Rule) {
-	if rule.Repeat != RepeatAll && Joined(rule.Name) {
+	at := c.at("%s.repeat", path)
+	i := slices.IndexFunc(joinedNames(), func(name string) bool { return matches(rule.Name, name) })
+	switch {
+	case rule.Repeat == RepeatAll || i < 0:
+	case Joined(rule.Name):
 		c.errorAt(
-			c.at("%s.repeat", path), "take it out; a repeated header arrives as one value with a comma, as it was joined",
+			at, "take it out; a repeated header arrives as one value with a comma, as it was joined",
 			"repeat: %s can never apply to %q: Envoy joins its lines before Bellhop sees them", rule.Repeat, rule.Name,
+		)
+	default:
+		c.warn(
+			at, "give it a rule of its own, with repeat: all",
+			"repeat: %s does not apply to %s: Envoy joins its lines before Bellhop sees them", rule.Repeat, joinedNames()[i],
 		)
 	}
 }

@@ -180,8 +180,8 @@ func (e *explainer) kept() Capture {
 	}
 }
 
-// unknownSession reports whether the client's session is not known: no earlier request of it was accepted, or that one
-// left nothing.
+// unknownSession reports whether the client's session is not known, or is another principal's: no earlier request of it
+// was accepted, or that one left nothing.
 func (e *explainer) unknownSession() bool {
 	if !e.question.Session || !e.policy.KeepsSessions() || !e.policy.HasPrincipal(e.question.Client) {
 		return false
@@ -190,7 +190,7 @@ func (e *explainer) unknownSession() bool {
 	accepted := refused == nil && len(e.question.Earlier) > 0 &&
 		e.policy.Missing(earlier.Capture, Lack{UnknownSession: true}) == nil
 	keeps := len(e.policy.Kept(earlier.Capture)) > 0 && e.policy.HasPrincipal(e.question.Earlier)
-	return !accepted || e.policy.Sealed() && !keeps
+	return e.otherPrincipal || !accepted || e.policy.Sealed() && !keeps
 }
 
 // egress applies the policy to the request to the backend. It runs also where a required header is missing and there

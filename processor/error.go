@@ -27,6 +27,7 @@ const (
 	reasonSession  = "repeated_session"
 	reasonTooLarge = "body_too_large"
 	reasonTimeout  = "body_timeout"
+	reasonBusy     = "too_many_bodies"
 	reasonCeiling  = "above_ceiling"
 )
 
@@ -197,7 +198,7 @@ func bodyTooLarge(limit int) *Error {
 // theirs.
 func tooManyBodies() *Error {
 	return &Error{
-		Status: http.StatusServiceUnavailable, code: codeInternalError, Reason: reasonTimeout,
+		Status: http.StatusServiceUnavailable, code: codeInternalError, Reason: reasonBusy,
 		Message: "too many requests wait for their bodies right now; try again",
 	}
 }

@@ -27,7 +27,7 @@ func (f *fanout) ingress(ctx context.Context, _ Binding, request parsed) (Answer
 	}
 	capture, leftOut := f.policy.Complete(captured.Capture, state.Kept())
 	if request.method != http.MethodOptions {
-		unknown := state.Name != "" && !state.Found && state.CanKeep
+		unknown := state.Name != "" && !state.Found && state.CanKeep || state.Denied == session.PrincipalMismatch
 		lack := policy.Lack{LeftOut: leftOut, UnknownSession: unknown}
 		if rejection := f.policy.Missing(capture, lack); rejection != nil {
 			return f.reject(request, rejection)

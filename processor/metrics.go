@@ -30,6 +30,7 @@ const (
 	outcomeUndeclared    outcome = "undeclared_backend" // egress: outside the policy's world; nothing
 	outcomeNoRoom        outcome = "no_room"            // egress: Envoy's own limits; nothing
 	outcomeBodyTooLarge  outcome = "body_too_large"     // egress: it has to be read, and is too long for that; refused
+	outcomeBusy          outcome = "too_many_bodies"    // egress: it has to be read, and too many others wait; refused
 	outcomeBodyTimeout   outcome = "body_timeout"       // egress: it has to be read, and does not come; refused
 	outcomeWithdrawn     outcome = "withdrawn"          // the policy is above its ceiling; refused
 	outcomeStoreFailed   outcome = "store_failed"

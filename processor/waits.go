@@ -103,7 +103,7 @@ func (f *fanout) bounded(answer Answer) (Answer, *Error) {
 		return Answer{}, answer.Reading.refused
 	case begun == nil:
 		f.warnings.warn("too many streams wait for a body; the request is refused", "most", kind.most())
-		f.metrics.request(Egress, outcomeBodyTimeout)
+		f.metrics.request(Egress, outcomeBusy)
 		return Answer{}, tooManyBodies()
 	case answer.Pending != nil:
 		answer.Pending.wait = begun

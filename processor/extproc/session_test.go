@@ -425,6 +425,12 @@ func TestAnUnknownSessionBeginsAnew(t *testing.T) {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 	}
+	renewed := b.ask(
+		t, requestHeaders(":method: POST", "mcp-session-id: S2", "x-now: 1", "authorization: renewed"), "bellhop-role", "ingress",
+	).GetImmediateResponse()
+	if renewed.GetStatus().GetCode() != 404 {
+		t.Errorf("after a renewed token: %v, want 404, so that the client begins a session of its new principal", renewed)
+	}
 	if status, body := ask(":method: POST", "mcp-session-id: S2", "x-now: 1"); status != 0 {
 		t.Errorf("a known one: %d %s", status, body)
 	}
