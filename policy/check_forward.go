@@ -171,8 +171,8 @@ func (c *checker) values(path string, rule Rule, limits Limits) {
 	}
 }
 
-// joinedNames are the headers of which Envoy makes one line of several, before any filter sees them (measured with Envoy
-// 1.40).
+// joinedNames are the headers of which Envoy makes one line of several, before any filter sees them (measured with
+// Envoy 1.40).
 func joinedNames() []string {
 	return []string{
 		"authorization", "user-agent", "referer", "x-request-id", "cache-control", "pragma", "x-client-trace-id",

@@ -123,11 +123,8 @@ func (f *fanout) save(
 	if request.modern {
 		f.tickets.Owned(ctx, minted)
 	}
-	if request.method == http.MethodDelete {
-		return saved
-	}
-	if f.sessions.Claims(state, change) {
-		change.Own = nil // saved once the fan-out has accepted the request: see onResponse
+	if !changesSession(request) || f.sessions.Claims(state, change) {
+		return saved // a claim is saved once the fan-out has accepted the request: see onResponse
 	}
 	err := f.sessions.Save(ctx, state, change)
 	if errors.Is(err, session.ErrSupersession) {
@@ -135,6 +132,12 @@ func (f *fanout) save(
 		err = nil
 	}
 	return errors.Join(saved, err)
+}
+
+// changesSession reports whether a request can change its session. OPTIONS is not of MCP, and a session that its client
+// ends is not saved again.
+func changesSession(request parsed) bool {
+	return request.method != http.MethodDelete && request.method != http.MethodOptions
 }
 
 // reject refuses a request that violates the policy.

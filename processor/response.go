@@ -24,7 +24,7 @@ func (f *fanout) pending(request parsed, state session.State, change session.Cha
 			return &Pending{fanout: f, opening: opening}
 		}
 	}
-	if request.method != http.MethodDelete && f.sessions.Claims(state, change) {
+	if changesSession(request) && f.sessions.Claims(state, change) {
 		return &Pending{fanout: f, claim: &claim{state, change}}
 	}
 	if state.Found && request.method == http.MethodDelete {
@@ -33,7 +33,7 @@ func (f *fanout) pending(request parsed, state session.State, change session.Cha
 	return nil
 }
 
-// claim is what a request saves in a session that nobody has claimed yet.
+// claim is what a request saves in a session that is not known to be its own.
 type claim struct {
 	state  session.State
 	change session.Change
@@ -50,7 +50,7 @@ func (f *fanout) onResponse(ctx context.Context, pending *Pending, response Resp
 		return nil
 	}
 	if pending.claim != nil {
-		if err := f.sessions.Save(ctx, pending.claim.state, pending.claim.change); err != nil {
+		if err := f.sessions.Accept(ctx, pending.claim.state, pending.claim.change); err != nil {
 			f.warnings.warn("a session cannot be written; its later requests lack the headers that it should keep", "error", err)
 		}
 	}

@@ -426,7 +426,8 @@ func TestAnUnknownSessionBeginsAnew(t *testing.T) {
 		}
 	}
 	renewed := b.ask(
-		t, requestHeaders(":method: POST", "mcp-session-id: S2", "x-now: 1", "authorization: renewed"), "bellhop-role", "ingress",
+		t, requestHeaders(":method: POST", "mcp-session-id: S2", "x-now: 1", "authorization: renewed"), "bellhop-role",
+		"ingress",
 	).GetImmediateResponse()
 	if renewed.GetStatus().GetCode() != 404 {
 		t.Errorf("after a renewed token: %v, want 404, so that the client begins a session of its new principal", renewed)

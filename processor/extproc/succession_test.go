@@ -85,3 +85,44 @@ func TestARenewedTokenEndsTheOldOne(t *testing.T) {
 		t.Error("who still sends it has it again")
 	}
 }
+
+// Whose a session is, only the fan-out knows: a request that it refuses changes nothing of it.
+func TestARefusedRequestSupersedesNothing(t *testing.T) {
+	const owner, stranger = "x-mcp-api-key: owner", "x-mcp-api-key: stranger"
+	for name, test := range map[string]struct {
+		policy        string
+		owner, others []string
+	}{
+		"a session that keeps nothing": {
+			"version: 1\nforward: [x-mcp-api-key]\n",
+			[]string{":method: POST", "mcp-session-id: S1", owner}, []string{":method: POST", "mcp-session-id: S1", stranger},
+		},
+		"a session that nobody has claimed": {
+			"version: 1\nforward: [x-mcp-api-key, {name: x-kept, keep: session}]\n",
+			[]string{":method: POST", "mcp-session-id: S1", "authorization: u1", owner},
+			[]string{":method: POST", "mcp-session-id: S1", "authorization: u2", stranger},
+		},
+		"no principal": {
+			"version: 1\nforward: [x-mcp-api-key, {name: x-kept, keep: session}]\n",
+			[]string{":method: POST", "mcp-session-id: S1", "authorization: u1", owner},
+			[]string{":method: POST", "mcp-session-id: S1", stranger},
+		},
+		"OPTIONS": {
+			"version: 1\nforward: [x-mcp-api-key]\n",
+			[]string{":method: POST", "mcp-session-id: S1", owner}, []string{":method: OPTIONS", "mcp-session-id: S1"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, setup{policy: test.policy + graced})
+			b.converse(t, test.owner, ":status: 200")
+			_, minted := b.ingress(t, test.owner...)
+			if b.converse(t, test.others, ":status: 401") == (name == "OPTIONS") {
+				t.Error("whether the response is asked for")
+			}
+			time.Sleep(100 * time.Millisecond)
+			if !b.gets(t, minted) {
+				t.Error("a request that the fan-out refused ended the owner's ticket")
+			}
+		})
+	}
+}

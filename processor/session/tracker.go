@@ -38,6 +38,7 @@ type State struct {
 	denied    string // the stored name of the session whose record was withheld
 	previous  string // the name by an older key under which the record was found; empty: the newest
 	principal string
+	accepted  bool // the change comes late: once the fan-out has accepted the request
 }
 
 // Denial says why a request gets nothing from an existing session.
@@ -138,10 +139,20 @@ type Change struct {
 	Content string         // of the ticket that it was issued; empty: not tracked
 }
 
-// Claims reports whether a request would make a session its principal's. Only the fan-out knows whose a session is, so
-// that waits until it has accepted the request: else a stranger could claim a session that keeps nothing yet.
+// Claims reports whether a request would change a session that is not known to be its own: one that keeps nothing, so
+// that no principal guards it. Only the fan-out knows whose a session is, so the change waits until it has accepted the
+// request: else a stranger could claim the session, or end its owner's ticket.
 func (t *Tracker) Claims(state State, change Change) bool {
-	return state.CanKeep && state.Name != "" && state.record.Principal == "" && len(t.policy.Kept(change.Own)) > 0
+	keeps := state.CanKeep && len(t.policy.Kept(change.Own)) > 0
+	issues := change.Content != "" && (!state.Found || state.record.Content != change.Content)
+	return state.Name != "" && state.record.Principal == "" && (keeps || issues)
+}
+
+// Accept saves the change of a request that the fan-out has accepted. Responses come in any order: where another
+// request has been issued something else meanwhile, that stands.
+func (t *Tracker) Accept(ctx context.Context, state State, change Change) error {
+	state.accepted = true
+	return t.Save(ctx, state, change)
 }
 
 // Save saves the change that a request makes to its session. It writes nothing if nothing changes or there is nothing
@@ -180,6 +191,9 @@ func (t *Tracker) merge(state State, change Change, now Record) (Record, bool) {
 	}
 	if state.previous != "" && now.Principal == "" {
 		now.Kept = state.record.Kept
+	}
+	if state.accepted && now.Content != state.record.Content {
+		change.Content = now.Content
 	}
 	next := Record{Kept: t.policy.Renew(now.Kept, change.Own), Content: change.Content, Lifetime: t.policy.Lifetime()}
 	if len(next.Kept) > 0 {
