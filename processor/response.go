@@ -10,8 +10,9 @@ import (
 )
 
 // pending says what the response to a request is needed for. Most are not: the response to a session's first request
-// names the session, and that to a DELETE confirms its end. An access log reports that the fan-out no
-// longer knows a session, so that an open call never depends on Bellhop: see [Processor.SessionNotFound].
+// names the session, that to a DELETE confirms its end, and that to a request that would change a session says whether
+// the fan-out takes the session for the client's. An access log reports that the fan-out no longer knows a session, so
+// that an open call does not depend on Bellhop: see [Processor.SessionNotFound].
 func (f *fanout) pending(request parsed, state session.State, change session.Change) *Pending {
 	if !f.policy.TracksSessions() {
 		return nil
