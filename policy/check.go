@@ -195,21 +195,30 @@ const (
 	sealedBaggageBytes = 5 << 10
 )
 
+// shortLived bounds how long a ticket in baggage is of use to a reader of a body into which the fan-out has copied it.
+func (c *checker) shortLived(field string, value *time.Duration) {
+	if _, explicit := c.places["ticket."+field]; !explicit {
+		*value = min(*value, maxBaggageAge)
+		return
+	}
+	if *value > maxBaggageAge {
+		c.errorAt(
+			c.at("ticket.%s", field), "write "+field+": 5m or less, or carry tickets in the header",
+			"with baggage, %s must be at most 5m: fan-outs copy baggage into the body of calls", field,
+		)
+	}
+}
+
 func (c *checker) ticket(doc *Document) {
 	ticket := &doc.Ticket
 	c.carriers(ticket.Carriers)
 	baggage := ticket.uses(CarrierBaggage)
-	_, explicit := c.places["ticket.rotate"]
-	switch {
-	case !explicit && baggage:
-		ticket.Rotate = maxBaggageRotate
-	case !explicit:
+	if _, explicit := c.places["ticket.rotate"]; !explicit {
 		ticket.Rotate = defaultRotate
-	case baggage && ticket.Rotate > maxBaggageRotate:
-		c.errorAt(
-			c.at("ticket.rotate"), "write rotate: 5m or less, or carry tickets in the header",
-			"with baggage, rotate must be at most 5m: fan-outs copy baggage into the body of calls",
-		)
+	}
+	if baggage {
+		c.shortLived("rotate", &ticket.Rotate)
+		c.shortLived("max_age", &ticket.MaxAge)
 	}
 	c.inTime("ticket.rotate", ticket.Rotate, time.Second)
 	c.inTime("ticket.lifetime", ticket.Lifetime, time.Second)

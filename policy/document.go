@@ -129,7 +129,7 @@ type Ticket struct {
 	Mode     TicketMode    `json:"mode" jsonschema:"enum=stored,enum=sealed,default=stored" jsonschema_description:"stored: a ticket refers to headers that Bellhop stores. sealed: a ticket contains the headers, encrypted"`
 	Carriers []Carrier     `json:"carriers" jsonschema:"minItems=1,uniqueItems=true,enum=header,enum=baggage,default=header" jsonschema_description:"How tickets cross the fan-out, in the order in which egress reads them"`
 	Lifetime time.Duration `json:"lifetime" jsonschema:"default=30m" jsonschema_description:"How long an unused ticket can be redeemed"`
-	MaxAge   time.Duration `json:"max_age" jsonschema:"default=24h" jsonschema_description:"How long a stored ticket can be redeemed after its client last sent these headers, however often it is used"`
+	MaxAge   time.Duration `json:"max_age" jsonschema:"default=24h" jsonschema_description:"How long a stored ticket can be redeemed after its client last sent these headers, however often it is used; with baggage at most (and by default) 5m"`
 	Rotate   time.Duration `json:"rotate" jsonschema:"default=24h" jsonschema_description:"The same headers get a new ticket this often; with baggage at most (and by default) 5m"`
 	Grace    time.Duration `json:"grace" jsonschema:"default=30s" jsonschema_description:"How long a ticket can be used after every session that had it was issued another"`
 }
@@ -146,9 +146,9 @@ const (
 	defaultRotate   = 24 * time.Hour
 	defaultGrace    = 30 * time.Second
 	defaultIdle     = 30 * time.Minute
-	// maxBaggageRotate limits how long a ticket can be used by a reader of a body into which the fan-out has copied it,
-	// as vMCP does with baggage.
-	maxBaggageRotate = 5 * time.Minute
+	// maxBaggageAge limits how long a ticket can be used by a reader of a body into which the fan-out has copied it, as
+	// vMCP does with baggage, after its client last sent the headers.
+	maxBaggageAge = 5 * time.Minute
 )
 
 func defaultLimits() Limits {

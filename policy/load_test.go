@@ -152,9 +152,18 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestBaggageRotatesWithinFiveMinutesByItself(t *testing.T) {
-	if got := load(t, "version: 1\nforward: [x-a]\nticket: {carriers: [baggage]}\n").Rotate(); got.Minutes() != 5 {
-		t.Errorf("rotate %s, want 5m", got)
+// What the fan-out copies into the body of a call can be read there: a ticket in baggage is of no use for long.
+func TestTicketsInBaggageAreShortLived(t *testing.T) {
+	p := load(t, "version: 1\nforward: [x-a]\nticket: {carriers: [baggage]}\n")
+	if p.Rotate().Minutes() != 5 || p.MaxAge().Minutes() != 5 {
+		t.Errorf("rotate %s, max_age %s, want 5m", p.Rotate(), p.MaxAge())
+	}
+	for _, field := range []string{"rotate", "max_age"} {
+		text := "version: 1\nforward: [x-a]\nticket: {carriers: [header, baggage], " + field + ": 6m}\n"
+		loaded, findings := policy.Load("p.yaml", []byte(text))
+		if loaded != nil || !strings.Contains(findings.Error(), field+" must be at most 5m") {
+			t.Errorf("%s: %v", field, findings)
+		}
 	}
 }
 
