@@ -304,18 +304,24 @@ func (p *Policy) withhold(r *route, call Call, decision *Decision) []Header {
 		return cover.set != 0 && !p.sources.list[cover.position].hide &&
 			!r.delivers(header.Name, cover.set, call.Operation)
 	}
-	if !slices.ContainsFunc(call.Request, withheld) {
-		return call.Request
+	left, _ := decision.drop(call.Request, withheld)
+	return left
+}
+
+// drop removes the headers of a request that are to go, and returns the rest and what is dropped.
+func (d *Decision) drop(request []Header, goes func(Header) bool) (left, dropped []Header) {
+	if !slices.ContainsFunc(request, goes) {
+		return request, nil
 	}
-	var left []Header
-	for _, header := range call.Request {
-		if withheld(header) {
-			decision.Remove = appendOnce(slices.Clip(decision.Remove), header.Name)
+	left = make([]Header, 0, len(request))
+	for _, header := range request {
+		if !goes(header) {
+			left = append(left, header)
 			continue
 		}
-		left = append(left, header)
+		d.Remove, dropped = appendOnce(slices.Clip(d.Remove), header.Name), append(dropped, header)
 	}
-	return left
+	return left, dropped
 }
 
 // notAllowed reports the client's headers that no rule sends to the backend.

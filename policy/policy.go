@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -28,6 +29,7 @@ type route struct {
 	families   []string  // the families of such names
 	tools      bool      // a delivery is for certain tools
 	identity   bool      // the backend has a discovery identity
+	clusters   []string  // that the policy declares for the backend
 }
 
 // delivery is a rule for one backend.
@@ -142,7 +144,7 @@ func (p *Policy) Hidden(request []Header) []string {
 }
 
 func (p *Policy) route(backend Backend) *route {
-	r := &route{identity: len(backend.Discovery) > 0}
+	r := &route{identity: len(backend.Discovery) > 0, clusters: backend.Clusters}
 	for _, rule := range p.doc.Forward {
 		if len(rule.To) > 0 && !slices.Contains(rule.To, backend.Name) {
 			continue
@@ -253,18 +255,18 @@ func (p *Policy) Backend(explicit, cluster string) (string, bool) {
 // configuration or the policy lists for it. In one of the configuration * stands for any text. Where neither lists any,
 // all may be, and so may a cluster that is not known: then the request goes nowhere.
 func (p *Policy) Reaches(backend, cluster string, listed []string) bool {
-	declared := p.clusters(backend)
+	declared := p.routeTo(backend).clusters
 	return cluster == "" || len(listed) == 0 && len(declared) == 0 || slices.Contains(declared, cluster) ||
-		slices.ContainsFunc(listed, func(pattern string) bool { return matchGlob(pattern, cluster) })
+		slices.ContainsFunc(listed, func(pattern string) bool { return matchCluster(pattern, cluster) })
 }
 
-func (p *Policy) clusters(backend string) []string {
-	for i := range p.doc.Backends {
-		if p.doc.Backends[i].Name == backend {
-			return p.doc.Backends[i].Clusters
-		}
+// matchCluster reports whether a cluster matches a pattern with one * at most. Every request to a backend asks it.
+func matchCluster(pattern, cluster string) bool {
+	begin, end, open := strings.Cut(pattern, "*")
+	if !open {
+		return pattern == cluster
 	}
-	return nil
+	return len(cluster) >= len(begin)+len(end) && strings.HasPrefix(cluster, begin) && strings.HasSuffix(cluster, end)
 }
 
 func (p *Policy) routeTo(backend string) *route {

@@ -85,17 +85,8 @@ func (p *Policy) hideRespelled(taken *Captured, name string, atMost int) bool {
 // dropRespelled removes from a request to a backend what the backend could take for a header of the policy's, and
 // returns the rest.
 func (p *Policy) dropRespelled(request []Header, decision *Decision) []Header {
-	isRespelled := func(header Header) bool { return p.spelled.respelled(header.Name) >= 0 }
-	if !slices.ContainsFunc(request, isRespelled) {
-		return request
-	}
-	left := make([]Header, 0, len(request))
-	for _, header := range request {
-		if !isRespelled(header) {
-			left = append(left, header)
-			continue
-		}
-		decision.Remove = appendOnce(slices.Clip(decision.Remove), header.Name)
+	left, dropped := decision.drop(request, func(header Header) bool { return p.spelled.respelled(header.Name) >= 0 })
+	for _, header := range dropped {
 		decision.Verdicts = append(decision.Verdicts, Verdict{Header: header.Name, Outcome: OutcomeSpelling})
 	}
 	return left

@@ -74,19 +74,8 @@ func firstCover(patterns []string, name string) string {
 
 // stripped removes from a request to a backend what no backend may see, whatever put it there, and returns the rest.
 func (p *Policy) stripped(request []Header, decision *Decision) []Header {
-	isStripped := func(header Header) bool { return firstCover(p.strip, header.Name) != "" }
-	if !slices.ContainsFunc(request, isStripped) {
-		return request
-	}
-	left := make([]Header, 0, len(request))
-	for _, header := range request {
-		if !isStripped(header) {
-			left = append(left, header)
-			continue
-		}
-		if !slices.Contains(decision.Remove, header.Name) {
-			decision.Remove = append(slices.Clip(decision.Remove), header.Name)
-		}
+	left, dropped := decision.drop(request, func(header Header) bool { return firstCover(p.strip, header.Name) != "" })
+	for _, header := range dropped {
 		if p.StripPattern(header.Name) != "" {
 			decision.Verdicts = append(decision.Verdicts, Verdict{Header: header.Name, Outcome: OutcomeStripped})
 		}

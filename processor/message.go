@@ -25,8 +25,8 @@ type Binding struct {
 	Role    Role
 	Fanout  string // empty: the fan-out without a name, or the only one
 	Backend string // at egress; empty: identified by the cluster
-	// Clusters are those of the backend, with * for any text, beside those of the policy. A request that the proxy sends
-	// to another one is not for the backend, whoever led it there. If neither lists any, all are the backend's.
+	// Clusters are those of the backend, with one * for any text, beside those of the policy. A request that the proxy
+	// sends to another one is not for the backend, whoever led it there. If neither lists any, all are the backend's.
 	Clusters []string
 	// Path is where the backend's own URL stands at the filter, such as /a/mcp; empty: not known. The discovery identity
 	// goes there and below it.

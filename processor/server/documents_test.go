@@ -193,9 +193,9 @@ func TestATightenedCeilingWithdrawsWhatIsAboveIt(t *testing.T) {
 				err := s.at(t, "search")
 				return err != nil && strings.Contains(err.Error(), "above_ceiling")
 			})
-			if !strings.Contains(s.log.String(), "policy withdrawn: it is above the ceiling") {
-				t.Errorf("the log does not say it: %s", s.log.String())
-			}
+			wait(t, func() bool { // it is withdrawn first, and then logged
+				return strings.Contains(s.log.String(), "policy withdrawn: it is above the ceiling")
+			})
 			s.wantMetric(t, "bellhop_policy_reload_success", "0")
 			replace(t, folder+"/search.yaml", below)
 			wait(t, func() bool { return s.at(t, "search") == nil })

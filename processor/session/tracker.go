@@ -141,7 +141,7 @@ type Change struct {
 
 // Claims reports whether a request would change a session that is not known to be its own: one that keeps nothing, so
 // that no principal guards it. Only the fan-out knows whose a session is, so the change waits until it has accepted the
-// request: else a stranger could claim the session, or end its owner's ticket.
+// request: else another client could claim the session, or end its owner's ticket.
 func (t *Tracker) Claims(state State, change Change) bool {
 	keeps := state.CanKeep && len(t.policy.Kept(change.Own)) > 0
 	issues := change.Content != "" && (!state.Found || state.record.Content != change.Content)

@@ -24,8 +24,8 @@ spec:
 `
 
 // A ServiceEntry of another namespace does not become the backend, whomever it is exported to: Bellhop's stands in the
-// namespace of those who use it. At a gateway Istio prefers what is exported to the gateway by name; there the server has
-// to prove all the same that it is the backend.
+// namespace of those who use it. At a gateway Istio prefers what is exported to the gateway by name; there the server
+// still has to prove that it is the backend.
 func TestATenantSquatsOnNoBackend(t *testing.T) {
 	for name, test := range map[string]struct{ example, proxy, namespace string }{
 		"sidecar": {"sidecar", "sidecar", "default"}, "central": {"central", "central", "default"},

@@ -55,7 +55,7 @@ func documents(t *testing.T, example, without string) string {
 	return strings.Join(kept, "\n---\n")
 }
 
-// routesTo are the routes of the virtual hosts that Bellhop's filter at egress is told are a backend.
+// routesTo are the routes of the virtual hosts that have a backend's name.
 func routesTo(rendered pilot.Rendered, backend string) []*routev3.Route {
 	var all []*routev3.Route
 	for _, table := range rendered.Routes {
